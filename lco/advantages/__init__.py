@@ -1,0 +1,19 @@
+"""Rewards become advantages, and for LCO advantages become targets."""
+
+from lco.advantages.gae import gae, terminal_rewards, whiten
+from lco.advantages.group import centred, degenerate, group_sizes, leave_one_out, standardised
+from lco.advantages.sparse import SparseTarget, sparse_target, tilt
+
+__all__ = [
+    "SparseTarget",
+    "centred",
+    "degenerate",
+    "gae",
+    "group_sizes",
+    "leave_one_out",
+    "sparse_target",
+    "standardised",
+    "terminal_rewards",
+    "tilt",
+    "whiten",
+]

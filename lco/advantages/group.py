@@ -1,0 +1,47 @@
+"""Advantages from the rewards of a group: all rows that answer one prompt, keyed by group number, never by position."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _sums(values: Tensor, groups: Tensor) -> Tensor:
+    """[B] → [B]: the sum of `values` over each row's group."""
+    _, index = groups.unique(return_inverse=True)
+    totals = values.new_zeros(int(index.max()) + 1 if len(index) else 0)
+    return totals.index_add(0, index, values)[index]
+
+
+def group_sizes(groups: Tensor) -> Tensor:
+    """[B] float: members of each row's group."""
+    return _sums(torch.ones_like(groups, dtype=torch.float32), groups)
+
+
+def degenerate(rewards: Tensor, groups: Tensor) -> Tensor:
+    """[B] bool: one member only, or all rewards of the group equal. Such groups carry no signal."""
+    # Compared with the group's first reward, not with its mean: a mean of equal floats may differ in the last bit.
+    _, index = groups.unique(return_inverse=True)
+    first = torch.full((int(index.max()) + 1 if len(index) else 0,), len(rewards), device=groups.device)
+    first = first.scatter_reduce(0, index, torch.arange(len(rewards), device=groups.device), "amin")
+    differs = (rewards != rewards[first[index]]).float()
+    return _sums(differs, groups) == 0
+
+
+def centred(rewards: Tensor, groups: Tensor) -> Tensor:
+    """R_i − mean of its group; exactly 0 in a degenerate group. [B] → [B]."""
+    advantage = rewards - _sums(rewards, groups) / group_sizes(groups)
+    return advantage.masked_fill(degenerate(rewards, groups), 0)
+
+
+def leave_one_out(rewards: Tensor, groups: Tensor) -> Tensor:
+    """R_i − mean of the others of its group (RLOO, 2402.14740) = G/(G − 1) · centred; 0 in a degenerate group."""
+    size = group_sizes(groups)
+    return centred(rewards, groups) * size / (size - 1).clamp(min=1)
+
+
+def standardised(rewards: Tensor, groups: Tensor, ddof: int = 1, epsilon: float = 1e-6) -> Tensor:
+    """(R_i − mean) / (std + ε) within the group (GRPO, 2402.03300); 0 in a degenerate group. ddof 1 as verl and TRL."""
+    advantage = centred(rewards, groups)
+    variance = _sums(advantage.square(), groups) / (group_sizes(groups) - ddof).clamp(min=1)
+    return advantage / (variance.sqrt() + epsilon)

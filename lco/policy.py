@@ -1,0 +1,236 @@
+"""The policy: a transformers body and its head behind one forward, asked by requests.
+
+The head runs *inside* `PolicyModel.forward`, so the same code works under plain torch and DeepSpeed ZeRO-2 and ZeRO-3,
+where a head used outside its module's forward is an empty tensor (stack.md).
+
+| request     | what comes back                                                                     |
+|-------------|-------------------------------------------------------------------------------------|
+| TokenLoss   | scalar loss whose gradient is formed chunk by chunk; reported statistics [B, T]      |
+| RowLoss     | the same for losses that couple the tokens of a row (or the rows of a pair)          |
+| Statistics  | statistics [B, T] without gradient (`value` asks the critic)                         |
+| Snapshot    | hidden states of the response tokens and a copy of the head: what π_old is kept as   |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lco.heads import LinearHead, OldHead, differentiable_statistics, statistics, token_loss
+from lco.heads.linear import TokenFunction
+from lco.rollout.records import Batch
+
+ValueFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+"""(values [N], inputs [N] each) → value loss of each token [N]"""
+
+
+@dataclass(frozen=True)
+class OldPolicy:
+    """π_old at the response tokens of a batch: one [L_i, d] tensor per row, and the head that belongs to them."""
+
+    hidden: tuple[Tensor, ...]
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def rows(self, indices: Sequence[int]) -> OldPolicy:
+        return OldPolicy(tuple(self.hidden[i] for i in indices), self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """A loss that is a sum over tokens.
+
+    Attributes:
+        function: ({statistic: [C]}, {input: [C]}) → [C].
+        statistics: the statistics that `function` reads.
+        inputs: [B, T] constants.
+        scale: [B, T], mask / divisor of the whole minibatch over all ranks.
+        old: the old policy of these rows, None where it is the current one.
+        report: statistics to hand out.
+        value_function: the critic's loss per token, added with the same scale; None without a critic.
+    """
+
+    function: TokenFunction
+    statistics: Sequence[str]
+    inputs: Mapping[str, Tensor]
+    scale: Tensor
+    old: OldPolicy | None = None
+    report: Sequence[str] = ()
+    value_function: ValueFunction | None = None
+
+
+@dataclass(frozen=True)
+class RowLoss:
+    """A loss whose tokens depend on each other; `function` sees [B, T] statistics (0 where padded) with autograd."""
+
+    function: TokenFunction
+    statistics: Sequence[str]
+    inputs: Mapping[str, Tensor]
+    scale: Tensor
+    old: OldPolicy | None = None
+    report: Sequence[str] = ()
+    value_function: ValueFunction | None = None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    names: Sequence[str]
+    old: OldPolicy | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    pass
+
+
+Request = TokenLoss | RowLoss | Statistics | Snapshot
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request returns: a scalar loss (or None), statistics [B, T], and an old policy (Snapshot only)."""
+
+    loss: Tensor | None = None
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    snapshot: OldPolicy | None = None
+
+
+def softcap(config: Any) -> float | None:
+    """The final logit soft-cap of a model (Gemma-2), which the linear head does not compute."""
+    return getattr(config, "final_logit_softcapping", None)
+
+
+class PolicyModel(nn.Module):
+    """Body + head (+ value head) of a causal language model.
+
+    Args:
+        model: a transformers `...ForCausalLM`; its parameters are the policy's.
+        temperature: the sampling temperature, part of the policy at training time too.
+        critic: whether a value head [d → 1] stands on the shared body, initialised to 0.
+
+    Raises:
+        ValueError: the model caps its final logits, which would make every statistic wrong.
+    """
+
+    def __init__(self, model: nn.Module, temperature: float = 1.0, critic: bool = False) -> None:
+        super().__init__()
+        if softcap(model.config) is not None:
+            raise ValueError(
+                f"{type(model).__name__} caps its final logits at {softcap(model.config)}: the linear head does not "
+                "compute that; use a model without final_logit_softcapping"
+            )
+        self.model = model
+        self.temperature = temperature
+        self.value_head: nn.Linear | None = None
+        if critic:
+            weight = model.get_output_embeddings().weight  # type: ignore[operator]
+            self.value_head = nn.Linear(weight.shape[1], 1, device=weight.device, dtype=torch.float32)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
+        switch_off_dropout(self)
+
+    def head(self) -> LinearHead:
+        layer: Any = self.model.get_output_embeddings()  # type: ignore[operator]
+        return LinearHead(layer.weight, layer.bias, self.temperature)
+
+    def forward(self, batch: Batch, request: Request) -> Answer:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and isinstance(request, TokenLoss | RowLoss)):
+            hidden = self._hidden(batch)
+            match request:
+                case TokenLoss():
+                    return self._token_loss(batch, hidden, request)
+                case RowLoss():
+                    return self._row_loss(batch, hidden, request)
+                case Statistics():
+                    return self._statistics(batch, hidden, request)
+                case Snapshot():
+                    lengths = batch.response_lengths.tolist()
+                    head = self.head()
+                    bias = None if head.bias is None else head.bias.detach().clone()
+                    return Answer(snapshot=OldPolicy(hidden.split(lengths), head.weight.detach().clone(), bias))
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """[N, d]: hidden states that predict the response tokens, rows one after another. Padding never gets here."""
+        body: Any = self.model.base_model
+        positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
+        states = body(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        rows = torch.arange(len(states), device=states.device)[:, None].expand_as(batch.response_mask)
+        where = batch.response_mask
+        return states[rows[where], batch.predicting_positions[where]]
+
+    def _old_head(self, old: OldPolicy | None, device: torch.device) -> OldHead | None:
+        if old is None:
+            return None
+        hidden = torch.cat([row.to(device) for row in old.hidden])
+        return OldHead(hidden, LinearHead(old.weight.to(device), old.bias, self.temperature))
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        assert self.value_head is not None, "this method declared no critic"
+        return nn.functional.linear(hidden.float(), self.value_head.weight.float(), self.value_head.bias).squeeze(-1)
+
+    def _token_loss(self, batch: Batch, hidden: Tensor, request: TokenLoss) -> Answer:
+        mask = batch.response_mask
+        inputs = {name: value[mask] for name, value in request.inputs.items()}
+        scale = request.scale[mask]
+        loss, reported = token_loss(
+            hidden, self.head(), batch.response_ids[mask], request.function, inputs, scale, request.statistics,
+            old=self._old_head(request.old, hidden.device), report=request.report,
+        )  # fmt: skip
+        if request.value_function is not None:
+            loss = loss + (request.value_function(self._values(hidden), inputs) * scale).sum()
+        return Answer(loss, {name: scatter(value, mask) for name, value in reported.items()})
+
+    def _row_loss(self, batch: Batch, hidden: Tensor, request: RowLoss) -> Answer:
+        mask = batch.response_mask
+        names = list(dict.fromkeys([*request.statistics, *request.report]))
+        compact = {name: value[mask] for name, value in request.inputs.items()}
+        flat = differentiable_statistics(
+            hidden, self.head(), batch.response_ids[mask], names,
+            inputs=compact, old=self._old_head(request.old, hidden.device),
+        )  # fmt: skip
+        found = {name: scatter(value, mask) for name, value in flat.items()}
+        inputs = {name: value.masked_fill(~mask, 0) for name, value in request.inputs.items()}
+        losses = request.function(found, inputs)
+        loss = (losses.masked_fill(~mask, 0) * request.scale.masked_fill(~mask, 0)).sum()
+        if request.value_function is not None:
+            loss = loss + (request.value_function(self._values(hidden), compact) * request.scale[mask]).sum()
+        return Answer(loss, {name: found[name].detach() for name in request.report})
+
+    def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> Answer:
+        mask = batch.response_mask
+        names = [name for name in request.names if name != "value"]
+        old = self._old_head(request.old, hidden.device)
+        found = statistics(hidden, self.head(), batch.response_ids[mask], names, old=old)
+        if "value" in request.names:
+            found["value"] = self._values(hidden)
+        return Answer(statistics={name: scatter(value, mask) for name, value in found.items()})
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the language model by its checkpoint name, `lm_head.weight` included when it is tied.
+
+        `named_parameters()` and saved folders leave a tied head out, and vLLM's reload then keeps the old one silently.
+        """
+        yield from self.model.state_dict().items()
+
+
+def scatter(values: Tensor, mask: Tensor) -> Tensor:
+    """[N] → [B, T], zero where the mask is False."""
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+
+def switch_off_dropout(module: nn.Module) -> None:
+    """Sets every dropout probability to 0, in modules and in configurations that attention reads directly.
+
+    The ratio of a first update must be exactly 1, so sampling, the pass before and the update's forward must agree.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if isinstance(getattr(part, "attention_dropout", None), float):
+            part.attention_dropout = 0.0  # type: ignore[assignment]

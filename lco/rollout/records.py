@@ -1,0 +1,136 @@
+"""What a sampler is asked, what it returns, and how rows become tensors.
+
+Tokens in, tokens out: ids are trained on exactly as sampled, nothing is decoded and encoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Every value that decides what is drawn. A checkpoint's generation_config.json never fills a gap, there is none.
+
+    Attributes:
+        temperature: divides the logits; 0 means greedy.
+        top_p, top_k: truncation; 1.0 and 0 switch it off (train with both off: methods.md 0.5).
+        max_new_tokens: rows that reach it without an end token are marked truncated.
+        samples: rows per prompt.
+        stop_token_ids: all end tokens of the family; a row ends with any of them, and that token is kept.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_new_tokens: int
+    samples: int
+    stop_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sampled response.
+
+    Attributes:
+        group: id of the prompt it answers; advantages are grouped by it, never by position.
+        prompt_ids: ids of the prompt as sent.
+        response_ids: ids as sampled, including the end token when there is one.
+        finish_reason: "stop" when the last id is an end token, "length" when the limit cut it.
+        logprobs: the sampler's own log-probability of each response id at the sampling temperature (natural log).
+    """
+
+    group: str
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Rows made by one version of the policy (the number of optimizer steps it had taken)."""
+
+    rows: tuple[Row, ...]
+    policy_version: int
+
+
+class Sampler(Protocol):
+    """Two implementations: transformers.py (shares the trainer's weights) and vllm.py (has its own, synchronised)."""
+
+    def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
+        """`sampling.samples` rows for each (group id, prompt ids), in order, rows of one prompt adjacent.
+
+        The same seed gives the same rows on one machine; another seed, other rows.
+        """
+        ...
+
+    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Take over the trainer's weights: every tensor by name, *including* `lm_head.weight` when it is tied."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine and its processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows [prompt | response | pad]. B rows, S = longest prompt + response, T = longest response.
+
+    Attributes:
+        input_ids: [B, S] int64.
+        attention_mask: [B, S] int64, from lengths, never from comparing ids with a pad id.
+        prompt_lengths, response_lengths: [B] int64.
+        response_ids: [B, T] int64, 0 where padded.
+        response_mask: [B, T] bool, True where the policy sampled the token.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    prompt_lengths: Tensor
+    response_lengths: Tensor
+    response_ids: Tensor
+    response_mask: Tensor
+
+    @property
+    def predicting_positions(self) -> Tensor:
+        """[B, T] int64: position whose hidden state predicts response token t (0 where padded)."""
+        offsets = torch.arange(self.response_ids.shape[1], device=self.response_ids.device)
+        return (self.prompt_lengths[:, None] - 1 + offsets) * self.response_mask
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+def collate(rows: Sequence[Row]) -> Batch:
+    """Pads rows on the right. Rows with an empty response are allowed: their mask is all False.
+
+    Raises:
+        ValueError: a prompt is empty, so nothing predicts the first response token.
+    """
+    for row in rows:
+        if not row.prompt_ids:
+            raise ValueError(
+                f"prompt of group {row.group!r} is empty: a prompt needs at least one token (a BOS or a marker)"
+            )
+    prompts = torch.tensor([len(row.prompt_ids) for row in rows])
+    responses = torch.tensor([len(row.response_ids) for row in rows])
+    width = int((prompts + responses).max())
+    longest = max(1, int(responses.max()))
+    input_ids = torch.zeros(len(rows), width, dtype=torch.int64)
+    response_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    for i, row in enumerate(rows):
+        ids = torch.tensor([*row.prompt_ids, *row.response_ids], dtype=torch.int64)
+        input_ids[i, : len(ids)] = ids
+        response_ids[i, : len(row.response_ids)] = ids[len(row.prompt_ids) :]
+    attention = (torch.arange(width) < (prompts + responses)[:, None]).long()
+    mask = torch.arange(longest) < responses[:, None]
+    return Batch(input_ids, attention, prompts, responses, response_ids, mask)
