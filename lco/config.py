@@ -1,0 +1,197 @@
+"""Every knob of a training run: one frozen dataclass, the single source for command line, file and result record."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lco.errors import UserError, nearest
+
+
+def knob(default: Any, group: str, text: str, choices: tuple[Any, ...] = (), least: float | None = None) -> Any:
+    """A configuration field: default, group on the help page, one line of help, valid values."""
+    metadata = {"group": group, "help": text, "choices": choices, "least": least}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run. Field order is the order of `lco train --help`."""
+
+    model: str = knob("", "model", "local folder, hub id, or GGUF file of a causal language model")
+    dtype: str = knob("float32", "model", "parameters and activations", ("float32", "bfloat16"))
+    gradient_checkpointing: bool = knob(False, "model", "recompute the body's activations in the backward pass")
+    device: str = knob("auto", "model", "auto takes CUDA where there is one", ("auto", "cpu", "cuda"))
+
+    method: str = knob("lco_kld", "method", "see `lco methods`")
+    hyper: dict[str, Any] = knob({}, "method", "the method's own knobs, NAME=VALUE (`lco methods NAME` lists them)")
+
+    problems: str = knob("arithmetic", "problems", "a set's name (see `lco problems`) or a JSON Lines file")
+    split: str = knob("train", "problems", "split to train on")
+    data_dir: str = knob("", "problems", "folder of JSON Lines files instead of hub ids")
+    limit: int = knob(0, "problems", "use the first N problems only (0: all)", least=0)
+    prompt: str = knob("plain", "problems", "prompt style (see `lco problems`)")
+    max_prompt_tokens: int = knob(512, "problems", "longer prompts are dropped before training and counted", least=1)
+    extraction: str = knob("lenient", "problems", "where the verifier looks for the answer (see `lco verify --help`)")
+
+    rollouts: str = knob("transformers", "rollouts", "sampling engine", ("transformers", "vllm"))
+    prompts_per_step: int = knob(32, "rollouts", "prompts of one rollout", least=1)
+    samples: int = knob(8, "rollouts", "responses per prompt", least=1)
+    max_new_tokens: int = knob(32, "rollouts", "length limit of a response in tokens", least=1)
+    temperature: float = knob(1.0, "rollouts", "sampling temperature; part of the policy in training too", least=1e-3)
+    vllm_cache_gib: float = knob(1.0, "rollouts", "memory for vLLM's key-value cache, GiB", least=0.01)
+
+    engine: str = knob("torch", "training", "one process (torch) or several (deepspeed)", ("torch", "deepspeed"))
+    zero_stage: int = knob(2, "training", "DeepSpeed ZeRO stage", (2, 3))
+    steps: int = knob(20, "training", "rollouts in all", least=1)
+    minibatches: int = knob(1, "training", "optimizer steps per pass over a rollout", least=1)
+    epochs: int = knob(1, "training", "passes over a rollout", least=1)
+    micro_batch: int = knob(256, "training", "rows per forward pass", least=1)
+    lr: float = knob(1e-6, "training", "peak learning rate of AdamW", least=0)
+    critic_lr: float = knob(1e-5, "training", "learning rate of the value head, where a method has one", least=0)
+    beta1: float = knob(0.9, "training", "AdamW", least=0)
+    beta2: float = knob(0.99, "training", "AdamW", least=0)
+    weight_decay: float = knob(0.0, "training", "AdamW", least=0)
+    warmup_updates: int = knob(0, "training", "optimizer steps of linear warm-up, constant afterwards", least=0)
+    clip_norm: float = knob(1.0, "training", "gradient norm limit (0: none)", least=0)
+    seed: int = knob(0, "training", "data order, sampling, new heads", least=0)
+
+    eval_every: int = knob(0, "watching", "rollouts between validations (0: never)", least=0)
+    eval_split: str = knob("validation", "watching", "split of the validations; never the test split")
+    eval_problems: int = knob(128, "watching", "problems of a validation", least=1)
+    save_every: int = knob(0, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
+    out: str = knob("", "watching", "run folder (default: runs/<problems>/<method>/seed-<seed>)")
+
+    @property
+    def folder(self) -> Path:
+        problems = Path(self.problems).stem
+        return Path(self.out) if self.out else Path("runs") / problems / self.method / f"seed-{self.seed}"
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.prompts_per_step * self.samples
+
+
+def check(experiment: Experiment) -> None:
+    """Checks values and their combinations before anything is loaded.
+
+    Raises:
+        UserError: names the key, the value, and the remedy.
+    """
+    from lco.methods import method_named
+
+    for name, spec in fields().items():
+        value = getattr(experiment, name)
+        choices, least = spec.metadata["choices"], spec.metadata["least"]
+        if choices and value not in choices:
+            raise UserError(f"{name} is {value!r}{nearest(value, choices)}")
+        if least is not None and value < least:
+            raise UserError(f"{name} is {value}; the least allowed value is {least}")
+    method = method_named(experiment.method)
+    method.hyper(experiment.hyper)
+    if method.needs.group and experiment.samples < 2:
+        raise UserError(
+            f"samples is {experiment.samples}: {method.name} compares samples of one prompt, give at least 2"
+        )
+    if method.source == "rollouts" and experiment.rows_per_step < experiment.minibatches:
+        raise UserError(
+            f"minibatches is {experiment.minibatches} but a rollout has only {experiment.rows_per_step} rows; lower it"
+        )
+    if not experiment.model:
+        raise UserError("no model given; name a folder or a hub id with --model")
+
+
+def fields() -> dict[str, dataclasses.Field[Any]]:
+    return {spec.name: spec for spec in dataclasses.fields(Experiment)}
+
+
+def from_mapping(values: Mapping[str, Any], origin: str) -> Experiment:
+    """An experiment from parsed JSON.
+
+    Raises:
+        UserError: an unknown key or a value of another type, named with its origin.
+    """
+    known, types = fields(), typing.get_type_hints(Experiment)
+    clean: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"{origin}: unknown key {name!r}{nearest(name, known)}")
+        clean[name] = convert(name, value, types[name], origin)
+    return Experiment(**clean)
+
+
+def convert(name: str, value: Any, kind: Any, origin: str) -> Any:
+    """`value` as `kind`; whole numbers are accepted where a float is meant, nothing else is bent."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = typing.get_origin(kind) or kind
+    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+        raise UserError(f"{origin}: {name} is {value!r}; give a value of type {plain.__name__}")
+    return value
+
+
+def load(path: str) -> Experiment:
+    """Reads a configuration file (JSON, as `lco train --print-config` writes it)."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected one JSON object with the keys of `lco train --print-config`")
+    return from_mapping(values, path)
+
+
+def dump(experiment: Experiment) -> str:
+    return json.dumps(dataclasses.asdict(experiment), indent=2, ensure_ascii=False) + "\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag per field, grouped; defaults stay unset so that a file's values survive."""
+    types = typing.get_type_hints(Experiment)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, spec in fields().items():
+        group = groups.setdefault(spec.metadata["group"], parser.add_argument_group(spec.metadata["group"]))
+        flag, text = "--" + name.replace("_", "-"), spec.metadata["help"]
+        if spec.metadata["choices"]:
+            text += f"; one of {', '.join(map(str, spec.metadata['choices']))}"
+        if name == "hyper":
+            group.add_argument("--hyper", nargs="+", metavar="NAME=VALUE", help=text)
+        elif types[name] is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            shown = f"{text} (default: {spec.default!r})" if spec.default != "" else text
+            group.add_argument(flag, type=types[name], default=None, metavar=types[name].__name__.upper(), help=shown)
+
+
+def from_arguments(arguments: argparse.Namespace, base: Experiment) -> Experiment:
+    """`base` with every flag that was given on the command line."""
+    given = {name: getattr(arguments, name) for name in fields() if getattr(arguments, name, None) is not None}
+    if "hyper" in given:
+        given["hyper"] = {**base.hyper, **parse_hyper(given["hyper"])}
+    return dataclasses.replace(base, **given)
+
+
+def parse_hyper(pairs: list[str]) -> dict[str, Any]:
+    """["beta=2", "advantage=group_std"] → {"beta": 2, "advantage": "group_std"}."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UserError(f"--hyper {pair!r} has no value; write NAME=VALUE")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values

@@ -1,0 +1,128 @@
+"""One optimizer step over several micro-batches: in one process with plain torch; DeepSpeed stands in deepspeed.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lco.config import Experiment
+from lco.policy import Answer, PolicyModel, Request
+from lco.rollout.records import Batch
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did: global gradient norm before clipping, learning rate, whether it was applied."""
+
+    gradient_norm: float
+    lr: float
+    applied: bool
+
+
+class Engine(Protocol):
+    """Two implementations: TorchEngine here, DeepSpeedEngine in deepspeed.py.
+
+    Losses arrive already divided by the divisor of the whole minibatch over all ranks, so gradients are *summed* over
+    micro-batches and ranks, and nothing divides again.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def forward(self, batch: Batch, request: Request) -> Answer:
+        """Every rank must call this equally often (ZeRO-3 gathers weights inside)."""
+        ...
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """`last`: this micro-batch is the last one of the optimizer step."""
+        ...
+
+    def step(self) -> Step:
+        """Clips, applies, clears. A gradient that is not finite is not applied; the result says so."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """`value` of every rank, in rank order, on every rank."""
+        ...
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights by checkpoint name, `lm_head.weight` included; every rank must iterate to the end."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Everything a resume needs but the loop's own state: model, optimizer, schedule."""
+        ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+def learning_rate_factor(update: int, warmup: int) -> float:
+    """Linear warm-up, constant afterwards; `update` counts from 0."""
+    return min(1.0, (update + 1) / (warmup + 1)) if warmup else 1.0
+
+
+def parameter_groups(policy: PolicyModel, experiment: Experiment) -> list[dict[str, Any]]:
+    """The language model at `lr`, the value head (if any) at `critic_lr`."""
+    groups = [{"params": [p for p in policy.model.parameters() if p.requires_grad], "lr": experiment.lr}]
+    if policy.value_head is not None:
+        groups.append({"params": list(policy.value_head.parameters()), "lr": experiment.critic_lr})
+    return groups
+
+
+class TorchEngine:
+    """One process, AdamW."""
+
+    rank = 0
+    world = 1
+
+    def __init__(self, policy: PolicyModel, experiment: Experiment) -> None:
+        self.policy, self.experiment = policy, experiment
+        self.device = next(policy.parameters()).device
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(policy, experiment),
+            betas=(experiment.beta1, experiment.beta2),
+            weight_decay=experiment.weight_decay,
+        )
+        self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.updates = 0
+
+    def forward(self, batch: Batch, request: Request) -> Answer:
+        return self.policy(batch.to(self.device), request)
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        loss.backward()
+
+    def step(self) -> Step:
+        factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = lr * factor
+        limit = self.experiment.clip_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit))
+        applied = bool(torch.isfinite(torch.tensor(norm)))
+        if applied:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        return Step(norm, self.experiment.lr * factor, applied)
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.policy.named_weights()
+
+    def save(self, folder: Path) -> None:
+        from lco.training.checkpoint import save_torch_state
+
+        save_torch_state(folder, self.policy, self.optimizer, self.updates)
+
+    def load(self, folder: Path) -> None:
+        from lco.training.checkpoint import load_torch_state
+
+        self.updates = load_torch_state(folder, self.policy, self.optimizer)
