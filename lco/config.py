@@ -32,7 +32,7 @@ class Experiment:
     device: str = knob("auto", "model", "auto takes CUDA where there is one", ("auto", "cpu", "cuda"))
 
     method: str = knob("lco_kld", "method", "see `lco methods`")
-    hyper: dict[str, Any] = knob({}, "method", "the method's own knobs, NAME=VALUE (`lco methods NAME` lists them)")
+    hyper: dict[str, Any] = knob({}, "method", "the method's knobs, NAME=VALUE (see `lco methods NAME`)")  # noqa: RUF009
 
     problems: str = knob("arithmetic", "problems", "a set's name (see `lco problems`) or a JSON Lines file")
     split: str = knob("train", "problems", "split to train on")
