@@ -188,7 +188,8 @@ class PolicyModel(nn.Module):
 
     def _row_loss(self, batch: Batch, hidden: Tensor, request: RowLoss) -> Answer:
         mask = batch.response_mask
-        names = list(dict.fromkeys([*request.statistics, *request.report]))
+        # As in token_loss, an input takes the place of the statistic of its name (old log-probabilities).
+        names = [name for name in dict.fromkeys([*request.statistics, *request.report]) if name not in request.inputs]
         compact = {name: value[mask] for name, value in request.inputs.items()}
         flat = differentiable_statistics(
             hidden, self.head(), batch.response_ids[mask], names,
@@ -196,7 +197,7 @@ class PolicyModel(nn.Module):
         )  # fmt: skip
         found = {name: scatter(value, mask) for name, value in flat.items()}
         inputs = {name: value.masked_fill(~mask, 0) for name, value in request.inputs.items()}
-        losses = request.function(found, inputs)
+        losses = request.function({**found, **{n: inputs[n] for n in request.statistics if n in inputs}}, inputs)
         loss = (losses.masked_fill(~mask, 0) * request.scale.masked_fill(~mask, 0)).sum()
         if request.value_function is not None:
             loss = loss + (request.value_function(self._values(hidden), compact) * request.scale[mask]).sum()

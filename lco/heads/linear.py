@@ -55,6 +55,11 @@ class OldHead:
     head: LinearHead
 
 
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What losses and gradients are summed in: float32, or float64 for a float64 head (as the tests use)."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def _product_weight(head: LinearHead) -> Tensor:
     # CUDA multiplies bf16 with float32 accumulation and output; the CPU has no such kernel, so it upcasts.
     keep = head.weight.is_cuda or head.weight.dtype == torch.float64
@@ -98,7 +103,7 @@ class _Gradients:
     """∂loss/∂(hidden, weight, bias), accumulated over chunks in float32."""
 
     def __init__(self, hidden: Tensor, head: LinearHead, needs_weight: bool) -> None:
-        dtype = torch.float64 if head.weight.dtype == torch.float64 else torch.float32
+        dtype = _wide(head.weight.dtype)
         self.hidden = torch.empty_like(hidden)
         self.weight = torch.zeros_like(head.weight, dtype=dtype) if needs_weight else None
         self.bias = None if head.bias is None or not needs_weight else torch.zeros_like(head.bias, dtype=dtype)
@@ -116,6 +121,14 @@ class _Gradients:
             self.bias += g.sum(0)
 
 
+def _leaf(name: str, chunk: Chunk) -> Tensor:
+    """A statistic as the loss sees it. An input of the same name takes its place: that is how old log-probabilities,
+    measured before the first update, reach a loss that reads `old_logprob`."""
+    if name in chunk.inputs:
+        return chunk.inputs[name]
+    return STATISTICS[name].value(chunk).detach().requires_grad_(STATISTICS[name].backward is not None)
+
+
 def _slices(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -131,19 +144,16 @@ class _TokenLoss(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         head, targets, function, inputs, scale, names, report, size = spec
         gradients = _Gradients(hidden, head.head, ctx.needs_input_grad[1])
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        total = torch.zeros((), dtype=_wide(head.head.weight.dtype), device=hidden.device)
         reported: dict[str, list[Tensor]] = {name: [] for name in report}
         for rows in _slices(len(hidden), size):
             chunk = head.chunk(hidden, targets, inputs, rows)
             with torch.enable_grad():
-                leaves = {
-                    name: STATISTICS[name].value(chunk).detach().requires_grad_(STATISTICS[name].backward is not None)
-                    for name in names
-                }
+                leaves = {name: _leaf(name, chunk) for name in names}
                 loss = (function(leaves, chunk.inputs) * scale[rows]).sum()
                 wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
                 coefficients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-            total += loss.detach().float()
+            total += loss.detach()
             for name in report:
                 value = leaves[name] if name in leaves else STATISTICS[name].value(chunk)
                 reported[name].append(value.detach())
@@ -233,7 +243,7 @@ def token_loss(
         report: statistics to hand out.
 
     Returns:
-        the loss, a float32 scalar with gradient, and {statistic: [N]} without.
+        the loss, a scalar with gradient (float32; float64 for a float64 head), and {statistic: [N]} without.
     """
     assert hidden.ndim == 2
     assert targets.shape == scale.shape == hidden.shape[:1]

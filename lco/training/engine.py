@@ -31,6 +31,7 @@ class Engine(Protocol):
     micro-batches and ranks, and nothing divides again.
     """
 
+    policy: PolicyModel
     rank: int
     world: int
     device: torch.device

@@ -1,0 +1,145 @@
+"""What a run keeps on disk: checkpoints that are complete or absent, one owner per folder, metric lines once each."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lco.errors import UserError
+from lco.policy import PolicyModel
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes to a temporary name and renames, so that a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """One JSON object as one line, on disk before the call returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def keep_lines_before(path: Path, step: int) -> None:
+    """Drops the lines of steps that a resumed run will make again, and a last line that was cut."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            if line and json.loads(line)["step"] < step:
+                kept.append(line + "\n")
+        except json.JSONDecodeError:
+            break
+    write_text(path, "".join(kept))
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Makes this process the folder's only writer; the lock dies with the process.
+
+    Raises:
+        UserError: a running process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        raise UserError(
+            f"{folder} is in use by a running process (pid {owner}); wait for it or give another --out"
+        ) from None
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(run: Path, step: int, save: Callable[[Path], None], keep: int = 2) -> Path:
+    """Writes `checkpoints/step-N` as a whole: filled under another name, hashed, renamed; older ones are pruned."""
+    folder = run / "checkpoints" / f"step-{step:06d}"
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save(partial)
+    files = {str(p.relative_to(partial)): sha256(p) for p in sorted(partial.rglob("*")) if p.is_file()}
+    write_json(partial / "complete.json", {"step": step, "files": files})
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+    for old in sorted(folder.parent.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+    return folder
+
+
+def complete(folder: Path) -> bool:
+    """Whether every file that the checkpoint recorded is there with its hash."""
+    try:
+        recorded = json.loads((folder / "complete.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return False
+    return all(
+        (folder / name).is_file() and sha256(folder / name) == digest for name, digest in recorded["files"].items()
+    )
+
+
+def newest_checkpoint(run: Path, say: Callable[[str], None]) -> tuple[int, Path] | None:
+    """The newest complete checkpoint; incomplete newer ones are named through `say` and passed over."""
+    for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
+        if complete(folder):
+            return json.loads((folder / "complete.json").read_text())["step"], folder
+        say(f"checkpoint {folder.name} is incomplete or damaged; using the one before it")
+    return None
+
+
+def save_torch_state(folder: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer, updates: int) -> None:
+    """Model and AdamW state as safetensors; nothing is pickled."""
+    # A tied head is the same storage under two names; safetensors wants every tensor once.
+    model = {name: p.detach().contiguous() for name, p in policy.named_parameters()}
+    save_file(model, folder / "model.safetensors")
+    moments = {
+        f"{index}.{key}": value.contiguous()
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    save_file(moments, folder / "optimizer.safetensors")
+    write_json(folder / "engine.json", {"updates": updates})
+
+
+def load_torch_state(folder: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer) -> int:
+    """Restores what `save_torch_state` wrote; returns the number of updates."""
+    parameters = dict(policy.named_parameters())
+    with torch.no_grad():
+        for name, value in load_file(folder / "model.safetensors").items():
+            parameters[name].copy_(value)
+    state = optimizer.state_dict()
+    for key, value in load_file(folder / "optimizer.safetensors").items():
+        index, name = key.split(".", 1)
+        state["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(state)
+    return json.loads((folder / "engine.json").read_text())["updates"]
