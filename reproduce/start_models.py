@@ -3,16 +3,17 @@
     python reproduce/start_models.py                 # both classes, side by side, about three minutes on two cores
     python reproduce/start_models.py --out /tmp/start --seed 1 --steps 1200
 
-Reinforcement learning needs a start that is worth improving: a model that solves some problems by chance and could solve
-most. A public model of the Qwen2 or Llama class has seen much text, good and bad; these two see text of mixed quality
-made by ``lco.problems.arithmetic``. 45 % of the responses write every step down and are nearly always right; the others
-jump to an answer that is right only half the time. The models learn to imitate the mixture, so that sampled responses
-are right in about one case out of three, while the careful way that is nearly always right is there to be found.
+Reinforcement learning needs a start that is worth improving: a model that solves some problems by chance and could
+solve most. A public model of the Qwen2 or Llama class has seen much text, good and bad; these two see text of mixed
+quality made by ``lco.problems.arithmetic``. 45 % of the responses write every step down and are nearly always right;
+the others jump to an answer that is right only half the time. The models learn to imitate the mixture, so that sampled
+responses are right in about one case out of three, while the careful way that is nearly always right is there to be
+found.
 
 Both models have 0.45 million parameters (hidden size 128, 3 layers, 4 heads of 32 with 2 key-value heads, tied
 embedding), start from random weights, and differ in their class alone: ``Qwen2ForCausalLM`` and ``LlamaForCausalLM``.
-The loss counts the tokens of the response, not those of the problem. Training problems alone are used; at the end pass@1
-is measured on validation problems, never on the test problems.
+The loss counts the tokens of the response, not those of the problem. Training problems alone are used; at the end
+pass@1 is measured on validation problems, never on the test problems.
 
 Each folder holds what ``AutoModelForCausalLM`` and ``AutoTokenizer`` load, and ``start.json`` with what was trained and
 measured. Every draw comes from a generator with the given seed: the same machine rebuilds the same weights.
@@ -92,8 +93,9 @@ class Recipe:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word, words separated by blanks; the chat template alone puts the <bos>, so there is never a second.
+    """One token per word, words separated by blanks.
 
+    The chat template alone puts the <bos>, whatever ``add_special_tokens`` says, so there is never a second one.
     A conversation becomes ``<bos> problem``, and with an answer ``<bos> problem response <eos>``.
     """
     words = {word: index for index, word in enumerate((PAD, BOS, EOS, UNK, *VOCABULARY))}
@@ -289,7 +291,7 @@ def build_start(name: str, out: Path, recipe: Recipe, position: int = 0) -> dict
     record = {
         "class": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "trained_on": "training problems of lco.problems.arithmetic with responses of mixed quality (pretraining_pairs)",
+        "trained_on": "lco.problems.arithmetic.pretraining_pairs: training problems, responses of mixed quality",
         "recipe": asdict(recipe),
         "validation_pass_at_1": {"temperature_1": round(sampled, 4), "greedy": round(greedy, 4)},
         "seconds": {"pretraining": round(trained - began, 1), "evaluation": round(time.monotonic() - trained, 1)},
@@ -312,9 +314,7 @@ def build_both(out: Path, recipe: Recipe, classes: tuple[str, ...] = CLASSES) ->
     context = multiprocessing.get_context("spawn")
     lock = context.RLock()  # the progress bars take turns
     with ProcessPoolExecutor(len(classes), context, initializer=tqdm.set_lock, initargs=(lock,)) as pool:
-        running = {
-            name: pool.submit(_worker, name, out, recipe, position) for position, name in enumerate(classes)
-        }
+        running = {name: pool.submit(_worker, name, out, recipe, position) for position, name in enumerate(classes)}
         return {name: future.result() for name, future in running.items()}
 
 
@@ -338,8 +338,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, record in records.items():
         score = record["validation_pass_at_1"]
         print(
-            f"{record['class']}: {record['parameters']:,} parameters, {options.steps} steps; pass@1 on validation problems"
-            f" {score['temperature_1']:.1%} at temperature 1, {score['greedy']:.1%} greedy → {options.out / name}"
+            f"{record['class']}: {record['parameters']:,} parameters, {options.steps} steps → {options.out / name}\n"
+            f"    pass@1 on validation problems: {score['temperature_1']:.1%} at temperature 1, {score['greedy']:.1%} greedy"
         )
     return 0
 

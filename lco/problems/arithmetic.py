@@ -1,6 +1,7 @@
 """Word problems with worked steps: the data of the miniature, made by a generator instead of a download.
 
-A problem starts with 1…19 things and changes that number two, three or four times by 1…9; every total stays inside 0…20:
+A problem starts with 1…19 things and changes that number two, three or four times by 1…9; every total stays inside
+0…20:
 
     Ann has 12 apples . eats 5 . finds 8 ?    →    12 - 5 = 7 ; 7 + 8 = 15 ; #### 15
 
@@ -20,6 +21,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import TypeVar
 
@@ -57,6 +59,7 @@ TRIES_FOR_A_NEW_KEY = 1000
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=100_000)
 def split_of(key: str) -> str:
     """The split that a key belongs to, the same on every machine: 1/10 test, 1/10 validation, 8/10 training."""
     remainder = int.from_bytes(hashlib.sha256(key.encode()).digest(), "big") % 10
