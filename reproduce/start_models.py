@@ -339,7 +339,7 @@ def main(arguments: list[str] | None = None) -> int:
         score = record["validation_pass_at_1"]
         print(
             f"{record['class']}: {record['parameters']:,} parameters, {options.steps} steps → {options.out / name}\n"
-            f"    pass@1 on validation problems: {score['temperature_1']:.1%} at temperature 1, {score['greedy']:.1%} greedy"
+            f"    pass@1 on validation: {score['temperature_1']:.1%} at temperature 1, {score['greedy']:.1%} greedy"
         )
     return 0
 
