@@ -57,12 +57,12 @@ def check_disk(folder: Path, needed: int = NEEDED_BYTES) -> None:
 
 
 def check_compiler() -> None:
-    """DeepSpeed compiles a small operation when it first runs: that needs a C++ compiler and Python's headers."""
+    """DeepSpeed and vLLM compile small operations when they first run: with a C++ compiler and Python's headers."""
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     if not compiler or shutil.which(compiler[0]) is None:
         raise SetupError(
-            f"no C++ compiler ({compiler[0] if compiler else 'CXX'} is not on PATH), and DeepSpeed compiles with one; "
-            "install it (Debian, Ubuntu: apt-get install g++) or name one in CXX"
+            f"no C++ compiler ({compiler[0] if compiler else 'CXX'} is not on PATH), and DeepSpeed and vLLM compile "
+            "with one; install it (Debian, Ubuntu: apt-get install g++) or name one in CXX"
         )
     include = sysconfig.get_path("include")
     if not Path(include, "Python.h").exists():
