@@ -1,0 +1,41 @@
+# `make reproduce` and `make test` do all of the set-up they need; `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test test-long lint tables lock clean long-inputs
+
+# .venv/bin is on PATH because DeepSpeed looks there for ninja
+RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
+export PYTHON
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv with the locked packages; a second call installs nothing
+	@sh scripts/setup.sh
+
+reproduce: setup ## the miniature: every method on two tiny models; table, figure and page, on a CPU
+	@$(RUN) reproduce/miniature.py
+
+test: lint ## lint, types and all tests but the long ones
+	@$(RUN) -m pytest -m "not long"
+
+test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input
+	@$(RUN) -m pytest -m long --timeout 3600
+
+lint: setup ## ruff (format and rules), mypy on lco/
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy lco
+
+tables: setup ## tables, figures and the page from the committed records in results/
+	@$(RUN) -m lco.cli table results
+
+lock: ## write requirements/*.lock anew from the .in files; UPGRADE=1 takes the newest versions that fit
+	@bash scripts/lock.sh
+
+clean: ## remove .venv, caches and build leftovers; runs/ and results/ stay
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+long-inputs:
+	@test -d "$$LCO_DATA_DIR" || { echo "make test-long: set LCO_DATA_DIR to a folder of problems in JSON Lines (docs/install.md says which)" >&2; exit 1; }
+	@test -d "$$LCO_MODEL_DIR" || { echo "make test-long: set LCO_MODEL_DIR to a folder of models (docs/install.md says which)" >&2; exit 1; }
