@@ -14,7 +14,9 @@ _ALIASES = {
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
 _MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array psmallmatrix bsmallmatrix".split())
 _NAMED_SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
-_MARKS = frozenset("hat bar overline tilde widehat widetilde overleftrightarrow overarc wideparen vec overrightarrow".split())
+_MARKS = frozenset(
+    "hat bar overline tilde widehat widetilde overleftrightarrow overarc wideparen vec overrightarrow".split()
+)
 _DOTS = {"dot": "'", "ddot": "''"}
 _FIGURES = frozenset(("angle", "triangle", "measuredangle", "square", "odot", "parallelogram"))
 _FENCES = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}

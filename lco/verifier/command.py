@@ -25,5 +25,8 @@ def run(args: argparse.Namespace) -> int:
         for line in sys.stdin:
             record = json.loads(line)
             verdict = pool.verify_many([(record["response"], record["gold"])], rules)[0]
-            print(json.dumps({"correct": verdict.correct, "extracted": verdict.extracted, "reason": verdict.reason}), flush=True)
+            print(
+                json.dumps({"correct": verdict.correct, "extracted": verdict.extracted, "reason": verdict.reason}),
+                flush=True,
+            )
     return 0

@@ -134,7 +134,9 @@ class Reader(Brackets):
                 words.append(token.text)
             elif words and token.kind == "sign" and token.text in "^/.-":
                 words.append(token.text)
-            elif words and (token.kind in ("num", "open", "close") and token.text.strip("{}-").isdigit() | (token.text in "{}")):
+            elif words and (
+                token.kind in ("num", "open", "close") and token.text.strip("{}-").isdigit() | (token.text in "{}")
+            ):
                 words.append(token.text)
             else:
                 break
@@ -261,7 +263,9 @@ class Reader(Brackets):
         following = self.tokens[self.at]
         if token.spaced and len(token.text) == 3 and token.text.isdigit() and factors[0].value < 1000:
             whole = token.text
-            while self.peek.kind == "num" and self.peek.spaced and len(self.peek.text) == 3 and self.peek.text.isdigit():
+            while (
+                self.peek.kind == "num" and self.peek.spaced and len(self.peek.text) == 3 and self.peek.text.isdigit()
+            ):
                 whole += self.take().text
             first = factors.pop()
             if first.value.denominator == 1 and not (self.at_sign("/")):
@@ -271,4 +275,3 @@ class Reader(Brackets):
             self.mixed_at = self.number_node(token.text)
             return self.mixed_at
         raise Unreadable("two numbers side by side")
-

@@ -68,9 +68,7 @@ INFINITY = Node("const", "inf")
 MINUS_INFINITY = Node("neg", None, (INFINITY,))
 
 # Kinds that are numbers or expressions, as against whole answers such as sets and texts.
-SCALARS = frozenset(
-    "num const sym add mul div pow neg fact binom pm fn root call percent degree".split()
-)
+SCALARS = frozenset("num const sym add mul div pow neg fact binom pm fn root call percent degree".split())
 
 
 def is_scalar(node: Node) -> bool:

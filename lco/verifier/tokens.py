@@ -73,7 +73,7 @@ def trim(text: str) -> str:
     """The text without surrounding spaces, emphasis marks and closing punctuation."""
     while True:
         before = text
-        text = text.strip(" `\"")
+        text = text.strip(' `"')
         for mark in ("**", "__", "*"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]
@@ -189,7 +189,17 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
 def _text_token(content: str, spaced: bool) -> Token:
     """A text, except that `\\mathrm{e}`, `\\operatorname{sin}` and the like are mathematics set upright."""
     words = content.strip().strip("$").strip()
-    if re.fullmatch(r"[a-zA-Z]", words) or words in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "ln", "log", "lcm"):
+    if re.fullmatch(r"[a-zA-Z]", words) or words in (
+        "sin",
+        "cos",
+        "tan",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "ln",
+        "log",
+        "lcm",
+    ):
         return Token("letters", words, spaced or content[:1] == " ")
     if re.fullmatch(r"\d+(\.\d+)?", words):
         return Token("num", words, spaced or content[:1] == " ")

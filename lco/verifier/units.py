@@ -87,7 +87,9 @@ point: point points
 CANONICAL = {name: line.split(": ")[0] for line in _NAMES.split("\n") for name in line.split(": ")[1].split()}
 
 # Units of two letters or more that may follow a number in plain text or in math mode without \text.
-PLAIN = frozenset(name for name in CANONICAL if len(name) > 1 and name.isalpha() and name not in ("au", "pt", "pc", "bit"))
+PLAIN = frozenset(
+    name for name in CANONICAL if len(name) > 1 and name.isalpha() and name not in ("au", "pt", "pc", "bit")
+)
 
 # Words that name what was counted or carry no meaning of their own.
 _GENERIC = frozenset(
@@ -115,7 +117,9 @@ def read_unit(text: str) -> str | None:
     >>> read_unit("square inches"), read_unit("in^2"), read_unit("miles per hour"), read_unit("right triangles")
     ('in^2', 'in^2', 'mi/h', 'label right triangle')
     """
-    words = _WORD.findall(text.replace("-", " ").replace(".", " ").replace("^{", "^").replace("²", "^2").replace("³", "^3"))
+    words = _WORD.findall(
+        text.replace("-", " ").replace(".", " ").replace("^{", "^").replace("²", "^2").replace("³", "^3")
+    )
     if len(words) > 9 or any(word.lower() in STOPWORDS for word in words if word not in ("for",)):
         return None
     parts: list[str] = []

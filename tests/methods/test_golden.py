@@ -58,7 +58,8 @@ def test_target_of_one_position():
     from lco.advantages import sparse_target
 
     old = Z_OLD.log_softmax(1)[0, 1]
-    for c, log_z, w, q, kl in ((0.5, 0.054992, 0.053507, 0.135989, 0.013002), (-0.5, -0.034890, -0.035506, 0.054732, 0.007524)):  # fmt: skip
+    cases = ((0.5, 0.054992, 0.053507, 0.135989, 0.013002), (-0.5, -0.034890, -0.035506, 0.054732, 0.007524))
+    for c, log_z, w, q, kl in cases:
         target = sparse_target(old, torch.tensor(c).double())
         found = (target.log_partition, target.imitate, target.probability, target.kl)
         assert [float(x) for x in found] == pytest.approx([log_z, w, q, kl], abs=1e-6)

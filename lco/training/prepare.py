@@ -1,0 +1,132 @@
+"""From a configuration to a `Run`: problems first, then tokenizer, then the model, so that mistakes cost seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lco.config import Experiment
+from lco.errors import UserError
+from lco.evidence.provenance import collect
+from lco.methods import method_named
+from lco.policy import PolicyModel
+from lco.problems.prompts import encode, end_token_ids, style_named
+from lco.problems.sets import content_sha256, load_problems
+from lco.randomness import derived_seed
+from lco.rollout.records import Sampler, Sampling
+from lco.training import models
+from lco.training.engine import Engine, TorchEngine
+from lco.training.loop import Prompt, Run
+from lco.training.watch import say
+from lco.verifier import Pool, Rules
+
+
+def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequence[Prompt], dict[str, Any]]:
+    """Everything but the sampler: problems first, then tokenizer, then the model, so that mistakes cost seconds."""
+    problems = load_problems(experiment.problems, experiment.split, experiment.data_dir, experiment.limit)
+    held_out = []
+    if experiment.eval_every:
+        held_out = load_problems(
+            experiment.problems, experiment.eval_split, experiment.data_dir, experiment.eval_problems
+        )
+    config, tokenizer = models.load_config(experiment.model), models.load_tokenizer(experiment.model)
+    context = models.context_length(config)
+    room = experiment.max_prompt_tokens + experiment.max_new_tokens
+    if context is not None and room > context:
+        raise UserError(
+            f"max_prompt_tokens + max_new_tokens is {room}, but {experiment.model} reads at most {context} tokens; "
+            "lower one of them"
+        )
+    style = style_named(experiment.prompt)
+    prompts = [Prompt(p, encode(tokenizer, p, style)) for p in problems]
+    kept = [p for p in prompts if len(p.ids) <= experiment.max_prompt_tokens]
+    if len(kept) < len(prompts):
+        dropped, limit = len(prompts) - len(kept), experiment.max_prompt_tokens
+        say(f"{dropped} of {len(prompts)} prompts are longer than {limit} tokens: dropped")
+    if not kept:
+        raise UserError(f"every prompt is longer than max_prompt_tokens = {experiment.max_prompt_tokens}; raise it")
+    ends = end_token_ids(tokenizer, experiment.model)
+    method = method_named(experiment.method)
+    device = models.resolve_device(experiment.device)
+    model = models.load_model(experiment.model, experiment.dtype, device)
+    if experiment.gradient_checkpointing:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    manifest = {
+        **collect(),
+        "model": {
+            "class": type(model).__name__,
+            "name": Path(experiment.model).name if Path(experiment.model).exists() else experiment.model,
+            "sha256": models.weights_sha256(model),
+        },
+        "problems_sha256": content_sha256([p.problem for p in kept]),
+        "problems_used": len(kept),
+        "problems_dropped": len(prompts) - len(kept),
+        "end_token_ids": list(ends),
+        "world_size": world,
+    }
+    torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
+    policy = PolicyModel(model, experiment.temperature, critic=method.needs.critic).to(device)
+    sampling = Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends)
+    rules = Rules(extraction=experiment.extraction)
+    run = Run(
+        experiment=experiment,
+        method=method,
+        hyper=method.hyper(experiment.hyper),
+        engine=build_engine(policy, experiment),
+        prompts=kept,
+        demonstrations=demonstrations(kept, tokenizer, ends) if method.source == "demonstrations" else (),
+        sampler=None,
+        sampling=sampling,
+        verify=lambda pairs: pool.verify_many(pairs, rules),
+        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+        export=lambda where, weights: export(model, tokenizer, where, weights),
+    )
+    return run, [Prompt(p, encode(tokenizer, p, style)) for p in held_out], manifest
+
+
+def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, ends: Sequence[int]) -> list[tuple[int, ...]]:
+    """Worked solutions as ids, each ending with the tokenizer's end token, on which the sampler stops."""
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else ends[0]
+    missing = next((p.problem.id for p in prompts if not p.problem.solution), None)
+    if missing is not None:
+        raise UserError(
+            f"problem {missing!r} has no worked solution to imitate; use a set with solutions or another method"
+        )
+    return [(*tokenizer.encode(p.problem.solution, add_special_tokens=False), end) for p in prompts]
+
+
+def build_engine(policy: PolicyModel, experiment: Experiment) -> Engine:
+    if experiment.engine == "torch":
+        return TorchEngine(policy, experiment)
+    from lco.training.deepspeed import DeepSpeedEngine
+
+    return DeepSpeedEngine(policy, experiment)
+
+
+def build_sampler(run: Run, experiment: Experiment, world: int) -> Sampler | None:
+    """The sampler of this rank. vLLM beside several ranks is one process of its own, owned by rank 0."""
+    if run.method.source != "rollouts" and not experiment.eval_every:
+        return None
+    if experiment.rollouts == "transformers":
+        from lco.rollout.transformers import TransformersSampler
+
+        return TransformersSampler(run.engine.policy.model)
+    if run.engine.rank != 0:
+        return None
+    from lco.rollout.vllm import VLLMSampler
+
+    return VLLMSampler(
+        experiment.model,
+        dtype=experiment.dtype,
+        cache_gib=experiment.vllm_cache_gib,
+        max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,
+        separate_process=world > 1,
+    )
+
+
+def export(model: Any, tokenizer: Any, where: Path, weights: dict[str, torch.Tensor]) -> None:
+    model.save_pretrained(where, state_dict={name: tensor.cpu() for name, tensor in weights.items()})
+    tokenizer.save_pretrained(where)
