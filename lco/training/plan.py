@@ -6,6 +6,7 @@ how many there are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def minibatches(rows: Sequence[int], count: int, epochs: int, step: int, seed: i
             shuffle = torch.randperm(len(rows), generator=generator(seed, step, f"minibatches/{epoch}"))
             order = [rows[i] for i in shuffle.tolist()]
         bounds = [round(k * len(order) / count) for k in range(count + 1)]
-        plan += [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+        plan += [order[a:b] for a, b in itertools.pairwise(bounds) if b > a]
     return plan
 
 

@@ -155,7 +155,7 @@ def save(run: Run, folder: Path, step: int) -> None:
 
 
 def export_final(run: Run, folder: Path) -> None:
-    """`checkpoints/final`: weights as safetensors and the tokenizer, as `AutoModelForCausalLM.from_pretrained` loads."""
+    """`checkpoints/final`: weights as safetensors and the tokenizer, a folder that transformers loads."""
     weights = dict(run.engine.named_weights())
     if run.engine.rank == 0:
         run.export(folder / "checkpoints" / "final", weights)

@@ -136,7 +136,7 @@ def test_convex_along_any_segment(seed):
 def test_lch_is_bounded_by_half_the_squared_residual_and_by_one():
     z_old, z_new, a, c = random_case(4)
     mse, _ = gradient("lco_mse", z_new, z_old, a, c)
-    lch, slope = gradient("lco_lch", z_new, z_old, a, 30 * c)
+    _, slope = gradient("lco_lch", z_new, z_old, a, 30 * c)
     near, _ = gradient("lco_lch", z_new, z_old, a, c)
     assert near <= mse
     assert slope.abs().max() <= 2 - 2 / 7

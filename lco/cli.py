@@ -1,0 +1,142 @@
+"""`lco …`: parses, calls, prints. No logic lives here, and nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from lco.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="lco", description="Reinforcement learning of mathematical reasoning, measured: train, evaluate, compare."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train",
+        help="train a model with one method",
+        description="Trains a model on problems whose answers can be verified, and leaves a run folder.",
+        epilog="example: lco train --method lco_kld --model Qwen/Qwen2.5-0.5B-Instruct --problems gsm8k --prompt boxed "
+        "--max-new-tokens 512 --rollouts vllm --lr 1e-6 --minibatches 4",
+    )
+    train.add_argument("--config", metavar="FILE", help="JSON file with any of the keys below; flags override it")
+    train.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    train.add_argument("--resume", action="store_true", help="continue the run in --out where it stopped")
+    train.set_defaults(run=run_train)
+
+    evaluate = commands.add_parser("evaluate", help="score a model on lm-eval tasks with the suite's verifier")
+    evaluate.set_defaults(run=run_evaluate)
+    verify = commands.add_parser("verify", help="judge responses: JSON Lines in, verdicts out")
+    verify.set_defaults(run=run_verify)
+
+    methods = commands.add_parser("methods", help="list the methods, or print one method's page")
+    methods.add_argument("name", nargs="?", help="print the page of this method")
+    methods.add_argument("--json", action="store_true", help="machine-readable list")
+    methods.set_defaults(run=run_methods)
+
+    problems = commands.add_parser("problems", help="list problem sets and prompt styles")
+    problems.set_defaults(run=run_problems)
+    table = commands.add_parser("table", help="build tables, figures and the page from result records")
+    table.set_defaults(run=run_table)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; a user's mistake is one sentence on standard error and exit code 2."""
+    top = parser()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        add_command_arguments(top, given)
+        parsed = top.parse_args(given)
+        return int(parsed.run(parsed) or 0)
+    except UserError as error:
+        print(f"lco: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lco: interrupted", file=sys.stderr)
+        return 130
+
+
+def add_command_arguments(top: argparse.ArgumentParser, given: Sequence[str]) -> None:
+    """Adds the arguments of the command that was typed, so that `lco verify` never imports what `lco train` needs."""
+    command = next((word for word in given if not word.startswith("-")), None)
+    choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
+    if command not in choices:
+        return
+    sub: argparse.ArgumentParser = choices[command]
+    if command == "train":
+        from lco.config import add_arguments
+    elif command == "evaluate":
+        from lco.evaluation.command import add_arguments
+    elif command == "verify":
+        from lco.verifier.command import add_arguments
+    elif command == "table":
+        from lco.evidence.command import add_arguments
+    else:
+        return
+    add_arguments(sub)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    from lco.config import Experiment, check, dump, from_arguments, load
+
+    base = load(arguments.config) if arguments.config else Experiment()
+    experiment = from_arguments(arguments, base)
+    if arguments.print_config:
+        print(dump(experiment), end="")
+        return 0
+    check(experiment)
+    from lco.training.launch import launch
+
+    folder = launch(experiment, resume=arguments.resume)
+    if folder is not None:
+        print(f"the run is in {folder}; its model in {folder / 'checkpoints' / 'final'}")
+    return 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    from lco.evaluation.command import run
+
+    return run(arguments)
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    from lco.verifier.command import run
+
+    return run(arguments)
+
+
+def run_table(arguments: argparse.Namespace) -> int:
+    from lco.evidence.command import run
+
+    return run(arguments)
+
+
+def run_methods(arguments: argparse.Namespace) -> int:
+    from lco.methods import METHODS, method_named
+    from lco.methods.pages import listing, page, summary
+
+    if arguments.name:
+        print(page(method_named(arguments.name)))
+    elif arguments.json:
+        print(json.dumps([summary(method) for method in METHODS.values()], indent=2, ensure_ascii=False))
+    else:
+        print(listing(METHODS.values()))
+    return 0
+
+
+def run_problems(arguments: argparse.Namespace) -> int:
+    from lco.problems.prompts import STYLES
+    from lco.problems.sets import SETS
+
+    print("problem sets:\n" + "\n".join(f"  {name:20} {', '.join(s.splits)}" for name, s in SETS.items()))
+    print("prompt styles:\n" + "\n".join(f"  {name:20} {style.template!r}" for name, style in STYLES.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The policy's answers against the model's own logits, and what must not change them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lco.methods import METHODS
+from lco.policy import OldPolicy, PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
+from lco.rollout.records import Row, collate
+from tests.conftest import tiny_model
+
+
+def rows(seed=0):
+    g = torch.Generator().manual_seed(seed)
+
+    def ids(n):
+        return tuple(torch.randint(3, 64, (n,), generator=g).tolist())
+
+    # A row without response, a row of one token, and a response that contains the pad id 0.
+    return [
+        Row("a", ids(4), ids(6), "stop", ()),
+        Row("a", ids(7), ids(1), "stop", ()),
+        Row("b", ids(2), (), "length", ()),
+        Row("b", ids(3), (5, 0, 0, 7), "length", ()),
+    ]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["qwen", "llama"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_statistics_equal_the_models_own_logits(kind, tied, temperature):
+    model = tiny_model(kind, tied)
+    found = PolicyModel(model, temperature)(collate(rows()), Statistics(["logprob", "entropy"])).statistics
+    for i, row in enumerate(rows()):
+        if not row.response_ids:
+            continue
+        ids = torch.tensor([[*row.prompt_ids, *row.response_ids]])
+        logits = model(ids).logits[0, len(row.prompt_ids) - 1 : -1] / temperature
+        logp = logits.log_softmax(-1)
+        n = len(row.response_ids)
+        expected = logp[torch.arange(n), list(row.response_ids)]
+        torch.testing.assert_close(found["logprob"][i, :n], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found["entropy"][i, :n], -(logp.exp() * logp).sum(-1), rtol=1e-4, atol=1e-5)
+        assert (found["logprob"][i, n:] == 0).all()
+
+
+def request(kind, batch, old=None, name="lco_kld"):
+    method = METHODS[name]
+    knobs = method.hyper()
+    g = torch.Generator().manual_seed(5)
+    a = torch.randn(batch.response_mask.shape, generator=g)
+    scale = batch.response_mask / batch.response_mask.sum()
+    return kind(
+        method.loss(knobs), method.statistics(knobs), {"tilt": a, "advantage": a}, scale, old, ("logprob", "entropy")
+    )
+
+
+def gradients(policy, batch, asked):
+    policy.zero_grad()
+    answer = policy(batch, asked)
+    answer.loss.backward()
+    return answer, {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+
+
+def old_policy(batch, tied, kind="qwen"):
+    return PolicyModel(tiny_model(kind, tied, seed=9))(batch, Snapshot()).snapshot
+
+
+@pytest.mark.parametrize("name", [m for m in METHODS if not METHODS[m].needs.critic])
+@pytest.mark.parametrize("off_policy", [False, True])
+@pytest.mark.parametrize("tied", [True, False])
+def test_token_and_row_requests_agree(tied, off_policy, name):
+    """Both give the same loss, statistics and gradients for whatever both can express."""
+    batch, policy = collate(rows()), PolicyModel(tiny_model("qwen", tied))
+    old = old_policy(batch, tied) if off_policy else None
+    token, token_gradient = gradients(policy, batch, request(TokenLoss, batch, old, name))
+    row, row_gradient = gradients(policy, batch, request(RowLoss, batch, old, name))
+    torch.testing.assert_close(token.loss, row.loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(token.statistics["entropy"], row.statistics["entropy"])
+    assert token_gradient.keys() == row_gradient.keys()
+    for parameter, value in token_gradient.items():
+        torch.testing.assert_close(value, row_gradient[parameter], rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_equals_plain_autograd_through_full_logits():
+    """LCO-KLD off-policy against KL(π* ‖ π) written out on whole logits, for every parameter."""
+    batch, model = collate(rows()), tiny_model("llama", True)
+    policy, old_model = PolicyModel(model), tiny_model("llama", True, seed=9)
+    asked = request(TokenLoss, batch, old_policy(batch, True, "llama"))
+    _, ours = gradients(policy, batch, asked)
+    policy.zero_grad()
+    total = torch.zeros(())
+    for i, row in enumerate(rows()):
+        n, start = len(row.response_ids), len(row.prompt_ids) - 1
+        if not n:
+            continue
+        ids = torch.tensor([[*row.prompt_ids, *row.response_ids]])
+        z, z_old = model(ids).logits[0, start:-1], old_model(ids).logits[0, start:-1].detach()
+        onehot = torch.nn.functional.one_hot(torch.tensor(row.response_ids), 64)
+        target = (z_old + asked.inputs["tilt"][i, :n, None] * onehot).softmax(-1)
+        total = total + (asked.scale[i, :n] * (target * (target.log() - z.log_softmax(-1))).sum(-1)).sum()
+    total.backward()
+    for name, p in policy.named_parameters():
+        torch.testing.assert_close(ours[name], p.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_garbage_in_padding_changes_nothing():
+    batch, policy = collate(rows()), PolicyModel(tiny_model())
+    asked = request(TokenLoss, batch, old_policy(batch, True))
+    clean, clean_gradient = gradients(policy, batch, asked)
+    pad = batch.attention_mask == 0
+    dirty = dataclasses.replace(batch, input_ids=batch.input_ids.masked_fill(pad, 63))
+    inputs = {k: v.masked_fill(~batch.response_mask, float("nan")) for k, v in asked.inputs.items()}
+    scale = asked.scale.masked_fill(~batch.response_mask, float("inf"))
+    for kind in (TokenLoss, RowLoss):
+        noisy = dataclasses.replace(request(kind, batch, asked.old), inputs=inputs, scale=scale)
+        found, gradient = gradients(policy, dirty, noisy)
+        torch.testing.assert_close(found.loss, clean.loss, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(found.statistics["entropy"], clean.statistics["entropy"])
+        for name, value in clean_gradient.items():
+            torch.testing.assert_close(gradient[name], value, rtol=1e-4, atol=1e-7)
+
+
+def first_update_gap(policy, pass_policy):
+    """Largest difference between a pass without gradient and the first update's forward."""
+    batch = collate(rows())
+    before = pass_policy(batch, Statistics(["logprob"])).statistics["logprob"]
+    during = policy(batch, request(TokenLoss, batch)).statistics["logprob"]
+    return float((before - during).abs().max())
+
+
+def test_the_first_updates_forward_repeats_a_separate_pass_and_two_controls_do_not():
+    model = tiny_model("llama", attention_dropout=0.3)
+    policy = PolicyModel(model)
+    model.train()
+    assert first_update_gap(policy, policy) <= 1e-5
+    assert first_update_gap(policy, PolicyModel(model, temperature=0.7)) > 1e-2
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    assert first_update_gap(policy, policy) > 1e-2
+
+
+def test_the_critic_reads_the_state_before_the_token_and_starts_at_zero():
+    batch, policy = collate(rows()), PolicyModel(tiny_model(), critic=True)
+    values = policy(batch, Statistics(["value"])).statistics["value"]
+    assert (values == 0).all()
+    with torch.no_grad():
+        policy.value_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    values = policy(batch, Statistics(["value"])).statistics["value"]
+    row = rows()[0]
+    states = policy.model.base_model(torch.tensor([[*row.prompt_ids, *row.response_ids]])).last_hidden_state[0]
+    expected = policy.value_head(states[len(row.prompt_ids) - 1 : -1]).squeeze(-1)
+    torch.testing.assert_close(values[0, : len(row.response_ids)], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_soft_cap_is_refused():
+    model = tiny_model()
+    model.config.final_logit_softcapping = 30.0
+    with pytest.raises(ValueError, match="caps its final logits at"):
+        PolicyModel(model)
+
+
+def test_snapshot_keeps_hidden_states_and_a_copy_of_the_head():
+    batch, policy = collate(rows()), PolicyModel(tiny_model())
+    kept = policy(batch, Snapshot()).snapshot
+    assert isinstance(kept, OldPolicy)
+    assert [len(h) for h in kept.hidden] == [6, 1, 0, 4]
+    with torch.no_grad():
+        policy.model.lm_head.weight.add_(1)
+    assert not torch.equal(kept.weight, policy.model.lm_head.weight)
+
+
+def test_tied_heads_are_in_the_named_weights():
+    names = dict(PolicyModel(tiny_model(tied=True)).named_weights())
+    assert "lm_head.weight" in names
+    assert "model.embed_tokens.weight" in names
