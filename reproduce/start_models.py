@@ -115,6 +115,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, name: str) -> None:
+    """Saves it so that AutoTokenizer gives back this tokenizer, whatever the model's class."""
+    if name == "qwen":
+        # transformers 5 takes every qwen2 folder for one with Qwen2's own tokenizer, which splits "16" into digits. An
+        # (empty) mapping makes it read tokenizer_class instead; no code is loaded, trust_remote_code stays off.
+        tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": [None, None]}
+    tokenizer.save_pretrained(folder)
+
+
 def build_model(name: str, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> PreTrainedModel:
     """A model of the class with random weights that depend on the recipe's seed alone."""
     shape: dict[str, Any] = {
@@ -286,7 +295,7 @@ def build_start(name: str, out: Path, recipe: Recipe, position: int = 0) -> dict
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, name)
     weights = (folder / "model.safetensors").read_bytes()
     record = {
         "class": type(model).__name__,

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,15 @@ from lco.training.prepare import build_sampler, prepare
 from lco.training.watch import progress, say, validate, watch, write_samples
 from lco.verifier import Pool
 
+OnStep = Callable[[dict[str, Any]], None]
+
 MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out"}
 
 
-def train(experiment: Experiment, resume: bool = False) -> Path:
+def train(experiment: Experiment, resume: bool = False, on_step: OnStep | None = None) -> Path:
     """Runs an experiment to its end or to Ctrl-C; returns the run folder.
+
+    `on_step` is called with each rollout's metrics and takes the place of the progress bar.
 
     Raises:
         UserError: anything a user can mend, before the model is loaded where possible.
@@ -49,13 +53,15 @@ def train(experiment: Experiment, resume: bool = False) -> Path:
         lock = disk.lock_folder(folder)
     try:
         with Pool(workers=1) as pool:
-            return _train(experiment, resume, folder, rank, world, pool)
+            return _train(experiment, resume, folder, rank, world, pool, on_step)
     finally:
         if lock is not None:
             lock.close()
 
 
-def _train(experiment: Experiment, resume: bool, folder: Path, rank: int, world: int, pool: Pool) -> Path:
+def _train(
+    experiment: Experiment, resume: bool, folder: Path, rank: int, world: int, pool: Pool, on_step: OnStep | None
+) -> Path:
     run, validation, manifest = prepare(experiment, world, pool)
     start = 0
     if resume:
@@ -73,7 +79,7 @@ def _train(experiment: Experiment, resume: bool, folder: Path, rank: int, world:
         for name in ("metrics.jsonl", "samples.jsonl"):
             disk.keep_lines_before(folder / name, start + 1 if start else 0)
     try:
-        loop(run, validation, folder, start)
+        loop(run, validation, folder, start, on_step)
     finally:
         if run.sampler is not None:
             run.sampler.close()
@@ -94,7 +100,7 @@ def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> 
             raise UserError(f"cannot resume {folder}: {name} was {before.get(name)} and is now {manifest[name]}")
 
 
-def loop(run: Run, validation: Sequence[Prompt], folder: Path, start: int) -> None:
+def loop(run: Run, validation: Sequence[Prompt], folder: Path, start: int, on_step: OnStep | None) -> None:
     """Steps `start` … `steps`, with metrics, samples, validations and checkpoints; Ctrl-C ends it after the step."""
     experiment, chief = run.experiment, run.engine.rank == 0
     with stop_on_interrupt() as stopped:
@@ -102,7 +108,12 @@ def loop(run: Run, validation: Sequence[Prompt], folder: Path, start: int) -> No
             score = validate(run, validation, 0)
             if chief:
                 disk.append_line(folder / "metrics.jsonl", {"step": 0, "validation": score})
-        bar = tqdm(range(start, experiment.steps), desc=run.method.title, unit="rollout", disable=not chief)
+        bar = tqdm(
+            range(start, experiment.steps),
+            desc=run.method.title,
+            unit="rollout",
+            disable=not chief or on_step is not None,
+        )
         done = start
         for step in bar:
             begun = time.perf_counter()
@@ -116,6 +127,8 @@ def loop(run: Run, validation: Sequence[Prompt], folder: Path, start: int) -> No
                 write_samples(run, folder, done, judged)
                 watch(metrics, done, experiment)
                 bar.set_postfix_str(progress(metrics))
+                if on_step is not None:
+                    on_step(metrics)
             if any(run.engine.gather(stopped())):
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:

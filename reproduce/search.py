@@ -1,0 +1,116 @@
+"""Chooses every method's knobs on validation problems: four tries a method on one class, carried over to the other.
+
+    python reproduce/search.py                  all tries (about 15 minutes on two quiet cores), resumable
+    python reproduce/search.py --methods grpo   only these methods' tries
+
+Each try is one training run of the setting that `miniature.py` uses (`setting.py` holds both), with a seed that no final
+run uses. Its score is pass@1 at T = 1 on 512 validation problems after the last rollout; the best of the four becomes the
+preset. The test problems are never read. Records land one by one in results/miniature/search/, a try whose record is
+there is not repeated, and reproduce/presets.json is written from the records when all tries of a method are in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from lco.training.checkpoint import write_json  # noqa: E402
+from reproduce import setting  # noqa: E402
+
+RECORDS = HERE.parent / "results" / "miniature" / "search"
+VALIDATION_PROBLEMS = 512
+
+
+def record_file(method: str, number: int) -> Path:
+    return RECORDS / f"{method}-{number}.json"
+
+
+def one_try(task: tuple[str, int, str]) -> str:
+    """Trains and validates one try; writes its record."""
+    method, number, out = task
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import json
+
+    import torch
+
+    torch.set_num_threads(1)
+    from lco.evidence.provenance import collect
+    from lco.training.run import train
+
+    knobs = setting.TRIES[method][number]
+    folder = Path(out) / f"{method}-{number}"
+    # Validated once, at the end, on more problems than the curves of the final runs use.
+    watched = {"eval_every": setting.COMMON["steps"], "eval_problems": VALIDATION_PROBLEMS}
+    run = setting.experiment(setting.SEARCH_CLASS, method, setting.SEARCH_SEED, {**knobs, **watched}, folder)
+    if not (folder / "checkpoints" / "final").exists():
+        train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().split("\n") if line]
+    record = {
+        "schema": "lco-search/1",
+        "method": method,
+        "try": number,
+        "class": setting.CLASSES[setting.SEARCH_CLASS],
+        "seed": setting.SEARCH_SEED,
+        "knobs": knobs,
+        "validation_problems": VALIDATION_PROBLEMS,
+        "start": lines[0]["validation"],
+        "end": lines[-1]["validation"],
+        "tokens": sum(line.get("tokens", 0) for line in lines),
+        "provenance": collect(),
+    }
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    write_json(record_file(method, number), record)
+    return f"{method} {knobs}: pass@1 {record['end']['pass@1']:.1%}, greedy {record['end']['greedy']:.1%}"
+
+
+def chosen(methods: list[str]) -> dict[str, Any]:
+    """The best try of every method whose tries are all recorded."""
+    import json
+
+    found: dict[str, Any] = {}
+    for method in methods:
+        files = [record_file(method, number) for number in range(len(setting.TRIES[method]))]
+        if not all(file.exists() for file in files):
+            continue
+        records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        best = max(records, key=lambda record: record["end"]["pass@1"])
+        found[method] = {
+            "knobs": best["knobs"],
+            "validation_pass@1": best["end"]["pass@1"],
+            "tried": [{"knobs": r["knobs"], "validation_pass@1": r["end"]["pass@1"]} for r in records],
+        }
+    return found
+
+
+def main() -> None:
+    from tqdm import tqdm
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--methods", nargs="+", default=list(setting.METHODS), choices=setting.METHODS, metavar="METHOD"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/search"), help="where the runs go")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    tasks = [
+        (method, number, str(options.out))
+        for method in options.methods
+        for number in range(len(setting.TRIES[method]))
+        if not record_file(method, number).exists()
+    ]
+    with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
+        for line in tqdm(workers.imap_unordered(one_try, tasks), total=len(tasks), unit="try"):
+            tqdm.write(line)
+    write_json(setting.PRESETS, chosen(list(setting.METHODS)))
+    print(f"presets: {setting.PRESETS}")
+
+
+if __name__ == "__main__":
+    main()

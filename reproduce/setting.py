@@ -1,0 +1,89 @@
+"""The miniature's setting: what is equal for all methods, and the four tries that each method gets.
+
+Everything that decides a comparison stands here, so that `miniature.py` (the final runs) and `search.py` (the tries on
+validation problems) cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lco.config import Experiment
+
+HERE = Path(__file__).parent
+START = HERE / "start"
+PRESETS = HERE / "presets.json"
+
+CLASSES = {"qwen": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
+METHODS = ("lco_kld", "lco_mse", "lco_lch", "ppo", "grpo", "reinforce", "rft", "sft")
+
+SEARCH_CLASS = "llama"
+SEARCH_SEED = 1000
+"""Seeds of the search and of the final runs never meet."""
+
+COMMON: dict[str, Any] = {
+    "problems": "arithmetic",
+    "prompt": "plain",
+    "extraction": "hash",
+    "limit": 20_000,
+    "max_prompt_tokens": 32,
+    "max_new_tokens": 32,
+    "prompts_per_step": 32,
+    "samples": 8,
+    "steps": 16,
+    "minibatches": 4,
+    "epochs": 2,
+    "micro_batch": 64,
+    "temperature": 1.0,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "clip_norm": 1.0,
+    "eval_every": 4,
+    "eval_problems": 128,
+    "device": "cpu",
+}
+"""The equal budget: 16 rollouts of 32 prompts × 8 samples, 8 optimizer steps on each (2 passes of 4 minibatches)."""
+
+TRIES: dict[str, list[dict[str, Any]]] = {
+    "lco_kld": [
+        {"lr": 5e-4, "hyper": {"beta": 2.0}},
+        {"lr": 5e-4, "hyper": {"beta": 0.7}},
+        {"lr": 1e-3, "hyper": {"beta": 2.0}},
+        {"lr": 1e-3, "hyper": {"beta": 0.7}},
+    ],
+    "lco_mse": [
+        {"lr": 5e-4, "hyper": {"beta": 2.0}},
+        {"lr": 5e-4, "hyper": {"beta": 0.7}},
+        {"lr": 1e-3, "hyper": {"beta": 2.0}},
+        {"lr": 1e-3, "hyper": {"beta": 0.7}},
+    ],
+    "lco_lch": [
+        {"lr": 5e-4, "hyper": {"beta": 2.0}},
+        {"lr": 5e-4, "hyper": {"beta": 0.7}},
+        {"lr": 1e-3, "hyper": {"beta": 2.0}},
+        {"lr": 1e-3, "hyper": {"beta": 0.7}},
+    ],
+    "ppo": [
+        {"lr": 2.5e-4, "critic_lr": 1e-3},
+        {"lr": 5e-4, "critic_lr": 1e-3},
+        {"lr": 1e-3, "critic_lr": 1e-3},
+        {"lr": 2e-3, "critic_lr": 1e-3},
+    ],
+    "grpo": [{"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}, {"lr": 2e-3}],
+    "reinforce": [{"lr": 6e-5}, {"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}],
+    "rft": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
+    "sft": [{"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}, {"lr": 2e-3}],
+}
+"""Four tries a method. Methods with a trust region of their own (beta) spend them on lr × beta, the others on lr."""
+
+
+def experiment(family: str, method: str, seed: int, knobs: dict[str, Any], out: Path) -> Experiment:
+    """One training run of the miniature."""
+    return Experiment(model=str(START / family), method=method, seed=seed, out=str(out), **{**COMMON, **knobs})
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """What the search chose on validation problems, {method: {"lr": …, "hyper": …}}."""
+    return {name: chosen["knobs"] for name, chosen in json.loads(PRESETS.read_text(encoding="utf-8")).items()}
