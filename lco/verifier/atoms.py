@@ -29,6 +29,8 @@ def is_word(run: str, after_value: bool) -> bool:
         return run in ("min",) and after_value
     if run.lower() in _SMALL_WORDS or (after_value and run in PLAIN):
         return True
+    if run.isupper():
+        return False
     return len(run) >= 4 and not any(run.startswith(name) for name in ("sin", "cos", "tan", "log", "sqrt"))
 
 
@@ -234,6 +236,9 @@ class Atoms:
         if run.endswith("pi") and len(run) <= 4:  # "xpi" and "rpi" are letters, then π
             self.tokens.insert(self.at + 1, Token("letters", "pi"))
             self._replace(token, run[:-2])
+        if len(run) >= 4 and run.isupper():  # SRMC is one name, RC a product
+            self.take()
+            return Node("sym", run)
         if is_word(self.peek.text, after_value=False):
             raise Unreadable(f"the word {run!r} is no mathematics")
         return self._letter()
@@ -261,11 +266,9 @@ class Atoms:
         if alone and self.at_sign("_"):
             self.take()
             lower = self.subscript()
-            if name in ("C", "P") and len(lower) == 1 and lower[0].kind == "num" and self.at_sign("^"):
-                self.take()
-                if name == "C":
-                    return Node("binom", None, (self.number_node(lower[0].text), self.argument()))
-                raise Unreadable("a number of permutations")
+            if name == "C" and len(lower) == 1 and lower[0].kind == "num" and self._raised_to_number():
+                self.take()  # C_{400}^{40} chooses 40 of 400
+                return Node("binom", None, (self.number_node(lower[0].text), self.argument()))
             name = f"{name}_{self._plain(lower)}"
         while alone and self.at_sign("'"):
             self.take()
@@ -274,6 +277,10 @@ class Atoms:
             inner = self.bracket()
             return Node("call", name, inner.args if inner.kind == "seq" else (inner,))
         return Node("sym", name)
+
+    def _raised_to_number(self) -> bool:
+        following = self.tokens[self.at : self.at + 3]
+        return self.at_sign("^") and any(token.kind == "num" for token in following[1:])
 
     def _is_call(self, name: str) -> bool:
         """`f(…)` always; any other letter before one symbol or number in brackets: I(0), x(t), u(t)."""

@@ -43,19 +43,26 @@ class Reader(Brackets):
     def answer(self, *closers: str) -> Node:
         """Values joined by commas, semicolons and connecting words; one value alone is itself."""
         values = [self.relation()]
-        while self._separator(closers):
+        joints: set[str] = set()
+        while (joint := self._separator(closers)) is not None:
+            joints.add(joint)
             values.append(self.relation())
             if len(values) > MAX_TERMS:
                 raise Unreadable(f"more than {MAX_TERMS} values")
-        return values[0] if len(values) == 1 else Node("list", None, tuple(values))
+        if len(values) == 1:
+            return values[0]
+        word = "or" if "or" in joints else "and" if "and" in joints else ","
+        return Node("list", word, tuple(values))
 
-    def _separator(self, closers: tuple[str, ...]) -> bool:
-        found = False
+    def _separator(self, closers: tuple[str, ...]) -> str | None:
+        found = None
         while self.at_sign(",") or self.at_sign(";") or self._at_connector():
-            self.take()
-            found = True
+            text = self.take().text.lower()
+            found = "or" if "or" in text else "and" if "and" in text else found or ","
         # A separator with nothing behind it ("3, 4,") is punctuation.
-        return found and self.peek.kind != "end" and not (self.peek.kind == "close" and self.peek.text in closers)
+        if self.peek.kind == "end" or (self.peek.kind == "close" and self.peek.text in closers):
+            return None
+        return found
 
     def _at_connector(self) -> bool:
         token = self.peek

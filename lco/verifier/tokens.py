@@ -31,7 +31,7 @@ _DROPPED = re.compile(
     r"|\\(?:phantom|hphantom|vphantom|tag|label|color|textcolor|hspace|vspace)\*?\s*(?:\{[^{}]*\}|[^{\s])"
     r"|\\!"
 )
-_SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z])|~|\s+")
+_SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z]))|~|\s+")
 _RENAMED = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "choose": "choose",
     "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "to": "to",
