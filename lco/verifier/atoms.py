@@ -19,7 +19,7 @@ GREEK = frozenset(
     "Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega hbar ell mho aleph nabla partial".split()
 )
 CONSTANTS = {"pi": "pi", "infty": "inf", "infinity": "inf", "inf": "inf", "oo": "inf"}
-_SMALL_WORDS = frozenset("or and is of the to if for per not no sq all in as at by yes".split())
+_SMALL_WORDS = frozenset("or and is of the to if for per not no sq all yes".split())
 _UNKNOWN_FUNCTIONS = frozenset("f g h F G H".split())
 
 
@@ -349,6 +349,7 @@ class Atoms:
         token = self.peek
         if token.kind == "num" and len(token.text) > 1 and token.text.isdigit():
             self.tokens[self.at] = Token("num", token.text[1:], False)
+            self.literal = True
             return self.number_node(token.text[0])
         if token.kind == "letters" and not (token.text in CONSTANTS or token.text in FUNCTIONS or token.text in GREEK):
             return self._letter()

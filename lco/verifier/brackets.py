@@ -196,6 +196,9 @@ class Brackets(Atoms):
         if self.peek.kind == "close":
             raise Unreadable("empty brackets")
         node = self.answer(*closers)
+        if opener == "{" and self.peek.kind == "command" and self.peek.text == "choose":
+            self.take()
+            node = Node("binom", None, (node, self.sum()))
         closer = self.take()
         if closer.kind != "close" or closer.text not in closers:
             raise Unreadable(f"{opener} is not closed where it should be")

@@ -30,8 +30,6 @@ class Equality(Relations):
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether the answer states what the reference states."""
         kinds = {gold.kind, answer.kind}
-        if kinds & {"quantity", "degree"} or (_neg_degree(gold) or _neg_degree(answer)):
-            return self._quantities(gold, answer)
         if self._regional(gold) or self._regional(answer):
             one, other = region(gold, self._ends), region(answer, self._ends)
             if one is not None and other is not None:
@@ -39,6 +37,10 @@ class Equality(Relations):
                 return self._letters_agree(gold, answer) and same_region(one, other, self._ends)
         if "rel" in kinds:
             return self.relations(gold, answer)
+        if kinds & {"quantity", "degree"} or _neg_degree(gold) or _neg_degree(answer):
+            return self._quantities(gold, answer)
+        if kinds == {"based", "num"}:
+            return _digits(gold, answer)
         if has_signs(gold) or has_signs(answer):
             return self._signed(gold, answer)
         if is_scalar(gold) and is_scalar(answer):
@@ -84,8 +86,6 @@ class Equality(Relations):
             self.note(f"the units differ: {gold_unit} and {unit}")
             self.reason = "different_unit"
             return False
-        if _based_on(value, gold_value):
-            return _digits(value, gold_value)
         return self.same(gold_value, value)
 
     def _percent(self, gold_unit: str, gold: Node, unit: str, value: Node) -> bool:
@@ -286,10 +286,6 @@ def _hundredth(node: Node) -> Node:
 def _based(value: tuple[str, int]) -> tuple[str, int]:
     digits, base = value
     return digits.upper().lstrip("0") or "0", base
-
-
-def _based_on(one: Node, other: Node) -> bool:
-    return {one.kind, other.kind} == {"based", "num"}
 
 
 def _digits(one: Node, other: Node) -> bool:

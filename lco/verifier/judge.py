@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from lco.verifier.scalars import Comparison, NeedsProof, Prover, has_value
 from lco.verifier.simplified import is_simplified
 from lco.verifier.tokens import clean, drop_dollars
 
+
+_SPACE = re.compile(r"(?<!\d) | (?!\d)")
 
 # Characters of answer and reference that are read in the caller's process; longer ones go to a worker with its deadline.
 LIGHT = 1_000
@@ -134,7 +137,12 @@ def has_value_inside(node: Node) -> bool:
 def _same_text(answer: str, gold: str) -> bool:
     if answer == gold:
         return True
-    return drop_dollars(clean(answer)).replace(" ", "") == drop_dollars(clean(gold)).replace(" ", "")
+    return _squeezed(answer) == _squeezed(gold)
+
+
+def _squeezed(text: str) -> str:
+    """The text without spaces, except between digits, where they may be all that keeps two numbers apart."""
+    return _SPACE.sub("", drop_dollars(clean(text)))
 
 
 _SIGNS = {"add": " + ", "mul": "·", "div": "/", "pow": "^", "list": ", ", "union": " ∪ ", "ratio": ":"}

@@ -52,15 +52,13 @@ class Evaluator:
     """Evaluates expressions at one precision and one point.
 
     real: an expression over real letters: a step that leaves the reals has no value there. Constants may be complex.
-    log_base: what `log` without a base means, 10 or None for e.
     scale: the largest magnitude that went into a sum; what is lost to cancellation is measured against it.
     """
 
-    def __init__(self, prec: int, point: Mapping[str, Fraction], real: bool, log_base: int | None) -> None:
+    def __init__(self, prec: int, point: Mapping[str, Fraction], real: bool) -> None:
         self.prec = prec
         self.point = point
         self.real = real
-        self.log_base = log_base
         self.scale = -(10**9)
 
     def value(self, node: Node) -> Value:
@@ -236,7 +234,7 @@ class Evaluator:
             return self._function(_RECIPROCAL_ARGUMENT[name], [self.over(libmpf.fone, value)])
         if name == "arccot":
             return self._sum([self.over(libmp.mpf_pi(self.prec), libmp.from_int(2)), self._negative(self._function("arctan", values))])
-        if name in ("ln", "log", "logb"):
+        if name in ("ln", "logb"):
             return self._logarithm(name, values)
         if name in ("abs", "floor", "ceil", "min", "max"):
             return self._stepped(name, values)
@@ -266,10 +264,7 @@ class Evaluator:
 
         if name == "logb":
             return self.over(natural(values[1]), natural(values[0]))
-        result = natural(values[0])
-        if name == "log" and self.log_base is not None:
-            return self.over(result, libmp.mpf_log(libmp.from_int(self.log_base), self.prec, "n"))
-        return result
+        return natural(values[0])
 
     def _stepped(self, name: str, values: list[Value]) -> Value:
         if name == "abs":

@@ -44,7 +44,7 @@ def prove(gold: Node, answer: Node, names: frozenset[str]) -> bool:
     hidden = False
     real = bool(names) and not has_i(gold) and not has_i(answer)
     for point in points(names):
-        left, right = (_Watchful(_BITS, point, real, None) for _ in range(2))
+        left, right = (_Watchful(_BITS, point, real) for _ in range(2))
         try:
             one, other = left.value(gold), right.value(answer)
         except Undefined:

@@ -16,7 +16,7 @@ from lco.verifier.nodes import Node, Refused, Unreadable
 from lco.verifier.tokens import clean, drop_dollars, trim
 from lco.verifier.units import MULTIPLIERS
 
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _TIMES_TEN = re.compile(r"(?<=[\d.])\s*[xX]\s*10\s*(?=\^)")
 _CALL_PREFIX = re.compile(r"\b(?:np|math|numpy|sp|sympy)\.(?=[a-z])")
 _MULTIPLIER = re.compile(r"(?<=\d)\s*(\\text\s*\{)?\s*(" + "|".join(MULTIPLIERS) + r")\b", re.IGNORECASE)
@@ -33,6 +33,7 @@ _HEDGES = re.compile(
     r"|might|could|possibly|without|than|least|most|except|n't|instead|guess|unless|only if|given|suppose|assume|let)\b",
     re.IGNORECASE,
 )
+_NUMERAL = re.compile(r"(?:\(([0-9A-Z]+)\)|(?=[A-Z]*\d)([0-9A-Z]+))\s*_\s*\{?\s*(\d{1,2})\s*\}?")
 _EMPTY = re.compile(r"[\s.,;:?!$\\{}()\[\]~_^&|*\-]*")
 
 
@@ -55,7 +56,7 @@ read_reference = lru_cache(maxsize=4096)(read)
 
 
 def _read(text: str, depth: int) -> tuple[Node, ...]:
-    found = words.read_words(text)
+    found = words.read_words(text) or _numeral(text)
     if found and found[0].kind not in ("num",):
         return tuple(found)
     whole = re.fullmatch(r"\\(?:text|mbox|textbf|textrm|textnormal)\s*\{([^{}]*)\}", text)
@@ -75,6 +76,12 @@ def _read(text: str, depth: int) -> tuple[Node, ...]:
         if headed:
             return headed
         raise
+
+
+def _numeral(text: str) -> list[Node]:
+    """`A5_{11}` and `(52)_8`: digits with a base, letters among them."""
+    found = _NUMERAL.fullmatch(words.unwrap(text))
+    return [Node("based", ((found[1] or found[2]), int(found[3])))] if found else []
 
 
 def _attempt(text: str, depth: int) -> tuple[Node, ...]:

@@ -156,7 +156,7 @@ def position(node: Node) -> float:
             return float(exact)
         except OverflowError:
             return float("inf") if exact > 0 else float("-inf")
-    value = Evaluator(100, {}, False, 10).value(node)
+    value = Evaluator(100, {}, False).value(node)
     if is_complex(value):
         raise Undefined("an end of an interval that is not real")
     from mpmath.libmp import to_float

@@ -17,6 +17,8 @@ def is_name(node: Node) -> bool:
     """What may stand before = as a name: x, f(x), AB, ∠ABC."""
     if node.kind == "sym":
         return True
+    if node.kind == "seq":
+        return all(part.kind == "sym" for part in node.args)
     if node.kind == "call":
         return all(part.kind in ("sym", "num") for part in node.args)
     return node.kind == "mul" and all(part.kind == "sym" and part.value[0].isupper() for part in node.args)
@@ -100,7 +102,7 @@ class Relations:
         from lco.verifier.equal import _split
         from lco.verifier.numeric import Evaluator, within
 
-        values = [Evaluator(80, {}, False, 10).value(_split(part)[1]) for part in (other, one)]
+        values = [Evaluator(80, {}, False).value(_split(part)[1]) for part in (other, one)]
         return within(values[0], values[1], 0.02)
 
     def _equations(self, gold: Node, answer: Node) -> bool:
@@ -177,7 +179,7 @@ class Relations:
 
         for point in points(symbols(one) | symbols(other)):
             try:
-                values = [Evaluator(80, point, True, 10).value(node) for node in (one, other)]
+                values = [Evaluator(80, point, True).value(node) for node in (one, other)]
             except Undefined:
                 continue
             if not any(map(is_complex, values)) and all(value[1] for value in values):

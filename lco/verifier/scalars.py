@@ -14,7 +14,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from lco.verifier.modular import equal_modulo
-from lco.verifier.nodes import Node, Refused, Undefined, symbols, walk
+from lco.verifier.nodes import Node, Refused, Undefined, number, symbols, walk
 from lco.verifier.rational import rational
 
 Prover = Callable[[Node, Node, frozenset[str]], bool]
@@ -80,11 +80,21 @@ def _defined_somewhere(node: Node) -> bool:
     names = symbols(node)
     for point in points(names):
         try:
-            Evaluator(80, point, bool(names) and not has_i(node), 10).value(node)
+            Evaluator(80, point, bool(names) and not has_i(node)).value(_with_base(node, None))
             return True
         except Undefined:
             continue
     return False
+
+
+def _with_base(node: Node, base: Node | None) -> Node:
+    """The expression with `log` read as the logarithm to this base, None for the natural one."""
+    if not node.args:
+        return node
+    parts = tuple(_with_base(part, base) for part in node.args)
+    if node.kind == "fn" and node.value == "log":
+        return Node("fn", "ln", parts) if base is None else Node("fn", "logb", (base, *parts))
+    return Node(node.kind, node.value, parts)
 
 
 def has_i(node: Node) -> bool:
@@ -113,10 +123,10 @@ class Comparison:
             if not has_value(answer):
                 raise Undefined("the expression has no value")
             return True
-        if any(part.kind in ("fn",) and part.value == "log" for top in (gold, answer) for part in walk(top)):
+        if any(part.kind == "fn" and part.value == "log" for top in (gold, answer) for part in walk(top)):
             # `log` without a base is common or natural, whichever makes the two agree, but the same for both.
-            return self._decide(gold, answer, 10) or self._decide(gold, answer, None)
-        return self._decide(gold, answer, None)
+            return any(self._decide(_with_base(gold, base), _with_base(answer, base)) for base in (number(10), None))
+        return self._decide(gold, answer)
 
     def _rationals(self, gold: Fraction, answer: Fraction) -> bool:
         if gold == answer:
@@ -126,7 +136,7 @@ class Comparison:
             return True
         return False
 
-    def _decide(self, gold: Node, answer: Node, log_base: int | None) -> bool:
+    def _decide(self, gold: Node, answer: Node) -> bool:
         decided = equal_modulo(gold, answer)
         if decided:
             self.note("equal by arithmetic modulo two large primes")
@@ -135,7 +145,7 @@ class Comparison:
         if decided is False and (names or not self.tolerance):
             self.note("unequal by arithmetic modulo two large primes")
             return False
-        agree = self._numeric(gold, answer, names, log_base)
+        agree = self._numeric(gold, answer, names)
         if agree is not None:
             return agree
         if self.prover is None:
@@ -144,7 +154,7 @@ class Comparison:
         self.note("proved equal" if self.proved else "no proof of equality was found")
         return self.proved
 
-    def _numeric(self, gold: Node, answer: Node, names: frozenset[str], log_base: int | None) -> bool | None:
+    def _numeric(self, gold: Node, answer: Node, names: frozenset[str]) -> bool | None:
         """False if the values differ somewhere, True if they are within the tolerance, None if a proof is wanted."""
         from lco.verifier.numeric import Evaluator, distance, magnitude, within
 
@@ -152,7 +162,7 @@ class Comparison:
         seen = 0
         undefined: Undefined | None = None
         for point in points(names):
-            left, right = (Evaluator(PRECISION, point, real, log_base) for _ in range(2))
+            left, right = (Evaluator(PRECISION, point, real) for _ in range(2))
             try:
                 one, other = left.value(gold), right.value(answer)
             except Undefined as error:

@@ -53,6 +53,7 @@ _TOKEN = re.compile(
     r"|(?P<sign>\*\*|<=|>=|!=|==|->|.)",
     re.DOTALL,
 )
+_UNIT_LETTERS = "msgLNJWVKFhl"  # upright, these are units
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -77,6 +78,8 @@ def trim(text: str) -> str:
         for mark in ("**", "__", "*"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]
+        if text.count("**") == 1:
+            text = text.removesuffix("**").removeprefix("**")
         while text and (text[-1] in ",;:" or (text[-1] == "." and not text.endswith(".."))):
             text = text[:-1].rstrip()
         if text == before:
@@ -167,6 +170,8 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
         if end < 0:
             raise Unreadable(f"\\{name} without a name")
         return Token(name, text[at + 1 : end - 1].strip().rstrip("*"), spaced), end
+    if name in ("-", "/"):  # places to break a line or a ligature
+        return None, at
     name = _RENAMED.get(name, name)
     if name == "{":
         return Token("open", "\\{", spaced), at
@@ -179,8 +184,8 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
         return Token("row", "\\\\", spaced), at
     if name == "$":
         return Token("text", "$", spaced), at
-    if name in ("|", "Vert", "lVert", "rVert", "parallel", "-", "/"):
-        return (None, at) if name in "-/" else (Token("sign", "|", spaced), at)
+    if name in ("|", "Vert", "lVert", "rVert", "parallel"):
+        return Token("sign", "|", spaced), at
     if len(name) == 1 and not name.isalpha():
         return _sign(name, spaced), at
     return Token("command", name, spaced), at
@@ -189,7 +194,7 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
 def _text_token(content: str, spaced: bool) -> Token:
     """A text, except that `\\mathrm{e}`, `\\operatorname{sin}` and the like are mathematics set upright."""
     words = content.strip().strip("$").strip()
-    if re.fullmatch(r"[a-zA-Z]", words) or words in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "ln", "log", "lcm"):
+    if re.fullmatch(r"[a-zA-Z]", words) and words not in _UNIT_LETTERS or words in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "ln", "log", "lcm"):
         return Token("letters", words, spaced or content[:1] == " ")
     if re.fullmatch(r"\d+(\.\d+)?", words):
         return Token("num", words, spaced or content[:1] == " ")

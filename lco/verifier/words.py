@@ -89,6 +89,8 @@ def _fixed(words: str) -> list[Node]:
         return [Node("reals")]
     if words in _ALIKE:
         return [_ALIKE[words]]
+    if words in _DAYS or words in _MONTHS:
+        return [Node("text", words)]
     if words in _COUNTS:
         return [number(_COUNTS[words]), Node("text", words)]
     return []
