@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lco.verifier import units, words
-from lco.verifier.several import as_values, expand_signs, has_signs, is_collection
-from lco.verifier.nodes import ONE, Node, Undefined, is_scalar, number, symbols, walk
+from lco.verifier.listed import listed
+from lco.verifier.nodes import ONE, Node, UndefinedError, is_scalar, number, symbols, walk
 from lco.verifier.rational import rational
 from lco.verifier.regions import region, same_region
 from lco.verifier.relations import Relations
 from lco.verifier.scalars import Comparison
+from lco.verifier.several import as_values, expand_signs, has_signs, is_collection, plainer, renamed
 
-_REGIONAL = frozenset("union builder minus reals intersection".split())
+_REGIONAL = frozenset(listed("union builder minus reals intersection"))
 
 
 class Equality(Relations):
@@ -29,6 +30,7 @@ class Equality(Relations):
 
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether the answer states what the reference states."""
+        gold, answer = plainer(gold), plainer(answer)
         kinds = {gold.kind, answer.kind}
         if self._regional(gold) or self._regional(answer):
             one, other = region(gold, self._ends), region(answer, self._ends)
@@ -175,7 +177,7 @@ class Equality(Relations):
     def _quietly(self, one: Node, other: Node) -> bool:
         try:
             return self.same(one, other)
-        except Undefined:
+        except UndefinedError:
             return False
 
     def _unordered(self, left: Sequence[Node], right: Sequence[Node], same: Callable[[Node, Node], bool]) -> bool:
@@ -200,7 +202,7 @@ class Equality(Relations):
         """`a = 1, b = 2`: values with different names."""
         if node.kind != "list" or not all(part.kind == "rel" and set(part.value) == {"="} for part in node.args):
             return False
-        return len({part.args[0] for part in node.args}) == len(node.args)
+        return as_values(node) == list(node.args)
 
     def _assigned(self, gold: Node, answer: Node) -> bool:
         """Named values go by name; against values without names they keep their order."""
@@ -258,7 +260,7 @@ class Equality(Relations):
     def _builders(self, gold: Node, answer: Node) -> bool:
         """{x | …} and {t | …} are the same set if the conditions are, the letter being bound."""
         if gold.args[0].kind == "sym" and answer.args[0].kind == "sym":
-            answer = self.renamed(answer, answer.args[0].value, gold.args[0].value)
+            answer = renamed(answer, answer.args[0].value, gold.args[0].value)
         left, right = as_values(gold.args[1]), as_values(answer.args[1])
         return self.same(gold.args[0], answer.args[0]) and self._unordered(left, right, self.same)
 

@@ -14,9 +14,10 @@ Thinking (`<think>…</think>`) is not an answer, and a box or tag that is never
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 
-from lco.verifier.nodes import Refused
+from lco.verifier.nodes import RefusedError
 from lco.verifier.rules import Rules
 from lco.verifier.tokens import trim
 
@@ -31,9 +32,14 @@ _PHRASE = re.compile(
     r"(?:\bis\b(?:\s*:)?|\bequals\b|:|=)\s*(?:\*\*|__)?\s*(?:therefore|thus|simply)?\s*",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*|__)[ \t]*(?:final\s+)?answer[ \t]*:?[ \t]*(?:\*\*|__)?[ \t]*:?[ \t]*\n\s*", re.IGNORECASE)
+_HEADING = re.compile(
+    r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*|__)[ \t]*(?:final\s+)?answer[ \t]*:?[ \t]*(?:\*\*|__)?[ \t]*:?[ \t]*\n\s*",
+    re.IGNORECASE,
+)
 _DISPLAY_END = re.compile(r"(?:\$\$(?P<a>[^$]+)\$\$|\\\[(?P<b>(?:(?!\\\[|\\\]).)+)\\\])\s*[.,]?\s*$", re.DOTALL)
-_INLINE_END = re.compile(r"(?:(?<!\\)\$(?P<a>[^$\n]+)(?<!\\)\$|\\\((?P<b>[^\n]+?)\\\)|\*\*(?P<c>[^*\n]+)\*\*)\s*[.!]?\s*$")
+_INLINE_END = re.compile(
+    r"(?:(?<!\\)\$(?P<a>[^$\n]+)(?<!\\)\$|\\\((?P<b>[^\n]+?)\\\)|\*\*(?P<c>[^*\n]+)\*\*)\s*[.!]?\s*$"
+)
 _CUE = re.compile(
     r"\b(?:so|thus|therefore|hence|answer|result|get|gives|find|obtain|have|is|are|equals|total|value|conclude|yields?)\b|∴|=",
     re.IGNORECASE,
@@ -51,7 +57,7 @@ def _silent(text: str) -> None:
 
 
 def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _silent) -> str | None:
-    """The text of the answer, or None. Raises Refused for an empty box and for boxes that contradict each other."""
+    """The text of the answer, or None. Raises RefusedError for boxes that contradict each other, if asked to."""
     text = _after_thinking(response)
     if text is None:
         note("the thinking never ends")
@@ -83,9 +89,7 @@ def _after_thinking(response: str) -> str | None:
     if "<" not in response:
         return response
     text = response
-    closed = None
-    for closed in _CLOSED_THOUGHT.finditer(text):
-        pass
+    closed = _last(_CLOSED_THOUGHT, text)
     if closed is not None:
         text = text[closed.end() :]
     opened = _OPEN_THOUGHT.search(text)
@@ -95,11 +99,13 @@ def _after_thinking(response: str) -> str | None:
     return before if before.strip() and _BOX.search(before) else None
 
 
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
 def _tagged(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | None, str]:
     """The content of the last answer tag, and the text in which a box still counts."""
-    last = None
-    for last in _TAG.finditer(text):
-        pass
+    last = _last(_TAG, text)
     if last is None:
         return None, text
     end = _TAG_END.search(text, last.end())
@@ -136,9 +142,12 @@ def _boxed(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | 
         if len(between) > 40 or not _JOINT.fullmatch(between) or not re.search(r"and|or|,|;", between, re.IGNORECASE):
             break
         group.insert(0, box)
-    note(f"found {len(boxes)} box(es); " + ("the last counts" if len(group) == 1 else f"the last {len(group)} belong together"))
+    note(
+        f"found {len(boxes)} box(es); "
+        + ("the last counts" if len(group) == 1 else f"the last {len(group)} belong together")
+    )
     if rules.boxes == "agree" and len({_squeezed(content) for content, _, _ in boxes}) > len(group):
-        raise Refused("contradicting_boxes", "the boxes do not agree")
+        raise RefusedError("contradicting_boxes", "the boxes do not agree")
     if len(group) > 1 and len({_squeezed(content) for content, _, _ in group}) == 1:
         group = group[-1:]
     return ", ".join(content for content, _, _ in group), False
@@ -172,9 +181,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def _hash(text: str) -> str | None:
-    last = None
-    for last in _HASH.finditer(text):
-        pass
+    last = _last(_HASH, text)
     return last[1].strip() if last and last[1].strip() else None
 
 

@@ -9,17 +9,17 @@ from typing import NamedTuple
 from lco.verifier.equal import Equality
 from lco.verifier.extract import find_answer
 from lco.verifier.guards import check_answer, check_response
-from lco.verifier.nodes import Node, Refused, Undefined, Unreadable
+from lco.verifier.nodes import Node, RefusedError, UndefinedError, UnreadableError
 from lco.verifier.reading import read, read_reference
 from lco.verifier.rules import Rules
-from lco.verifier.scalars import Comparison, NeedsProof, Prover, has_value
+from lco.verifier.scalars import Comparison, NeedsProofError, Prover, has_value
 from lco.verifier.simplified import is_simplified
 from lco.verifier.tokens import clean, drop_dollars
 
-
 _SPACE = re.compile(r"(?<!\d) | (?!\d)")
 
-# Characters of answer and reference that are read in the caller's process; longer ones go to a worker with its deadline.
+# Characters of answer and reference that are read in the caller's process; longer ones go to a worker with its
+# deadline.
 LIGHT = 1_000
 
 
@@ -38,13 +38,13 @@ def _silent(text: str) -> None:
 def judge(
     response: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
-    """The judgement of one response. Raises NeedsProof if a proof is wanted and no prover is at hand."""
+    """The judgement of one response. Raises NeedsProofError if a proof is wanted and no prover is at hand."""
     try:
         check_response(response)
         extracted = find_answer(response, rules, note)
         if extracted is None:
             return Judgement(False, None, "no_answer")
-    except Refused as refusal:
+    except RefusedError as refusal:
         note(str(refusal))
         return Judgement(False, None, refusal.reason)
     return judge_answer(extracted, gold, rules, prover, note)
@@ -53,11 +53,11 @@ def judge(
 def judge_answer(
     answer: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
-    """The judgement of an answer that has been found. Raises NeedsProof as `judge` does."""
+    """The judgement of an answer that has been found. Raises NeedsProofError as `judge` does."""
     try:
         correct, reason = _compare(answer, gold, rules, prover, note)
         return Judgement(correct, answer, reason)
-    except Refused as refusal:
+    except RefusedError as refusal:
         note(str(refusal))
         return Judgement(False, answer, refusal.reason)
     except RecursionError:
@@ -72,15 +72,15 @@ def _compare(
         note("the texts are the same")
         return True, "same_text"
     if prover is None and len(answer) + len(gold) > LIGHT:
-        raise NeedsProof
+        raise NeedsProofError
     try:
         references = read_reference(gold)
-    except (Unreadable, Refused) as error:
+    except (UnreadableError, RefusedError) as error:
         note(f"the reference cannot be read as mathematics ({error}); only the same text would be right")
         return (True, "same_text") if _same_text(answer, gold) else (False, "unreadable_reference")
     try:
         readings = read(answer)
-    except Unreadable as error:
+    except UnreadableError as error:
         note(f"the answer cannot be read: {error}")
         return False, "unreadable"
     for label, nodes in (("reference", references), ("answer", readings)):
@@ -98,8 +98,8 @@ def _over_readings(
     """Right if any reading of the answer equals any of the reference's."""
     comparison = Comparison(rules.relative_tolerance, prover, note)
     equality = Equality(comparison, note)
-    wanted: NeedsProof | None = None
-    refused: Refused | None = None
+    wanted: NeedsProofError | None = None
+    refused: RefusedError | None = None
     reason = "different"
     for reading in readings:
         for reference in references:
@@ -108,14 +108,14 @@ def _over_readings(
                     if rules.require_simplified and is_simplified(reference) and not is_simplified(reading):
                         return False, "not_simplified"
                     return True, "proved" if comparison.proved else "equal"
-            except NeedsProof as error:
+            except NeedsProofError as error:
                 wanted = error
-            except Undefined as error:
+            except UndefinedError as error:
                 note(f"no value: {error}")
                 reason = "undefined"
-            except Refused as error:
+            except RefusedError as error:
                 refused = error
-            except Unreadable as error:
+            except UnreadableError as error:
                 note(f"not comparable: {error}")
     if wanted is not None:
         raise wanted
@@ -130,7 +130,7 @@ def has_value_inside(node: Node) -> bool:
     """Whether a scalar answer has a value at all; other answers are taken to have one."""
     try:
         return has_value(node)
-    except (Unreadable, Refused, KeyError):
+    except (UnreadableError, RefusedError, KeyError):
         return True
 
 

@@ -2,10 +2,12 @@
 
 A polynomial identity that holds at a random point modulo a random prime of 61 bits fails to hold in general with a
 probability of about 2**-55 (Schwartz and Zippel); two points make that 2**-110. So rational functions are compared
-without expanding them, and `2^{10^9}` without writing it out. Roots of whole numbers take part: the prime factors of the
+without expanding them, and `2^{10^9}` without writing it out. Roots of whole numbers take part: the prime factors of
+the
 radicands are given roots of their own, consistently, which is possible in a field of P elements where P = 2q + 1 with q
 prime and the factors are squares. `i` lives in the field of P² elements, which exists because P = 3 mod 4.
-π, e and the logarithms of primes stand for themselves as letters: equal as letters is equal, unequal as letters is only a
+π, e and the logarithms of primes stand for themselves as letters: equal as letters is equal, unequal as letters is
+only a
 hint, because nobody knows all relations between them.
 """
 
@@ -16,11 +18,12 @@ from fractions import Fraction
 from functools import reduce
 from hashlib import blake2b
 
-from lco.verifier.nodes import Node, Undefined, walk
+from lco.verifier.nodes import Node, UndefinedError, walk
 from lco.verifier.rational import rational
 
 _OFFSETS = (
-    2373, 3153, 7245, 8133, 8613, 9189, 9729, 9849, 15609, 22209, 25353, 28749, 32373, 35649, 35865, 37569, 37953, 37989,
+    2373, 3153, 7245, 8133, 8613, 9189, 9729, 9849, 15609, 22209, 25353, 28749, 32373, 35649, 35865, 37569, 37953,
+    37989,
     39009, 39585, 43545, 49005, 49833, 54369, 58149, 60333, 60753, 62109, 62145, 66345, 74529, 77565, 80349, 80889,
 )  # fmt: skip
 PRIMES = tuple(2**61 - offset for offset in _OFFSETS)  # each P with (P - 1)/2 prime
@@ -30,7 +33,7 @@ _RADICAND_LIMIT = 10**12
 Element = tuple[int, int]  # a + b·i
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """The expression is no algebraic one."""
 
 
@@ -40,7 +43,7 @@ def equal_modulo(one: Node, other: Node) -> bool | None:
         degree, radicands, hint_only = _survey(one, other)
         points = [Field(prime, degree) for prime in _suitable(radicands, degree)]
         same = [point.value(one) == point.value(other) for point in points]
-    except Unsupported:
+    except UnsupportedError:
         return None
     if all(same):
         return True
@@ -52,9 +55,7 @@ def _survey(*nodes: Node) -> tuple[int, set[int], bool]:
     degrees, radicands, hint_only = [1], set(), False
     for top in nodes:
         for node in walk(top):
-            if node.kind == "const" and node.value in ("pi", "e") or node.kind == "degree":
-                hint_only = True
-            elif node.kind == "fn":
+            if (node.kind == "const" and node.value in ("pi", "e")) or node.kind == "degree" or node.kind == "fn":
                 hint_only = True
             elif node.kind == "root":
                 degrees.append(node.value)
@@ -62,13 +63,13 @@ def _survey(*nodes: Node) -> tuple[int, set[int], bool]:
             elif node.kind == "pow":
                 exponent = rational(node.args[1])
                 if exponent is None:
-                    raise Unsupported
+                    raise UnsupportedError
                 if exponent.denominator != 1:
                     degrees.append(exponent.denominator)
                     radicands |= _radicand_primes(node.args[0])
     degree = reduce(math.lcm, degrees)
     if degree > _MAX_DEGREE:
-        raise Unsupported
+        raise UnsupportedError
     return degree, radicands, hint_only
 
 
@@ -77,19 +78,19 @@ def _radicand_primes(node: Node) -> set[int]:
         return set()
     value = rational(node)
     if value is None or value == 0:
-        raise Unsupported
+        raise UnsupportedError
     return set(factors(abs(value.numerator))) | set(factors(value.denominator))
 
 
 def factors(number: int) -> dict[int, int]:
     """The prime factorisation of a number below 10^12; beyond, only if trial division to 1,000 leaves nothing."""
     if number.bit_length() > 4_000:
-        raise Unsupported
+        raise UnsupportedError
     found: dict[int, int] = {}
     divisor = 2
     while divisor * divisor <= number:
         if divisor > (1_000 if number > _RADICAND_LIMIT else 10**6):
-            raise Unsupported
+            raise UnsupportedError
         while number % divisor == 0:
             found[divisor] = found.get(divisor, 0) + 1
             number //= divisor
@@ -109,7 +110,7 @@ def _suitable(radicands: set[int], degree: int) -> list[int]:
             found.append(prime)
             if len(found) == 2:
                 return found
-    raise Unsupported
+    raise UnsupportedError
 
 
 class Field:
@@ -155,7 +156,7 @@ class Field:
             return self.times(values[0], self.times(self._constant("pi"), self._fraction(Fraction(1, 180))))
         if kind == "call":
             return self.letter(f"{node.value}({values})"), 0
-        raise Unsupported
+        raise UnsupportedError
 
     def times(self, one: Element, other: Element) -> Element:
         """A product."""
@@ -169,7 +170,7 @@ class Field:
         a, b = value
         norm = (a * a + b * b) % self.prime
         if not norm:
-            raise Undefined("division by zero")
+            raise UndefinedError("division by zero")
         scale = pow(norm, -1, self.prime)
         return a * scale % self.prime, -b * scale % self.prime
 
@@ -183,19 +184,19 @@ class Field:
             return 0, 1
         if name in ("pi", "e"):
             return pow(self.letter(f"constant {name}"), self.degree * 2, self.prime), 0
-        raise Unsupported
+        raise UnsupportedError
 
     def _power(self, node: Node) -> Element:
         base, exponent = node.args[0], rational(node.args[1])
         if exponent is None:
-            raise Unsupported
+            raise UnsupportedError
         if exponent.denominator != 1:
             return self._root(base, exponent)
         value = self.value(base)
         if value == (0, 0):
             if exponent > 0:
                 return 0, 0
-            raise Undefined("zero to a power that is not positive")
+            raise UndefinedError("zero to a power that is not positive")
         if value[1] == 0:
             return pow(value[0], exponent.numerator % (self.prime - 1), self.prime), 0
         result: Element = (1, 0)
@@ -215,7 +216,7 @@ class Field:
             return pow(letter, steps % (self.prime - 1), self.prime), 0
         value = rational(base)
         if value is None or value == 0:
-            raise Unsupported
+            raise UnsupportedError
         result = 1
         for number, sign in ((abs(value.numerator), 1), (value.denominator, -1)):
             for factor, count in factors(number).items():
@@ -226,15 +227,17 @@ class Field:
         if exponent.denominator % 2:
             return (result, 0) if exponent.numerator % 2 == 0 else (-result % self.prime, 0)
         if exponent.denominator == 2:
-            return self.times((result, 0), [(1, 0), (0, 1), (self.prime - 1, 0), (0, self.prime - 1)][exponent.numerator % 4])
-        raise Unsupported
+            return self.times(
+                (result, 0), [(1, 0), (0, 1), (self.prime - 1, 0), (0, self.prime - 1)][exponent.numerator % 4]
+            )
+        raise UnsupportedError
 
     def _function(self, node: Node) -> Element:
         value = rational(node)
         if value is not None:
             return self._fraction(value)
         if node.value not in ("ln", "logb"):
-            raise Unsupported
+            raise UnsupportedError
         logarithms = [self._logarithm(part) for part in node.args]
         if node.value == "ln":
             return logarithms[0]
@@ -246,7 +249,7 @@ class Field:
             return 1, 0
         value = rational(node)
         if value is None or value <= 0:
-            raise Unsupported
+            raise UnsupportedError
         total = sum(count * self.letter(f"ln {factor}") for factor, count in factors(value.numerator).items())
         total -= sum(count * self.letter(f"ln {factor}") for factor, count in factors(value.denominator).items())
         return total % self.prime, 0

@@ -14,7 +14,7 @@ from typing import Any
 from mpmath import libmp
 from mpmath.libmp import libmpc, libmpf
 
-from lco.verifier.nodes import Node, Refused, Undefined, Unreadable
+from lco.verifier.nodes import Node, RefusedError, UndefinedError, UnreadableError
 from lco.verifier.rational import MAX_FACTORIAL
 
 Real = tuple[Any, ...]
@@ -31,7 +31,11 @@ _COMPLEX: dict[str, Callable[..., Value]] = {
     "sinh": libmp.mpc_sinh, "cosh": libmp.mpc_cosh, "tanh": libmp.mpc_tanh, "arcsin": libmp.mpc_asin,
     "arccos": libmp.mpc_acos, "arcsinh": libmp.mpc_asinh, "arccosh": libmp.mpc_acosh, "arctanh": libmp.mpc_atanh,
 }  # fmt: skip
-_LIMITED: dict[str, Callable[..., Real]] = {"arcsin": libmp.mpf_asin, "arccos": libmp.mpf_acos, "arctanh": libmp.mpf_atanh}
+_LIMITED: dict[str, Callable[..., Real]] = {
+    "arcsin": libmp.mpf_asin,
+    "arccos": libmp.mpf_acos,
+    "arctanh": libmp.mpf_atanh,
+}
 _RECIPROCAL = {"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}
 _RECIPROCAL_ARGUMENT = {"arcsec": "arccos", "arccsc": "arcsin"}
 
@@ -98,7 +102,7 @@ class Evaluator:
             return self._unknown(node.value, values)
         if kind == "fn":
             return self._function(node.value, values)
-        raise Unreadable(f"{kind} has no value")
+        raise UnreadableError(f"{kind} has no value")
 
     def _fraction(self, value: Fraction) -> Real:
         return libmp.from_rational(value.numerator, value.denominator, self.prec)
@@ -110,7 +114,7 @@ class Evaluator:
             return libmp.mpf_e(self.prec)
         if name == "i":
             return (libmpf.fzero, libmpf.fone)
-        raise Undefined("infinity inside an expression")
+        raise UndefinedError("infinity inside an expression")
 
     @staticmethod
     def _negative(value: Value) -> Value:
@@ -143,7 +147,7 @@ class Evaluator:
     def over(self, one: Value, other: Value) -> Value:
         """A quotient; a divisor that is zero as far as the precision tells has none."""
         if magnitude(other) < self.scale - self.prec + 20 or magnitude(other) < -(10**8):
-            raise Undefined("division by zero")
+            raise UndefinedError("division by zero")
         if is_complex(one) or is_complex(other):
             return self._settle(libmp.mpc_div(self._complex(one), self._complex(other), self.prec, "n"))
         return libmp.mpf_div(one, other, self.prec, "n")
@@ -154,12 +158,12 @@ class Evaluator:
         for part in node.args:
             value = self.value(part)
             if is_complex(value) or magnitude(value) > 60:
-                raise Refused("too_large", "a factorial or binomial of a huge number")
+                raise RefusedError("too_large", "a factorial or binomial of a huge number")
             whole = int(libmp.to_int(value, "n"))
             if libmp.mpf_cmp(libmp.from_int(whole), value) or whole < 0:
-                raise Undefined("a factorial of something that is no natural number")
+                raise UndefinedError("a factorial of something that is no natural number")
             if whole > MAX_FACTORIAL:
-                raise Refused("too_large", f"a factorial or binomial of {whole}")
+                raise RefusedError("too_large", f"a factorial or binomial of {whole}")
             numbers.append(whole)
         result = libmp.ifac(numbers[0])
         if node.kind == "binom":
@@ -170,14 +174,14 @@ class Evaluator:
     def exponential(self, exponent: Value) -> Value:
         """e to a power."""
         if magnitude(exponent) > MAX_EXPONENT_BITS:
-            raise Refused("too_large", "an exponent is too large")
+            raise RefusedError("too_large", "an exponent is too large")
         if is_complex(exponent):
             return self._settle(libmp.mpc_exp(exponent, self.prec, "n"))
         return libmp.mpf_exp(exponent, self.prec, "n")
 
     def _power(self, node: Node, base: Value, exponent: Value) -> Value:
         if magnitude(exponent) > MAX_EXPONENT_BITS or magnitude(base) > 2**MAX_EXPONENT_BITS:
-            raise Refused("too_large", "an exponent is too large")
+            raise RefusedError("too_large", "an exponent is too large")
         if not magnitude(base) > -(10**8):
             return self._power_of_zero(exponent)
         if is_complex(base) or is_complex(exponent):
@@ -188,7 +192,7 @@ class Evaluator:
 
     def _power_of_zero(self, exponent: Value) -> Value:
         if is_complex(exponent) or exponent[0] or not exponent[1]:
-            raise Undefined("zero to a power that is not positive")
+            raise UndefinedError("zero to a power that is not positive")
         return libmpf.fzero
 
     def _power_of_negative(self, written: Node, base: Value, exponent: Value) -> Value:
@@ -201,7 +205,7 @@ class Evaluator:
             power = libmp.mpf_pow_int(root, exact.numerator, self.prec, "n")
             return libmp.mpf_neg(power) if exact.numerator % 2 else power
         if self.real:
-            raise Undefined("a power that is not real")
+            raise UndefinedError("a power that is not real")
         return self._settle(libmp.mpc_pow(self._complex(base), self._complex(exponent), self.prec, "n"))
 
     def _root(self, value: Value, degree: int) -> Value:
@@ -214,7 +218,7 @@ class Evaluator:
         if degree % 2:
             return libmp.mpf_neg(libmp.mpf_nthroot(libmp.mpf_neg(value), degree, self.prec, "n"))
         if self.real:
-            raise Undefined("a root that is not real")
+            raise UndefinedError("a root that is not real")
         if degree == 2:
             return (libmpf.fzero, libmp.mpf_sqrt(libmp.mpf_neg(value), self.prec, "n"))
         return libmp.mpc_nthroot(self._complex(value), degree, self.prec, "n")
@@ -233,13 +237,18 @@ class Evaluator:
         if name in _RECIPROCAL_ARGUMENT:
             return self._function(_RECIPROCAL_ARGUMENT[name], [self.over(libmpf.fone, value)])
         if name == "arccot":
-            return self._sum([self.over(libmp.mpf_pi(self.prec), libmp.from_int(2)), self._negative(self._function("arctan", values))])
+            return self._sum(
+                [
+                    self.over(libmp.mpf_pi(self.prec), libmp.from_int(2)),
+                    self._negative(self._function("arctan", values)),
+                ]
+            )
         if name in ("ln", "logb"):
             return self._logarithm(name, values)
         if name in ("abs", "floor", "ceil", "min", "max"):
             return self._stepped(name, values)
         if magnitude(value) > (MAX_ANGLE_BITS if name in ("sin", "cos", "tan") else MAX_EXPONENT_BITS):
-            raise Refused("too_large", f"{name} of a huge number")
+            raise RefusedError("too_large", f"{name} of a huge number")
         if not is_complex(value):
             if name in _REAL:
                 return _REAL[name](value, self.prec, "n")
@@ -249,17 +258,17 @@ class Evaluator:
                 return _LIMITED[name](value, self.prec, "n")
             except libmp.ComplexResult:
                 if self.real:
-                    raise Undefined(f"{name} outside its domain") from None
+                    raise UndefinedError(f"{name} outside its domain") from None
         return self._settle(_COMPLEX[name](self._complex(value), self.prec, "n"))
 
     def _logarithm(self, name: str, values: list[Value]) -> Value:
         def natural(value: Value) -> Value:
             if not magnitude(value) > -(10**8):
-                raise Undefined("logarithm of zero")
+                raise UndefinedError("logarithm of zero")
             if not is_complex(value) and value[0] == 0:
                 return libmp.mpf_log(value, self.prec, "n")
             if self.real:
-                raise Undefined("logarithm of a negative number")
+                raise UndefinedError("logarithm of a negative number")
             return self._settle(libmp.mpc_log(self._complex(value), self.prec, "n"))
 
         if name == "logb":
@@ -270,10 +279,10 @@ class Evaluator:
         if name == "abs":
             return libmpc.mpc_abs(values[0], self.prec, "n") if is_complex(values[0]) else libmp.mpf_abs(values[0])
         if any(map(is_complex, values)):
-            raise Undefined(f"{name} of a complex number")
+            raise UndefinedError(f"{name} of a complex number")
         if name in ("floor", "ceil"):
             if magnitude(values[0]) > self.prec - 40:
-                raise Refused("too_large", f"{name} of a huge number")
+                raise RefusedError("too_large", f"{name} of a huge number")
             # What lies within rounding of a whole number is that number: floor(2.9999…) of √9 is 3.
             near = libmp.from_int(int(libmp.to_int(values[0], "n")))
             if magnitude(libmp.mpf_sub(values[0], near, self.prec, "n")) < -self.prec // 2:

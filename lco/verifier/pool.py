@@ -3,9 +3,9 @@
     with Pool(workers=2) as pool:
         verdicts = pool.verify_many(pairs, rules)
 
-A worker is started when the first case needs one. It is killed when a case exceeds its CPU time (measured by the kernel,
-so that a busy machine changes no verdict) or, as a backstop, its wall-clock time, and another takes its place. A worker
-that dies for any other reason loses nothing: its case is given to the next one, once.
+A worker is started when the first case needs one. It is killed when a case exceeds its CPU time (measured by the
+kernel, so that a busy machine changes no verdict) or, as a backstop, its wall-clock time, and another takes its place.
+A worker that dies for any other reason loses nothing: its case is given to the next one, once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from types import TracebackType
 
+from lco.verifier.extract import find_answer
 from lco.verifier.judge import judge
 from lco.verifier.process import Case, WorkerProcess, wait_for_any
 from lco.verifier.rules import Rules, Verdict
-from lco.verifier.scalars import NeedsProof
-from lco.verifier.extract import find_answer
+from lco.verifier.scalars import NeedsProofError
 
 _DEFAULT = Rules()
 
@@ -46,7 +46,9 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def start(self) -> None:
@@ -133,7 +135,7 @@ def _easily(response: str, gold: str, rules: Rules) -> Verdict | None:
     start = time.perf_counter()
     try:
         correct, extracted, reason = judge(response, gold, rules)
-    except NeedsProof:
+    except NeedsProofError:
         return None
     return Verdict(correct, extracted, reason, time.perf_counter() - start)
 

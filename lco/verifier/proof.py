@@ -1,8 +1,12 @@
-"""The last step of the ladder, run only in a worker process: expressions whose values agree to 60 digits are proved equal.
+"""The last step of the ladder, run only in a worker process: expressions whose values agree to 60 digits are proved
+equal.
 
-First the values are compared once more, to 1,000 bits. Then sympy looks for a proof, on trees built object by object from
+First the values are compared once more, to 1,000 bits. Then sympy looks for a proof, on trees built object by object
+from
 our own (never from a text: sympy reads strings by `eval`). Where sympy finds none in its share of the time, agreement
-to 900 bits at every point is accepted, unless some sum holds a term so small that 900 bits could not show it.
+to 900 bits at every point is accepted, if at three points at least (one for constants) no sum holds a term so small
+that
+900 bits could hide it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from fractions import Fraction
 from types import FrameType
 from typing import Any
 
-from lco.verifier.nodes import Node, Refused, Undefined, Unreadable
+from lco.verifier.nodes import Node, RefusedError, UndefinedError, UnreadableError
 from lco.verifier.numeric import Evaluator, Value, distance, magnitude
 from lco.verifier.scalars import has_i, points
 
@@ -23,7 +27,7 @@ _HIDDEN = 300  # bits below the largest term at which a term counts as hidden
 _SYMPY_SECONDS = 0.6  # of CPU time
 
 
-class _OutOfTime(Exception):
+class _OutOfTimeError(Exception):
     """sympy has had its share."""
 
 
@@ -41,19 +45,19 @@ class _Watchful(Evaluator):
 
 def prove(gold: Node, answer: Node, names: frozenset[str]) -> bool:
     """Whether two expressions whose values agree are equal."""
-    hidden = False
+    clear = 0  # points at which no term is too small to be seen
     real = bool(names) and not has_i(gold) and not has_i(answer)
     for point in points(names):
         left, right = (_Watchful(_BITS, point, real) for _ in range(2))
         try:
             one, other = left.value(gold), right.value(answer)
-        except Undefined:
+        except UndefinedError:
             continue
         scale = max(left.scale, right.scale, magnitude(one), magnitude(other))
         if distance(one, other, _BITS) > scale - _AGREEMENT:
             return False
-        hidden = hidden or min(left.smallest, right.smallest) < scale - _HIDDEN
-    return _by_sympy(gold, answer, real) or not hidden
+        clear += min(left.smallest, right.smallest) >= scale - _HIDDEN
+    return _by_sympy(gold, answer, real) or clear >= (3 if names else 1)
 
 
 def _by_sympy(gold: Node, answer: Node, real: bool) -> bool:
@@ -65,9 +69,24 @@ def _by_sympy(gold: Node, answer: Node, real: bool) -> bool:
 
         build = _Builder(real)
         difference = build.tree(gold) - build.tree(answer)
-        attempts: tuple[Callable[[Any], Any], ...] = (sympy.expand, sympy.radsimp, sympy.trigsimp, sympy.simplify)
+        attempts: tuple[Callable[[Any], Any], ...] = (
+            sympy.expand,
+            lambda tree: sympy.expand(tree.rewrite(sympy.exp)),
+            sympy.radsimp,
+            sympy.trigsimp,
+            sympy.simplify,
+        )
         return any(attempt(difference) == 0 for attempt in attempts)
-    except (_OutOfTime, Unreadable, Refused, ArithmeticError, ValueError, TypeError, AttributeError, RecursionError):
+    except (
+        _OutOfTimeError,
+        UnreadableError,
+        RefusedError,
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         return False
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
@@ -75,7 +94,7 @@ def _by_sympy(gold: Node, answer: Node, real: bool) -> bool:
 
 
 def _ring(number: int, frame: FrameType | None) -> None:
-    raise _OutOfTime
+    raise _OutOfTimeError
 
 
 class _Builder:
@@ -120,7 +139,7 @@ class _Builder:
             return sympy.binomial(parts[0], parts[1])
         if kind == "fn":
             return self._function(node.value, parts)
-        raise Unreadable(f"{kind} is not for sympy")
+        raise UnreadableError(f"{kind} is not for sympy")
 
     def _symbol(self, name: str) -> Any:
         """A letter. Its name is never ours: sympy gets x0, x1, … so that no text from outside reaches it."""
@@ -135,11 +154,12 @@ class _Builder:
         table = {
             "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "cot": sympy.cot, "sec": sympy.sec, "csc": sympy.csc,
             "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "arccot": sympy.acot,
-            "sinh": sympy.sinh, "cosh": sympy.cosh, "tanh": sympy.tanh, "coth": sympy.coth, "ln": sympy.log, "log": sympy.log,
+            "sinh": sympy.sinh, "cosh": sympy.cosh, "tanh": sympy.tanh, "coth": sympy.coth,
+            "ln": sympy.log, "log": sympy.log,
             "abs": sympy.Abs, "floor": sympy.floor, "ceil": sympy.ceiling, "min": sympy.Min, "max": sympy.Max,
         }  # fmt: skip
         if name == "logb":
             return sympy.log(parts[1]) / sympy.log(parts[0])
         if name not in table:
-            raise Unreadable(f"{name} is not for sympy")
+            raise UnreadableError(f"{name} is not for sympy")
         return table[name](*parts)

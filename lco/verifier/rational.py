@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from lco.verifier.nodes import Node, Refused, Undefined
+from lco.verifier.nodes import Node, RefusedError, UndefinedError
 
 MAX_BITS = 20_000  # of a numerator or denominator
 MAX_FACTORIAL = 1_500
@@ -14,7 +14,8 @@ MAX_FACTORIAL = 1_500
 def rational(node: Node) -> Fraction | None:
     """The value of the expression if it is built of rational steps only, else None.
 
-    Raises Undefined for a division by zero. A number too large to be written out gives None: modular arithmetic may
+    Raises UndefinedError for a division by zero. A number too large to be written out gives None: modular arithmetic
+    may
     still decide about it.
     """
     kind = node.kind
@@ -48,7 +49,7 @@ def _combine(node: Node, values: list[Fraction]) -> Fraction | None:
         return _product(values)
     if kind == "div":
         if values[1] == 0:
-            raise Undefined("division by zero")
+            raise UndefinedError("division by zero")
         return values[0] / values[1]
     if kind == "pow":
         return power(values[0], values[1])
@@ -80,9 +81,9 @@ def power(base: Fraction, exponent: Fraction) -> Fraction | None:
     count = exponent.numerator
     if base == 0:
         if count < 0:
-            raise Undefined("zero to a negative power")
+            raise UndefinedError("zero to a negative power")
         if count == 0:
-            raise Undefined("zero to the power of zero")
+            raise UndefinedError("zero to the power of zero")
         return Fraction(0)
     if base in (1, -1):
         return base if count % 2 else Fraction(1)
@@ -118,9 +119,9 @@ def _integer_root(value: int, degree: int) -> int | None:
 
 def _counted(kind: str, values: list[Fraction]) -> Fraction | None:
     if any(value.denominator != 1 or value < 0 for value in values):
-        raise Undefined(f"{kind} of something that is no natural number")
+        raise UndefinedError(f"{kind} of something that is no natural number")
     if max(values) > MAX_FACTORIAL:
-        raise Refused("too_large", f"{'factorial' if kind == 'fact' else 'binomial'} of {_short(max(values))}")
+        raise RefusedError("too_large", f"{'factorial' if kind == 'fact' else 'binomial'} of {_short(max(values))}")
     if kind == "fact":
         return Fraction(math.factorial(values[0].numerator))
     return Fraction(math.comb(values[0].numerator, values[1].numerator))
@@ -148,14 +149,14 @@ def _function(name: str, values: list[Fraction]) -> Fraction | None:
 
 def _plain_zero(name: str, values: list[Fraction]) -> Fraction | None:
     if name in ("ln", "log") and values[0] == 0:
-        raise Undefined("logarithm of zero")
+        raise UndefinedError("logarithm of zero")
     if name in ("ln", "log"):
         return Fraction(0) if values[0] == 1 else None
     if name != "logb":
         return Fraction(0) if values[0] == 0 else None
     base, value = values
     if base <= 0 or base == 1 or value <= 0:
-        raise Undefined("no such logarithm")
+        raise UndefinedError("no such logarithm")
     small, large = (base, value) if base > 1 else (1 / base, 1 / value)
     for exponent in range(-64, 65) if large.numerator.bit_length() + large.denominator.bit_length() < 400 else ():
         if power(small, Fraction(exponent)) == large:

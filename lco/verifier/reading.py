@@ -1,6 +1,7 @@
 """From an answer's text to what it may mean.
 
-Most texts have one reading. Some have two (`1,234` is a number or two numbers; `(B)` is a choice or a letter; `5 m` has a
+Most texts have one reading. Some have two (`1,234` is a number or two numbers; `(B)` is a choice or a letter; `5 m`
+has a
 unit or a factor); both are kept, and an answer is right if one of its readings equals one of the reference's.
 """
 
@@ -12,7 +13,7 @@ from functools import lru_cache
 from lco.verifier import words
 from lco.verifier.grammar import parse
 from lco.verifier.guards import check_answer
-from lco.verifier.nodes import Node, Refused, Unreadable
+from lco.verifier.nodes import Node, RefusedError, UnreadableError, number
 from lco.verifier.tokens import clean, drop_dollars, trim
 from lco.verifier.units import MULTIPLIERS
 
@@ -23,14 +24,16 @@ _MULTIPLIER = re.compile(r"(?<=\d)\s*(\\text\s*\{)?\s*(" + "|".join(MULTIPLIERS)
 _LOOSE_UNIT = re.compile(r"(?<=[\d}])\s+([msghLNJWV])(\s*\^\s*\{?[23]\}?)?$|(?<=\\pi)\s+([msgh])(\s*\^\s*\{?[23]\}?)?$")
 _HEAD = re.compile(
     r"(?P<head>(?=[A-Za-z\\])(?:\\text\s*\{[^{}\\]*\}|[A-Za-z' ,\-])+?)"
-    r"(?:(?P<verb>\b(?:is|are|equals|was)\b(?:\s+equal to|\s+approximately)?\s*:?|:|=)|(?<=is \})|(?<=is\})|(?<=:\})|(?<=: \})|(?<==\}))"
+    r"(?:(?P<verb>\b(?:is|are|equals|was)\b(?:\s+equal to|\s+approximately)?\s*:?|:|=)"
+    r"|(?<=is \})|(?<=is\})|(?<=:\})|(?<=: \})|(?<==\}))"
     r"\s*(?P<rest>\S.*)",
     re.DOTALL,
 )
 # Words before an answer that turn it into something else than a claim.
 _HEDGES = re.compile(
     r"\b(?:not|no|never|neither|nor|either|or|if|unless|isn'?t|aren'?t|wasn'?t|wrong|incorrect|false|cannot|can'?t|maybe|perhaps"
-    r"|might|could|possibly|without|than|least|most|except|n't|instead|guess|unless|only if|given|suppose|assume|let)\b",
+    r"|might|could|possibly|without"
+    r"|than|least|most|except|n't|instead|guess|unless|only if|given|suppose|assume|let)\b",
     re.IGNORECASE,
 )
 _NUMERAL = re.compile(r"(?:\(([0-9A-Z]+)\)|(?=[A-Z]*\d)([0-9A-Z]+))\s*_\s*\{?\s*(\d{1,2})\s*\}?")
@@ -38,16 +41,16 @@ _EMPTY = re.compile(r"[\s.,;:?!$\\{}()\[\]~_^&|*\-]*")
 
 
 def read(text: str) -> tuple[Node, ...]:
-    """The readings of an answer, the likeliest first. Raises Refused or Unreadable."""
+    """The readings of an answer, the likeliest first. Raises RefusedError or UnreadableError."""
     check_answer(text)
     plain = clean(text)
     if _EMPTY.fullmatch(plain) and "|" not in plain.strip("|"):
         if re.fullmatch(r"\\\{\s*\\\}", plain):
             return (Node("nothing"),)
-        raise Refused("empty_answer", "the answer holds nothing but punctuation")
+        raise RefusedError("empty_answer", "the answer holds nothing but punctuation")
     readings = _read(drop_dollars(plain), 2)
     if not readings:
-        raise Unreadable("no reading")
+        raise UnreadableError("no reading")
     return readings
 
 
@@ -67,11 +70,17 @@ def _read(text: str, depth: int) -> tuple[Node, ...]:
     letter = words.choice_with_text(text)
     if letter and depth:
         return (Node("choice", letter[0]), *_attempt(letter[1], depth - 1))
+    segment = re.fullmatch(r"\\overline\s*\{([A-Z]{2,})\}", text)
+    if segment:
+        return (*_expressions(text), Node("text", segment[1].lower()))
+    ordinal = re.fullmatch(r"(\d+)(?:st|nd|rd|th)", words.unwrap(text))
+    if ordinal:
+        return (number(int(ordinal[1][:50])), Node("text", ordinal[0]))
     if _is_text(text):
         return (*found, *_headed(text, depth), Node("text", words.canonical(text)))
     try:
         return tuple(_expressions(text))
-    except Unreadable:
+    except UnreadableError:
         headed = _headed(text, depth)
         if headed:
             return headed
@@ -87,7 +96,7 @@ def _numeral(text: str) -> list[Node]:
 def _attempt(text: str, depth: int) -> tuple[Node, ...]:
     try:
         return _read(trim(text), depth)
-    except Unreadable:
+    except UnreadableError:
         return ()
 
 
@@ -102,19 +111,21 @@ def _is_text(text: str) -> bool:
     if re.fullmatch(r"\\\w+.*", text.strip()) and "\\text" not in text and "\\mbox" not in text:
         return False
     if plain[:1].isdigit() or plain[:1] == "-":
-        return len(runs) > 1 and len(plain) > 40 or re.fullmatch(r"\d+(?:st|nd|rd|th)\b.*", plain) is not None
+        return (len(runs) > 1 and len(plain) > 40) or re.fullmatch(r"\d+(?:st|nd|rd|th)\b.*", plain) is not None
     from lco.verifier.atoms import is_word
 
     if "/" in plain or re.search(r"(?<![A-Za-z])-\d|_", plain):
         return len(runs) >= 3 and any(is_word(run, after_value=False) for run in runs)
     text_command = "\\" in text
-    return any(is_word(run, after_value=False) for run in runs if run.lower() not in ("and", "or")) or (text_command and len(runs) > 0 and not re.search(r"\d", plain) and max(map(len, runs)) > 1)
+    return any(is_word(run, after_value=False) for run in runs if run.lower() not in ("and", "or")) or (
+        text_command and len(runs) > 0 and not re.search(r"\d", plain) and max(map(len, runs)) > 1
+    )
 
 
 def _headed(text: str, depth: int) -> tuple[Node, ...]:
     """What stands behind "The answer is", "Area =" and the like, unless the words before it take it back."""
     found = _HEAD.fullmatch(text) if depth else None
-    if not found or _HEDGES.search(found["head"]) or _HEDGES.match(found["rest"].lstrip("\\text{ ")):
+    if not found or _HEDGES.search(found["head"]) or _HEDGES.match(words.unwrap(found["rest"])):
         return ()
     if found["verb"] == "=" and not re.search(r"[A-Za-z]{4}|\\text", found["head"]):
         return ()
@@ -137,11 +148,11 @@ def _expressions(text: str) -> list[Node]:
     if loose != texts[0]:
         texts.insert(1, re.sub(r"\\text\{([a-zA-Z]+)\s*\^\s*\{?([23])\}?\}", r"\\text{\1^\2}", loose))
     readings: list[Node] = []
-    failure: Unreadable | None = None
+    failure: UnreadableError | None = None
     for variant in texts:
         try:
             node = parse(variant)
-        except Unreadable as error:
+        except UnreadableError as error:
             failure = failure or error
             continue
         if node not in readings:
@@ -162,5 +173,3 @@ def _join_groups(text: str) -> str:
         pieces.append(found[0].replace(",", "") if depth <= 0 else found[0])
         last = found.end()
     return "".join((*pieces, text[last:]))
-
-

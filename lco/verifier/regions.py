@@ -7,9 +7,10 @@ their values are enough. Regions whose ends are not plain real constants are lef
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
-from lco.verifier.nodes import INFINITY, MINUS_INFINITY, Node, Undefined, Unreadable, is_scalar, symbols
+from lco.verifier.nodes import INFINITY, MINUS_INFINITY, Node, UndefinedError, UnreadableError, is_scalar, symbols
 from lco.verifier.scalars import infinite
 
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
@@ -35,7 +36,7 @@ def region(node: Node, same: Callable[[Node, Node], bool]) -> Region | None:
         return None
     try:
         return _merge(pieces, same)
-    except (Undefined, Unreadable):
+    except (UndefinedError, UnreadableError):
         return None
 
 
@@ -45,7 +46,9 @@ def _pieces(node: Node) -> list[Piece] | None:
         return [_EVERYTHING]
     if kind == "seq" and len(node.args) == 2 and all(map(_plain, node.args)):
         low, high = node.args
-        return [Piece(low, node.value[0] == "[" and not infinite(low), high, node.value[1] == "]" and not infinite(high))]
+        return [
+            Piece(low, node.value[0] == "[" and not infinite(low), high, node.value[1] == "]" and not infinite(high))
+        ]
     if kind == "set" and all(map(_plain, node.args)):
         return [Piece(point, True, point, True) for point in node.args]
     if kind == "nothing":
@@ -86,12 +89,14 @@ def _without(removed: tuple[Node, ...]) -> list[Piece] | None:
         return None
     ordered = sorted(removed, key=position)
     ends = [MINUS_INFINITY, *ordered, INFINITY]
-    return [Piece(low, False, high, False) for low, high in zip(ends, ends[1:], strict=False)]
+    return [Piece(low, False, high, False) for low, high in pairwise(ends)]
 
 
 def _from_relation(node: Node) -> list[Piece] | None:
     """One letter between constants: x ≥ 2, -2 ≤ x < 7, x ≠ 3, x ∈ S."""
     operators, parts = node.value, node.args
+    if len(parts) == 2 and parts[0].kind == "fn" and parts[0].value == "abs" and _plain(parts[1]):
+        return _from_absolute(operators[0], parts[0].args[0], parts[1])
     if operators == ("∈",):
         return _pieces(parts[1]) if parts[0].kind == "sym" else None
     places = [at for at, part in enumerate(parts) if part.kind in ("sym", "call")]
@@ -114,6 +119,18 @@ def _from_relation(node: Node) -> list[Piece] | None:
     if len(parts) == 3 and (infinite(low) < 0 or infinite(high) > 0) and not any(infinite(part) for part in parts):
         return None  # 1 < x > 2 is no chain
     return [Piece(low, low_closed, high, high_closed)]
+
+
+def _from_absolute(operator: str, inner: Node, bound: Node) -> list[Piece] | None:
+    """|x| < 3 and |x| > 3."""
+    if inner.kind != "sym" or position(bound) <= 0:
+        return None
+    closed, low = operator in "≤≥", Node("neg", None, (bound,))
+    if operator in "<≤":
+        return [Piece(low, closed, bound, closed)]
+    if operator in ">≥":
+        return [Piece(MINUS_INFINITY, False, low, closed), Piece(bound, closed, INFINITY, False)]
+    return None
 
 
 def _from_builder(node: Node) -> list[Piece] | None:
@@ -158,7 +175,7 @@ def position(node: Node) -> float:
             return float("inf") if exact > 0 else float("-inf")
     value = Evaluator(100, {}, False).value(node)
     if is_complex(value):
-        raise Undefined("an end of an interval that is not real")
+        raise UndefinedError("an end of an interval that is not real")
     from mpmath.libmp import to_float
 
     return float(to_float(value, strict=False))
@@ -169,7 +186,7 @@ def _merge(pieces: list[Piece], same: Callable[[Node, Node], bool]) -> Region:
     for piece in pieces:
         low, high = position(piece.low), position(piece.high)
         if low > high or (low == high and not (piece.low_closed and piece.high_closed)):
-            raise Unreadable("an interval whose ends are the wrong way round")
+            raise UnreadableError("an interval whose ends are the wrong way round")
     ordered = sorted(pieces, key=lambda piece: (position(piece.low), not piece.low_closed))
     merged: list[Piece] = []
     for piece in ordered:

@@ -7,8 +7,10 @@ that form are equal if one is a constant multiple of the other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
-from lco.verifier.nodes import ZERO, Node, Undefined, is_scalar, symbols, walk
+from lco.verifier.nodes import ZERO, Node, UndefinedError, is_scalar, symbols, walk
+from lco.verifier.several import renamed
 
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 
@@ -42,10 +44,10 @@ class Relations:
     note: Callable[[str], None]
 
     def same(self, gold: Node, answer: Node) -> bool:
-        raise Undefined("equal.Equality compares")
+        raise UndefinedError("equal.Equality compares")
 
     def scalars(self, gold: Node, answer: Node) -> bool:
-        raise Undefined("equal.Equality compares")
+        raise UndefinedError("equal.Equality compares")
 
     def relations(self, gold: Node, answer: Node) -> bool:
         """At least one of the two is a relation."""
@@ -76,7 +78,13 @@ class Relations:
         if _constant_chain(answer):
             return self._chain(gold, answer)
         left, right = answer.args[0], answer.args[-1]
-        if answer.value == ("=",) and len(symbols(left)) > 1 and not symbols(right) and is_scalar(gold) and not symbols(gold):
+        if (
+            answer.value == ("=",)
+            and len(symbols(left)) > 1
+            and not symbols(right)
+            and is_scalar(gold)
+            and not symbols(gold)
+        ):
             self.note("the answer names what it gives the value of")
             return self.same(gold, right)
         return False
@@ -84,7 +92,7 @@ class Relations:
     def _chain(self, gold: Node, answer: Node) -> bool:
         """`2/3 = 4/6`: every side has to be right; `2/3 ≈ 0.667`: the exact side has to be."""
         parts = answer.args
-        if any(one == other for one, other in zip(parts, parts[1:], strict=False)):
+        if any(one == other for one, other in pairwise(parts)):
             self.note("the answer is a tautology")
             return False
         exact = [parts[0]]
@@ -131,21 +139,12 @@ class Relations:
                 if mine.kind != theirs.kind or (mine.kind != "sym" and mine != theirs):
                     return None
                 if mine.kind == "sym":
-                    value = self.renamed(value, theirs.value, mine.value)
+                    value = renamed(value, theirs.value, mine.value)
             return value
         if {name.kind, other.kind} == {"call", "sym"}:
             call, letter = (name, other) if name.kind == "call" else (other, name)
             return value if letter.value in ("y", call.value) else None
         return None
-
-    @staticmethod
-    def renamed(node: Node, old: str, new: str) -> Node:
-        """The node with one letter exchanged."""
-        if node.kind == "sym":
-            return Node("sym", new) if node.value == old else node
-        if not node.args:
-            return node
-        return Node(node.kind, node.value, tuple(Relations.renamed(part, old, new) for part in node.args))
 
     def _proportional(self, one: Node, other: Node) -> bool:
         """one = c·other for a constant c: then one(x)·other(y) = one(y)·other(x) for all x and y."""
@@ -157,7 +156,7 @@ class Relations:
             return False
         far_one, far_other = one, other
         for name in names:
-            far_one, far_other = self.renamed(far_one, name, name + "°"), self.renamed(far_other, name, name + "°")
+            far_one, far_other = renamed(far_one, name, name + "°"), renamed(far_other, name, name + "°")
         return self.scalars(Node("mul", None, (one, far_other)), Node("mul", None, (far_one, other)))
 
     def _inequalities(self, gold: Node, answer: Node) -> bool:
@@ -173,14 +172,14 @@ class Relations:
         return self._proportional(left, right) and (one.value == ("≠",) or self._same_sign(left, right))
 
     def _same_sign(self, one: Node, other: Node) -> bool:
-        """Whether proportional expressions are so by a positive factor, seen at the first point where both have values."""
+        """Whether proportional expressions are so by a positive factor, seen at the first point that tells."""
         from lco.verifier.numeric import Evaluator, is_complex
         from lco.verifier.scalars import points
 
         for point in points(symbols(one) | symbols(other)):
             try:
                 values = [Evaluator(80, point, True).value(node) for node in (one, other)]
-            except Undefined:
+            except UndefinedError:
                 continue
             if not any(map(is_complex, values)) and all(value[1] for value in values):
                 return bool(values[0][0] == values[1][0])
@@ -203,5 +202,3 @@ def _rising(node: Node) -> Node:
     if node.value and all(operator in ">≥" for operator in node.value):
         return Node("rel", tuple(_FLIPPED[operator] for operator in reversed(node.value)), tuple(reversed(node.args)))
     return node
-
-

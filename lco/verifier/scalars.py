@@ -5,7 +5,7 @@
     3. values to 60 digits at fixed random points      rejects; agreement alone does not accept
     4. a proof (proof.py, in a worker process)         accepts what survived step 3
 
-Without step 4 at hand, `compare` raises NeedsProof, and the caller hands the case to a worker.
+Without step 4 at hand, `compare` raises NeedsProofError, and the caller hands the case to a worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from lco.verifier.modular import equal_modulo
-from lco.verifier.nodes import Node, Refused, Undefined, number, symbols, walk
+from lco.verifier.nodes import Node, RefusedError, UndefinedError, number, symbols, walk
 from lco.verifier.rational import rational
 
 Prover = Callable[[Node, Node, frozenset[str]], bool]
@@ -38,7 +38,7 @@ _VALUES = (
 )
 
 
-class NeedsProof(Exception):
+class NeedsProofError(Exception):
     """Numbers agree and a proof is wanted that only a worker may look for."""
 
 
@@ -70,7 +70,7 @@ def has_value(node: Node) -> bool:
         if not any(part.kind in ("div", "fn", "pow", "const") for part in walk(node)):
             return True
         return _defined_somewhere(node)
-    except Undefined:
+    except UndefinedError:
         return False
 
 
@@ -82,7 +82,7 @@ def _defined_somewhere(node: Node) -> bool:
         try:
             Evaluator(80, point, bool(names) and not has_i(node)).value(_with_base(node, None))
             return True
-        except Undefined:
+        except UndefinedError:
             continue
     return False
 
@@ -121,7 +121,7 @@ class Comparison:
             return self._rationals(one, other)
         if gold == answer:
             if not has_value(answer):
-                raise Undefined("the expression has no value")
+                raise UndefinedError("the expression has no value")
             return True
         if any(part.kind == "fn" and part.value == "log" for top in (gold, answer) for part in walk(top)):
             # `log` without a base is common or natural, whichever makes the two agree, but the same for both.
@@ -149,7 +149,7 @@ class Comparison:
         if agree is not None:
             return agree
         if self.prover is None:
-            raise NeedsProof
+            raise NeedsProofError
         self.proved = self.prover(gold, answer, names)
         self.note("proved equal" if self.proved else "no proof of equality was found")
         return self.proved
@@ -160,12 +160,12 @@ class Comparison:
 
         real = bool(names) and not has_i(gold) and not has_i(answer)
         seen = 0
-        undefined: Undefined | None = None
+        undefined: UndefinedError | None = None
         for point in points(names):
             left, right = (Evaluator(PRECISION, point, real) for _ in range(2))
             try:
                 one, other = left.value(gold), right.value(answer)
-            except Undefined as error:
+            except UndefinedError as error:
                 undefined = error
                 continue
             if self.tolerance and not names:
@@ -180,7 +180,7 @@ class Comparison:
         if not names and undefined is not None:
             raise undefined
         if names and seen < _LEAST_POINTS:
-            raise Refused("undecided", "the expressions have values at too few points to be compared")
+            raise RefusedError("undecided", "the expressions have values at too few points to be compared")
         self.note(f"the values agree to {AGREEMENT} bits at {seen} points")
         return None
 

@@ -19,10 +19,60 @@ def as_values(node: Node) -> list[Node]:
     if node.kind not in ("list", "set"):
         return [node]
     values = list(node.args)
-    named = [part for part in values if part.kind == "rel" and part.value == ("=",) and part.args[0].kind in ("sym", "call")]
-    if named and len({part.args[0] for part in named}) == 1 and (len(named) == len(values) or values[0] is named[0]):
+    named = [
+        part for part in values if part.kind == "rel" and part.value == ("=",) and part.args[0].kind in ("sym", "call")
+    ]
+    if (
+        named
+        and len({_stem(part.args[0]) for part in named}) == 1
+        and (len(named) == len(values) or values[0] is named[0])
+    ):
         return [part.args[1] if part in named else part for part in values]
     return values
+
+
+def _stem(name: Node) -> Node:
+    """x_1 and x_2 are two values of x."""
+    if name.kind == "sym":
+        stem, _, index = name.value.partition("_")
+        return Node("sym", stem) if index.isdigit() else name
+    return name
+
+
+def plainer(node: Node) -> Node:
+    """`x ∈ {2, 3}` and `{x | x = 2 or x = 3}` as the set, and parameters (`k ∈ ℤ`) under one name."""
+    if node.kind == "rel" and node.value == ("∈",) and node.args[0].kind == "sym" and node.args[1].kind == "set":
+        return node.args[1]
+    if (
+        node.kind == "builder"
+        and node.args[0].kind == "sym"
+        and node.args[1].kind == "list"
+        and node.args[1].value == "or"
+    ):
+        values = as_values(node.args[1])
+        if values != list(node.args[1].args):
+            return Node("set", None, tuple(values))
+    if node.kind == "list":
+        letters = [
+            part.args[0].value
+            for part in node.args
+            if part.kind == "rel"
+            and part.value == ("∈",)
+            and part.args[0].kind == "sym"
+            and part.args[1].kind == "integers"
+        ]
+        if len(letters) == 1:
+            return renamed(node, letters[0], "any integer")
+    return node
+
+
+def renamed(node: Node, old: str, new: str) -> Node:
+    """The node with one letter exchanged."""
+    if node.kind == "sym":
+        return Node("sym", new) if node.value == old else node
+    if not node.args:
+        return node
+    return Node(node.kind, node.value, tuple(renamed(part, old, new) for part in node.args))
 
 
 def has_signs(node: Node) -> bool:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from lco.verifier.characters import to_latex
 from lco.verifier.guards import MAX_TOKENS
-from lco.verifier.nodes import Refused, Unreadable
+from lco.verifier.listed import listed
+from lco.verifier.nodes import RefusedError, UnreadableError
 
 
 class Token(NamedTuple):
@@ -31,6 +32,7 @@ _DROPPED = re.compile(
     r"|\\(?:phantom|hphantom|vphantom|tag|label|color|textcolor|hspace|vspace)\*?\s*(?:\{[^{}]*\}|[^{\s])"
     r"|\\!"
 )
+_UNIT_VECTOR = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat)\s*\{?\s*(?:\\([ij])math|([ijk]))\s*\}?(?![a-zA-Z])")
 _SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z]))|~|\s+")
 _RENAMED = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "choose": "choose",
@@ -40,10 +42,11 @@ _RENAMED = {
     "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "arctg": "arctan", "tg": "tan", "ctg": "cot",
     "cosec": "csc", "lg": "lg", "bigcup": "cup", "lor": "lor", "vee": "lor", "land": "land", "wedge": "land",
     "simeq": "approx", "cong": "approx", "Re": "Re", "lparen": "(", "rparen": ")", "colon": ":", "middle": "|",
-    "backslash": "setminus", "smallsetminus": "setminus", "prime": "'", "div": "/", "times": "*", "cdot": "*",
+    "backslash": "setminus", "smallsetminus": "setminus", "prime": "'", "div": "/", "deg": "circ",
+    "times": "*", "cdot": "*",
 }  # fmt: skip
 _TEXT_COMMANDS = frozenset(
-    "text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc".split()
+    listed("text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc")
 )
 _TOKEN = re.compile(
     r"(?P<space>[ ]+)"
@@ -63,6 +66,7 @@ def clean(text: str) -> str:
     if "\\" in text:
         text = _GROUPED.sub("", text)
         text = text.replace("\\%", "%").replace("\\#", "#")
+        text = _UNIT_VECTOR.sub(lambda found: f"\\hat{{{found[1] or found[2]}}}", text)
         text = _DROPPED.sub("", text)
         text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
     text = text.replace("{,}", ",")
@@ -74,7 +78,7 @@ def trim(text: str) -> str:
     """The text without surrounding spaces, emphasis marks and closing punctuation."""
     while True:
         before = text
-        text = text.strip(" `\"")
+        text = text.strip(' `"')
         for mark in ("**", "__", "*"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]
@@ -122,7 +126,7 @@ def tokenize(text: str) -> list[Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise Unreadable(f"cannot read {text[at : at + 10]!r}")
+            raise UnreadableError(f"cannot read {text[at : at + 10]!r}")
         at = found.end()
         kind, piece = found.lastgroup or "", found[found.lastgroup or 0]
         if kind == "space":
@@ -138,7 +142,7 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(token)
             spaced = False
         if len(tokens) > MAX_TOKENS:
-            raise Refused("too_long", f"more than {MAX_TOKENS} tokens")
+            raise RefusedError("too_long", f"more than {MAX_TOKENS} tokens")
     tokens.append(Token("end", "", spaced))
     return tokens
 
@@ -162,13 +166,14 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
         if at < len(text) and text[at] == "{":
             end = balanced(text, at)
             if end < 0:
-                raise Unreadable(f"\\{name}{{ is never closed")
-            return _text_token(text[at + 1 : end - 1], spaced), end
+                raise UnreadableError(f"\\{name}{{ is never closed")
+            inner = text[at + 1 : end - 1]
+            return (_text_token(inner, spaced) if inner.strip() else None), end
         return None, at
     if name in ("begin", "end"):
         end = balanced(text, at) if at < len(text) and text[at] == "{" else -1
         if end < 0:
-            raise Unreadable(f"\\{name} without a name")
+            raise UnreadableError(f"\\{name} without a name")
         return Token(name, text[at + 1 : end - 1].strip().rstrip("*"), spaced), end
     if name in ("-", "/"):  # places to break a line or a ligature
         return None, at
@@ -194,7 +199,17 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
 def _text_token(content: str, spaced: bool) -> Token:
     """A text, except that `\\mathrm{e}`, `\\operatorname{sin}` and the like are mathematics set upright."""
     words = content.strip().strip("$").strip()
-    if re.fullmatch(r"[a-zA-Z]", words) and words not in _UNIT_LETTERS or words in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "ln", "log", "lcm"):
+    if (re.fullmatch(r"[a-zA-Z]", words) and words not in _UNIT_LETTERS) or words in (
+        "sin",
+        "cos",
+        "tan",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "ln",
+        "log",
+        "lcm",
+    ):
         return Token("letters", words, spaced or content[:1] == " ")
     if re.fullmatch(r"\d+(\.\d+)?", words):
         return Token("num", words, spaced or content[:1] == " ")

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
+from lco.verifier.listed import listed
 from lco.verifier.nodes import INFINITY, MINUS_INFINITY, Node, number
+from lco.verifier.units import CANONICAL
 
 _NOTHING = frozenset(
-    "no solution|no solutions|none|empty set|empty|there is no solution|there are no solutions|null set|has no solution|"
-    "no solution exists|no solutions exist|solution set is empty|no such solution|no answer exists".split("|")
+    listed(
+        "no solution|no solutions|none|empty set|empty|there is no solution|there are no solutions|null set|"
+        "has no solution|"
+        "no real solution|no real solutions|there are no real solutions|no solution exists|no solutions exist|"
+        "solution set is empty|no such solution|no answer exists",
+        "|",
+    )
 )
 _REALS = frozenset(
-    "all real numbers|all reals|set of all real numbers|any real number|every real number|all real|real numbers|"
-    "set of real numbers|all real x|all real values|all real values of x".split("|")
+    listed(
+        "all real numbers|all reals|set of all real numbers|any real number|every real number|all real|real numbers|"
+        "set of real numbers|all real x|all real values|all real values of x",
+        "|",
+    )
 )
 _ALIKE = {
     "infinity": INFINITY, "positive infinity": INFINITY, "infinite": Node("text", "infinite"),
@@ -22,25 +33,38 @@ _ALIKE = {
     "infinitely many solutions": Node("text", "infinitely many"), "infinitely many": Node("text", "infinitely many"),
     "noon": Node("time", (12, 0, 0, "pm")), "midnight": Node("time", (12, 0, 0, "am")),
 }  # fmt: skip
-_SMALL = (
+_SMALL = listed(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
-).split()
+)
 _COUNTS = {word: value for value, word in enumerate(_SMALL)} | {
-    word: 10 * value for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)
+    word: 10 * value for value, word in enumerate(listed("thirty forty fifty sixty seventy eighty ninety hundred"), 3)
 }
-_DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
-_MONTHS = "january february march april may june july august september october november december".split()
-_SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {"tues": "tuesday", "thur": "thursday", "thurs": "thursday", "sept": "september"}
+_DAYS = listed("monday tuesday wednesday thursday friday saturday sunday")
+_MONTHS = listed("january february march april may june july august september october november december")
+_SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
+    "tues": "tuesday",
+    "thur": "thursday",
+    "thurs": "thursday",
+    "sept": "september",
+}
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|textrm|textnormal|mathrm|textit|emph|operatorname)\s*\{([^{}]*)\}")
-_CLOCK = re.compile(r"(\d{1,2})\s*:\s*(\d{2})(?:\s*:\s*(\d{2}))?\s*(?:(a|p)\s*\.?\s*m\b\.?)?(?:\s*o'?clock)?", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(\d{1,2})\s*:\s*(\d{2})(?:\s*:\s*(\d{2}))?\s*(?:(a|p)\s*\.?\s*m\b\.?)?(?:\s*o'?clock)?", re.IGNORECASE
+)
 _HOUR = re.compile(r"(\d{1,2})\s*(?:o'?clock)?\s*(?:(a|p)\s*\.?\s*m\b\.?)", re.IGNORECASE)
 _MONTH = "(" + "|".join(sorted({*_MONTHS, *(m[:3] for m in _MONTHS), "sept"}, key=len, reverse=True)) + r")\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_YEAR = r"(?:\s*,?\s+(?P<year>\d{4}))?"
 _DATE = (
-    re.compile(rf"{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:\s*,?\s+(?P<year>\d{{4}}))?", re.IGNORECASE),
-    re.compile(rf"(?:the\s+)?(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}(?:\s*,?\s+(?P<year>\d{{4}}))?", re.IGNORECASE),
-)  # fmt: skip
-_CHOICE = re.compile(r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:?\s*)?(\(?)([A-Z])(\)?)[.:]?", re.IGNORECASE)
+    re.compile(rf"{_MONTH}\s+{_DAY}{_YEAR}", re.IGNORECASE),
+    re.compile(rf"(?:the\s+)?{_DAY}\s+(?:of\s+)?{_MONTH}{_YEAR}", re.IGNORECASE),
+)
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_AMOUNTS = re.compile(r"(?:\d+(?:\.\d+)?\s*[A-Za-z]+[\s,]*(?:and\s+)?){2,4}")
+_CHOICE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:?\s*)?(\(?)([A-Z])(\)?)[.:]?", re.IGNORECASE
+)
 _CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-H])\)|([A-H])[).:])\s*(?=\S)(.+)", re.DOTALL)
 
 
@@ -59,7 +83,7 @@ def canonical(text: str) -> str:
 def read_words(text: str) -> list[Node]:
     """The readings of a cleaned text as words, the likeliest first; empty if it is none that is known here."""
     plain = unwrap(text).strip()
-    known = _fixed(canonical(plain)) or _clock(plain) or _date(plain)
+    known = _fixed(canonical(plain)) or _clock(plain) or _date(plain) or _compound(plain)
     if known:
         return known
     letter = _CHOICE.fullmatch(plain)
@@ -93,6 +117,9 @@ def _fixed(words: str) -> list[Node]:
         return [Node("text", words)]
     if words in _COUNTS:
         return [number(_COUNTS[words]), Node("text", words)]
+    tens, _, ones = words.partition(" ")
+    if tens.endswith("ty") and 0 < _COUNTS.get(ones, 0) < 10 and tens in _COUNTS:
+        return [number(_COUNTS[tens] + _COUNTS[ones])]
     return []
 
 
@@ -116,6 +143,17 @@ def _date(plain: str) -> list[Node]:
             year = found["year"]
             return [Node("date", (_SHORT[month[:3]], int(found["day"]), int(year) if year else None))]
     return []
+
+
+def _compound(plain: str) -> list[Node]:
+    """`3 hours 20 minutes`: amounts of different units that are added up."""
+    if not _AMOUNTS.fullmatch(plain):
+        return []
+    amounts = [(Fraction(amount), CANONICAL.get(unit, "")) for amount, unit in _AMOUNT.findall(plain)]
+    kinds = {unit for _, unit in amounts}
+    if len(amounts) < 2 or len(kinds) < len(amounts) or "" in kinds:
+        return []
+    return [Node("compound", tuple(amounts))]
 
 
 def same_time(one: tuple[int, int, int, str], other: tuple[int, int, int, str]) -> bool:

@@ -13,7 +13,10 @@ import resource
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lco.verifier.rules import Rules
 
 
 def main(folders: list[str]) -> int:
@@ -45,7 +48,7 @@ def _say(message: dict[str, Any]) -> None:
     os.write(1, json.dumps(message).encode() + b"\n")
 
 
-def _limit(rules: Rules) -> None:  # noqa: F821  (imported in main, after the path is set)
+def _limit(rules: Rules) -> None:
     """No more memory than allowed, and no more CPU time than this case may use on top of what is spent.
 
     The kernel ends the process if even the parent's watch fails: a whole second later.
