@@ -50,6 +50,7 @@ class Experiment:
     vllm_cache_gib: float = knob(1.0, "rollouts", "memory for vLLM's key-value cache, GiB", least=0.01)
 
     engine: str = knob("torch", "training", "one process (torch) or several (deepspeed)", ("torch", "deepspeed"))
+    processes: int = knob(2, "training", "ranks on this machine, with --engine deepspeed", least=1)
     zero_stage: int = knob(2, "training", "DeepSpeed ZeRO stage", (2, 3))
     steps: int = knob(20, "training", "rollouts in all", least=1)
     minibatches: int = knob(1, "training", "optimizer steps per pass over a rollout", least=1)

@@ -6,21 +6,28 @@ import re
 from fractions import Fraction
 
 from lco.verifier.guards import MAX_DEPTH
-from lco.verifier.nodes import Node, Refused, Unreadable
+from lco.verifier.listed import listed
+from lco.verifier.nodes import Node, RefusedError, UnreadableError
 from lco.verifier.tokens import Token
 from lco.verifier.units import PLAIN
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arcsinh arccosh "
-    "arctanh ln log lg exp asin acos atan asinh acosh atanh sqrt abs min max floor ceil cbrt".split()
+    listed(
+        "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
+        "arcsinh arccosh "
+        "arctanh ln log lg exp asin acos atan asinh acosh atanh sqrt abs min max floor ceil cbrt"
+    )
 )
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega hbar ell mho aleph nabla partial".split()
+    listed(
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon "
+        "phi chi psi omega "
+        "Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega hbar ell mho aleph nabla partial"
+    )
 )
 CONSTANTS = {"pi": "pi", "infty": "inf", "infinity": "inf", "inf": "inf", "oo": "inf"}
-_SMALL_WORDS = frozenset("or and is of the to if for per not no sq all in as at by yes".split())
-_UNKNOWN_FUNCTIONS = frozenset("f g h F G H".split())
+_SMALL_WORDS = frozenset(listed("or and is of the to if for per not no sq all yes"))
+_UNKNOWN_FUNCTIONS = frozenset(listed("f g h F G H"))
 
 
 def is_word(run: str, after_value: bool) -> bool:
@@ -29,6 +36,8 @@ def is_word(run: str, after_value: bool) -> bool:
         return run in ("min",) and after_value
     if run.lower() in _SMALL_WORDS or (after_value and run in PLAIN):
         return True
+    if run.isupper():
+        return False
     return len(run) >= 4 and not any(run.startswith(name) for name in ("sin", "cos", "tan", "log", "sqrt"))
 
 
@@ -59,7 +68,7 @@ class Atoms:
     def descend(self) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise Refused("too_deep", f"more than {MAX_DEPTH} levels of nesting")
+            raise RefusedError("too_deep", f"more than {MAX_DEPTH} levels of nesting")
 
     def ascend(self) -> None:
         self.depth -= 1
@@ -68,7 +77,7 @@ class Atoms:
         """The exact value of a decimal; exponents beyond any use are refused before they become digits."""
         mantissa, _, exponent = text.lower().partition("e")
         if len(mantissa) > 2000 or len(exponent) > 5 or (exponent and abs(int(exponent)) > 5000):
-            raise Refused("too_large", f"the number {text[:20]}… is too long")
+            raise RefusedError("too_large", f"the number {text[:20]}… is too long")
         return Node("num", Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(exponent or 0))
 
     # factors ----------------------------------------------------------------------------------------------------
@@ -95,16 +104,19 @@ class Atoms:
         if token.kind == "open" and token.text == "{":
             inner = self.tokens[self.at + 1]
             closed = self.tokens[self.at + 2].text == "}" if self.at + 2 < len(self.tokens) else False
-            if closed and inner.text in ("circ", "'"):
+            if closed and inner.text in ("circ", "'", "o"):
                 self.at += 3
-                raised = Node("degree", None, (base,)) if inner.text == "circ" else self._primed(base)
+                raised = self._primed(base) if inner.text == "'" else Node("degree", None, (base,))
                 return self.postfix(raised)
+        if token.kind in ("letters", "text") and token.text == "o":  # a raised o for the degree sign
+            self.take()
+            return self.postfix(Node("degree", None, (base,)))
         if token.kind in ("letters", "text") and token.text.lower() in ("th", "st", "nd", "rd"):
             self.take()
             return base
         exponent = self.exponent()
         if base.kind == "degree":
-            raise Unreadable("a power of degrees")
+            raise UnreadableError("a power of degrees")
         return self.postfix(Node("pow", None, (base, exponent)))
 
     def exponent(self) -> Node:
@@ -143,14 +155,14 @@ class Atoms:
             else:
                 return node
             self.literal = False
-        raise Unreadable("too many postfixes")
+        raise UnreadableError("too many postfixes")
 
     def _primed(self, node: Node) -> Node:
         if node.kind == "sym":
             return Node("sym", node.value + "'")
         if node.kind == "call":
             return Node("call", node.value + "'", node.args)
-        raise Unreadable("a prime behind something that is no letter")
+        raise UnreadableError("a prime behind something that is no letter")
 
     # atoms ------------------------------------------------------------------------------------------------------
 
@@ -174,7 +186,7 @@ class Atoms:
             return self.environment()
         if token.kind == "text":
             return self._text(token)
-        raise Unreadable(f"cannot read {token.text!r}" if token.text else "the text ends too early")
+        raise UnreadableError(f"cannot read {token.text!r}" if token.text else "the text ends too early")
 
     def _number(self, token: Token) -> Node:
         node = self.number_node(token.text)
@@ -183,7 +195,7 @@ class Atoms:
             self.take()
             base = self._plain(self.subscript())
             if not base.isdigit() or not token.text.isdigit():
-                raise Unreadable("a number with a subscript that is no base")
+                raise UnreadableError("a number with a subscript that is no base")
             return Node("based", (token.text, int(base[:4])))
         if following.kind == "command" and following.text == "dots":
             self.take()
@@ -206,7 +218,7 @@ class Atoms:
     def _repeating(self, head: str, block: str) -> Node:
         """`0.1` with the block `6` repeating is 1/6."""
         if not block.isdigit() or len(head) + len(block) > 200:
-            raise Unreadable("a repeating decimal whose block is no digits")
+            raise UnreadableError("a repeating decimal whose block is no digits")
         whole, _, digits = head.partition(".")
         shift = 10 ** len(digits)
         value = Fraction(int((whole or "0") + digits), shift) + Fraction(int(block), (10 ** len(block) - 1) * shift)
@@ -216,9 +228,9 @@ class Atoms:
         """`0.333…`: exact only if a block has been written at least twice (three times for one digit)."""
         found = re.fullmatch(r"(\d*\.\d*?)(\d{1,12}?)\2+", text.rstrip("."))
         if not found or len(text.partition(".")[2].rstrip(".")) < 3:
-            raise Unreadable("a decimal that goes on without saying how")
+            raise UnreadableError("a decimal that goes on without saying how")
         if len(found[2]) == 1 and not text.endswith(found[2] * 3):
-            raise Unreadable("a decimal that goes on without saying how")
+            raise UnreadableError("a decimal that goes on without saying how")
         return self._repeating(found[1], found[2])
 
     def _letters(self, token: Token) -> Node:
@@ -234,8 +246,11 @@ class Atoms:
         if run.endswith("pi") and len(run) <= 4:  # "xpi" and "rpi" are letters, then π
             self.tokens.insert(self.at + 1, Token("letters", "pi"))
             self._replace(token, run[:-2])
+        if len(run) >= 4 and run.isupper():  # SRMC is one name, RC a product
+            self.take()
+            return Node("sym", run)
         if is_word(self.peek.text, after_value=False):
-            raise Unreadable(f"the word {run!r} is no mathematics")
+            raise UnreadableError(f"the word {run!r} is no mathematics")
         return self._letter()
 
     def _letter(self) -> Node:
@@ -261,11 +276,9 @@ class Atoms:
         if alone and self.at_sign("_"):
             self.take()
             lower = self.subscript()
-            if name in ("C", "P") and len(lower) == 1 and lower[0].kind == "num" and self.at_sign("^"):
-                self.take()
-                if name == "C":
-                    return Node("binom", None, (self.number_node(lower[0].text), self.argument()))
-                raise Unreadable("a number of permutations")
+            if name == "C" and len(lower) == 1 and lower[0].kind == "num" and self._raised_to_number():
+                self.take()  # C_{400}^{40} chooses 40 of 400
+                return Node("binom", None, (self.number_node(lower[0].text), self.argument()))
             name = f"{name}_{self._plain(lower)}"
         while alone and self.at_sign("'"):
             self.take()
@@ -274,6 +287,10 @@ class Atoms:
             inner = self.bracket()
             return Node("call", name, inner.args if inner.kind == "seq" else (inner,))
         return Node("sym", name)
+
+    def _raised_to_number(self) -> bool:
+        following = self.tokens[self.at : self.at + 3]
+        return self.at_sign("^") and any(token.kind == "num" for token in following[1:])
 
     def _is_call(self, name: str) -> bool:
         """`f(…)` always; any other letter before one symbol or number in brackets: I(0), x(t), u(t)."""
@@ -293,7 +310,7 @@ class Atoms:
             self.tokens.insert(self.at, Token("letters", token.text[1:]))
             token = Token("letters", token.text[:1])
         if token.kind not in ("num", "letters", "command", "text"):
-            raise Unreadable("an empty subscript")
+            raise UnreadableError("an empty subscript")
         return [token]
 
     def _group_tokens(self) -> list[Token]:
@@ -305,7 +322,7 @@ class Atoms:
         while True:
             token = self.take()
             if token.kind == "end":
-                raise Unreadable("a group is never closed")
+                raise UnreadableError("a group is never closed")
             depth += {"{": 1, "}": -1}.get(token.text, 0) if token.kind in ("open", "close") else 0
             if depth == 0:
                 return inner
@@ -323,7 +340,7 @@ class Atoms:
             base = self._plain(self.subscript())
             if base.isdigit():
                 return Node("based", (token.text, int(base[:4])))
-        raise Unreadable(f"the text {token.text!r} is no value")
+        raise UnreadableError(f"the text {token.text!r} is no value")
 
     def _bars(self) -> Node:
         self.take()
@@ -333,7 +350,7 @@ class Atoms:
         self.ascend()
         self.in_bars = False
         if not self.at_sign("|"):
-            raise Unreadable("a bar is never closed")
+            raise UnreadableError("a bar is never closed")
         self.take()
         return Node("fn", "abs", (inner,))
 
@@ -342,6 +359,7 @@ class Atoms:
         token = self.peek
         if token.kind == "num" and len(token.text) > 1 and token.text.isdigit():
             self.tokens[self.at] = Token("num", token.text[1:], False)
+            self.literal = True
             return self.number_node(token.text[0])
         if token.kind == "letters" and not (token.text in CONSTANTS or token.text in FUNCTIONS or token.text in GREEK):
             return self._letter()
@@ -353,22 +371,22 @@ class Atoms:
     # Supplied by the classes built on this one: brackets.Brackets, then grammar.Reader.
 
     def answer(self, *closers: str) -> Node:
-        raise Unreadable("values in a list")
+        raise UnreadableError("values in a list")
 
     def union(self) -> Node:
-        raise Unreadable("a set")
+        raise UnreadableError("a set")
 
     def relation(self) -> Node:
-        raise Unreadable("a relation")
+        raise UnreadableError("a relation")
 
     def sum(self) -> Node:
-        raise Unreadable("a sum")
+        raise UnreadableError("a sum")
 
     def command(self, name: str) -> Node:
-        raise Unreadable(f"\\{name}")
+        raise UnreadableError(f"\\{name}")
 
     def bracket(self) -> Node:
-        raise Unreadable("a bracket")
+        raise UnreadableError("a bracket")
 
     def environment(self) -> Node:
-        raise Unreadable("an environment")
+        raise UnreadableError("an environment")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 
 from lco.verifier.atoms import CONSTANTS, FUNCTIONS, GREEK, Atoms
-from lco.verifier.nodes import INFINITY, ONE, Node, Unreadable
+from lco.verifier.listed import listed
+from lco.verifier.nodes import INFINITY, ONE, Node, UnreadableError
 from lco.verifier.tokens import Token
 
 _ALIASES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
 }  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
-_MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array psmallmatrix bsmallmatrix".split())
+_MATRICES = frozenset(listed("pmatrix bmatrix matrix Bmatrix smallmatrix array psmallmatrix bsmallmatrix"))
 _NAMED_SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _MARKS = frozenset(
-    "hat bar overline tilde widehat widetilde overleftrightarrow overarc wideparen vec overrightarrow".split()
+    listed("hat bar overline tilde widehat widetilde overleftrightarrow overarc wideparen vec overrightarrow")
 )
 _DOTS = {"dot": "'", "ddot": "''"}
 _FIGURES = frozenset(("angle", "triangle", "measuredangle", "square", "odot", "parallelogram"))
@@ -89,11 +90,11 @@ class Brackets(Atoms):
 
     @staticmethod
     def _unknown(name: str) -> str:
-        raise Unreadable(f"\\{name} is not a command of answers")
+        raise UnreadableError(f"\\{name} is not a command of answers")
 
     def _close_command(self, name: str) -> None:
         if not (self.peek.kind == "command" and self.peek.text == name):
-            raise Unreadable(f"\\{name} is missing")
+            raise UnreadableError(f"\\{name} is missing")
         self.take()
 
     def _fraction(self) -> Node:
@@ -103,6 +104,8 @@ class Brackets(Atoms):
         order = _UPPER.fullmatch(upper)
         if order and _LOWER.fullmatch(lower):
             return self.named(order[3].replace("{", "").replace("}", "") + "'" * int(order[1] or order[2] or 1))
+        if upper in ("d", "partial") and _LOWER.fullmatch(lower):
+            raise UnreadableError("a derivative that has not been taken")
         self.at = start
         top = self.argument()
         literal = self.literal
@@ -123,7 +126,7 @@ class Brackets(Atoms):
             self.take()
             index = self.sum()
             if not (self.peek.kind == "close" and self.peek.text == "]"):
-                raise Unreadable("a root's degree is never closed")
+                raise UnreadableError("a root's degree is never closed")
             self.take()
             if index.kind != "num" or index.value.denominator != 1 or not 1 <= index.value <= 100:
                 return Node("pow", None, (self.argument(), Node("div", None, (ONE, index))))
@@ -196,15 +199,18 @@ class Brackets(Atoms):
     def _enclosed(self, opener: str) -> Node:
         closers = ("}",) if opener == "{" else (")", "]")
         if self.peek.kind == "close":
-            raise Unreadable("empty brackets")
+            raise UnreadableError("empty brackets")
         node = self.answer(*closers)
+        if opener == "{" and self.peek.kind == "command" and self.peek.text == "choose":
+            self.take()
+            node = Node("binom", None, (node, self.sum()))
         closer = self.take()
         if closer.kind != "close" or closer.text not in closers:
-            raise Unreadable(f"{opener} is not closed where it should be")
+            raise UnreadableError(f"{opener} is not closed where it should be")
         if node.kind == "list":
             return Node("set", None, node.args) if opener == "{" else Node("seq", opener + closer.text, node.args)
         if opener + closer.text not in ("()", "[]", "{}"):
-            raise Unreadable("an interval with one end")
+            raise UnreadableError("an interval with one end")
         # "(5)" stands alone as 5, but not as a literal: `2(\frac12)` is a product, never a mixed number.
         self.literal = self.literal and opener == "{"
         self.literal_fraction = self.literal_fraction if opener == "{" else None
@@ -223,7 +229,7 @@ class Brackets(Atoms):
         self.tokens[bar] = Token("row", "|")
         variable = self.relation()
         if self.at != bar:
-            raise Unreadable("a set whose variable cannot be read")
+            raise UnreadableError("a set whose variable cannot be read")
         self.take()
         condition = self.answer("\\}")
         self._close_set()
@@ -232,7 +238,7 @@ class Brackets(Atoms):
     def _close_set(self) -> None:
         closer = self.take()
         if closer.kind != "close" or closer.text != "\\}":
-            raise Unreadable("a set is never closed")
+            raise UnreadableError("a set is never closed")
 
     def _builder_bar(self) -> int | None:
         """Where the one bar or colon of `{x | …}` stands."""
@@ -254,7 +260,7 @@ class Brackets(Atoms):
         if name == "cases":
             return self._cases()
         if name not in _MATRICES:
-            raise Unreadable(f"the environment {name}")
+            raise UnreadableError(f"the environment {name}")
         self.descend()
         rows, row = [], []
         while True:
@@ -269,10 +275,10 @@ class Brackets(Atoms):
             if token.kind == "end" and token.text == name:
                 break
             if token.kind != "row":
-                raise Unreadable(f"the environment {name} is never closed")
+                raise UnreadableError(f"the environment {name} is never closed")
         self.ascend()
         if len({len(line.args) for line in rows}) != 1:
-            raise Unreadable("a matrix with rows of different lengths")
+            raise UnreadableError("a matrix with rows of different lengths")
         return Node("matrix", None, tuple(rows))
 
     def _cases(self) -> Node:
@@ -295,7 +301,7 @@ class Brackets(Atoms):
                 self.ascend()
                 return Node("cases", None, tuple(rows))
             if token.kind != "row":
-                raise Unreadable("the environment cases is never closed")
+                raise UnreadableError("the environment cases is never closed")
 
     def _at_word(self, *words: str) -> bool:
         token = self.peek

@@ -1,32 +1,102 @@
-"""`lco verify`: JSON Lines of {"response", "gold"} in, JSON Lines of verdicts out, in order."""
+"""`lco verify`: JSON Lines of {"response", "gold"} in, JSON Lines of verdicts out, in order, one as soon as it is
+known.
+
+echo '{"response": "so \\\\boxed{1/2}", "gold": "0.5"}' | lco verify
+{"correct": true, "extracted": "1/2", "reason": "equal"}
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import TextIO
 
+from lco.verifier.explain import explain
 from lco.verifier.pool import Pool
-from lco.verifier.rules import EXTRACTIONS, Rules
+from lco.verifier.rules import BOXES, EXTRACTIONS, Rules
+
+
+class BrokenLineError(Exception):
+    """A line of the input that cannot be judged; the message names it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `lco verify`."""
-    parser.add_argument("file", nargs="?", default="-", help="JSON Lines of {response, gold}; - is standard input")
+    parser.add_argument(
+        "file", nargs="?", default="-", help="JSON Lines of {response, gold}; - (default) is standard input"
+    )
     parser.add_argument("--extraction", choices=EXTRACTIONS, default="lenient", help="where an answer may stand")
-    parser.add_argument("--relative-tolerance", type=float, default=0.0, help="accepted relative error of numbers")
-    parser.add_argument("--explain", action="store_true", help="say step by step how each verdict came about")
+    parser.add_argument(
+        "--boxes", choices=BOXES, default="last", help="agree: boxes that contradict each other are wrong"
+    )
+    parser.add_argument(
+        "--relative-tolerance", type=float, default=0.0, help="accepted relative error of numbers (0: exact)"
+    )
+    parser.add_argument("--require-simplified", action="store_true", help="refuse answers that leave arithmetic undone")
+    parser.add_argument("--cpu-seconds", type=float, default=2.0, help="CPU time one case may take")
+    parser.add_argument("--explain", action="store_true", help="add the steps by which each verdict came about")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge every line; returns the exit status."""
-    rules = Rules(extraction=args.extraction, relative_tolerance=args.relative_tolerance)
-    with Pool(1) as pool:
-        for line in sys.stdin:
-            record = json.loads(line)
-            verdict = pool.verify_many([(record["response"], record["gold"])], rules)[0]
-            print(
-                json.dumps({"correct": verdict.correct, "extracted": verdict.extracted, "reason": verdict.reason}),
-                flush=True,
-            )
+    """Judge every line; returns the exit status: 0, or 1 if the input cannot be read to its end."""
+    try:
+        rules = Rules(
+            extraction=args.extraction,
+            boxes=args.boxes,
+            relative_tolerance=args.relative_tolerance,
+            require_simplified=args.require_simplified,
+            cpu_seconds=args.cpu_seconds,
+        )
+        source = nullcontext(sys.stdin) if args.file == "-" else open(args.file, encoding="utf-8", newline="\n")  # noqa: SIM115
+    except (OSError, ValueError) as error:
+        print(f"lco verify: {error}", file=sys.stderr)
+        return 1
+    try:
+        with source as lines, Pool(1) as pool:
+            for response, gold in _pairs(lines):
+                verdict = pool.verify(response, gold, rules)
+                record: dict[str, object] = {
+                    "correct": verdict.correct,
+                    "extracted": verdict.extracted,
+                    "reason": verdict.reason,
+                }
+                if args.explain:
+                    record["steps"] = explain(response, gold, rules, verdict)
+                print(json.dumps(record), flush=True)
+    except (BrokenLineError, UnicodeDecodeError) as error:
+        print(f"lco verify: {error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _pairs(lines: TextIO) -> Iterator[tuple[str, str]]:
+    """The pairs of a file of JSON Lines. Lines end at newlines alone; empty ones and a byte order mark are passed
+
+    over."""
+    for count, line in enumerate(lines, 1):
+        text = line.rstrip("\r\n")
+        if count == 1:
+            text = text.removeprefix("\ufeff")
+        if text.strip():
+            yield _pair(text, count)
+
+
+def _pair(text: str, count: int) -> tuple[str, str]:
+    try:
+        record = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BrokenLineError(f"line {count} is no JSON ({getattr(error, 'msg', 'nested too deep')})") from None
+    if not isinstance(record, dict):
+        raise BrokenLineError(f"line {count} is no JSON object but a {type(record).__name__}")
+    values = []
+    for key in ("response", "gold"):
+        if key not in record:
+            raise BrokenLineError(f"line {count} has no {key!r}")
+        value = record[key]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise BrokenLineError(f"line {count}: {key!r} is {type(value).__name__}, not text or a number")
+        values.append(value if isinstance(value, str) else json.dumps(value))
+    return values[0], values[1]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from lco.verifier.atoms import is_word
 from lco.verifier.brackets import Brackets, starts_value
-from lco.verifier.nodes import Node, Unreadable, is_scalar
+from lco.verifier.nodes import Node, UnreadableError, is_scalar
 from lco.verifier.tokens import Token, tokenize
 from lco.verifier.units import CANONICAL, agree, read_unit
 
@@ -29,11 +29,11 @@ MAX_TERMS = 400
 
 
 def parse(text: str) -> Node:
-    """The answer a cleaned text states; raises Unreadable where the grammar does not reach."""
+    """The answer a cleaned text states; raises UnreadableError where the grammar does not reach."""
     reader = Reader(tokenize(text))
     node = reader.answer()
     if reader.peek.kind != "end":
-        raise Unreadable(f"cannot read on at {reader.peek.text!r}")
+        raise UnreadableError(f"cannot read on at {reader.peek.text!r}")
     return node
 
 
@@ -43,19 +43,26 @@ class Reader(Brackets):
     def answer(self, *closers: str) -> Node:
         """Values joined by commas, semicolons and connecting words; one value alone is itself."""
         values = [self.relation()]
-        while self._separator(closers):
+        joints: set[str] = set()
+        while (joint := self._separator(closers)) is not None:
+            joints.add(joint)
             values.append(self.relation())
             if len(values) > MAX_TERMS:
-                raise Unreadable(f"more than {MAX_TERMS} values")
-        return values[0] if len(values) == 1 else Node("list", None, tuple(values))
+                raise UnreadableError(f"more than {MAX_TERMS} values")
+        if len(values) == 1:
+            return values[0]
+        word = "or" if "or" in joints else "and" if "and" in joints else ","
+        return Node("list", word, tuple(values))
 
-    def _separator(self, closers: tuple[str, ...]) -> bool:
-        found = False
+    def _separator(self, closers: tuple[str, ...]) -> str | None:
+        found = None
         while self.at_sign(",") or self.at_sign(";") or self._at_connector():
-            self.take()
-            found = True
+            text = self.take().text.lower()
+            found = "or" if "or" in text else "and" if "and" in text else found or ","
         # A separator with nothing behind it ("3, 4,") is punctuation.
-        return found and self.peek.kind != "end" and not (self.peek.kind == "close" and self.peek.text in closers)
+        if self.peek.kind == "end" or (self.peek.kind == "close" and self.peek.text in closers):
+            return None
+        return found
 
     def _at_connector(self) -> bool:
         token = self.peek
@@ -118,7 +125,7 @@ class Reader(Brackets):
         unit = self._unit()
         if prefix and unit:
             if not agree(prefix, unit) and not unit.startswith("label "):
-                raise Unreadable(f"two units, {prefix} and {unit}")
+                raise UnreadableError(f"two units, {prefix} and {unit}")
             unit = prefix
         unit = prefix or unit
         if node.kind == "percent" and not unit:
@@ -127,15 +134,20 @@ class Reader(Brackets):
 
     def _unit(self) -> str:
         """The unit or label that ends a value; "" if there is none. Only words, `/` and exponents belong to it."""
-        start, words = self.at, []
+        start = self.at
+        words: list[str] = []
         while True:
             token = self.peek
-            if token.kind in ("text", "letters") and not self._at_connector():
-                words.append(token.text)
-            elif words and token.kind == "sign" and token.text in "^/.-":
-                words.append(token.text)
-            elif words and (
-                token.kind in ("num", "open", "close") and token.text.strip("{}-").isdigit() | (token.text in "{}")
+            if (
+                (token.kind in ("text", "letters") and not self._at_connector())
+                or (words and token.kind == "sign" and token.text in "^/.-")
+                or (
+                    words
+                    and (
+                        token.kind in ("num", "open", "close")
+                        and token.text.strip("{}-").isdigit() | (token.text in "{}")
+                    )
+                )
             ):
                 words.append(token.text)
             else:
@@ -146,7 +158,7 @@ class Reader(Brackets):
         unit = read_unit(" ".join(words).replace("^ ", "^").replace("{ ", "{").replace(" }", "}"))
         if unit is None:
             self.at = start
-            raise Unreadable(f"the words {' '.join(words)!r} are no unit")
+            raise UnreadableError(f"the words {' '.join(words)!r} are no unit")
         return unit
 
     def sum(self) -> Node:
@@ -155,16 +167,15 @@ class Reader(Brackets):
         terms = [self._term(self._leading_sign())]
         while True:
             token = self.peek
-            if token.kind == "sign" and token.text in "+-":
-                self.take()
-                terms.append(self._term(token.text, self._leading_sign()))
-            elif token.kind == "command" and token.text in ("pm", "mp"):
+            if (token.kind == "sign" and token.text in "+-") or (
+                token.kind == "command" and token.text in ("pm", "mp")
+            ):
                 self.take()
                 terms.append(self._term(token.text, self._leading_sign()))
             else:
                 break
             if len(terms) > MAX_TERMS:
-                raise Unreadable(f"more than {MAX_TERMS} terms")
+                raise UnreadableError(f"more than {MAX_TERMS} terms")
         self.ascend()
         return terms[0] if len(terms) == 1 else Node("add", None, tuple(terms))
 
@@ -206,13 +217,13 @@ class Reader(Brackets):
                 pending = [self._divide(pending, divisor)]
                 divisions += 1
                 if divisions > 40:
-                    raise Unreadable("too many divisions in a row")
+                    raise UnreadableError("too many divisions in a row")
             elif self._starts_factor(token):
                 pending.append(self._juxtaposed(pending))
             else:
                 break
             if len(pending) > MAX_TERMS:
-                raise Unreadable(f"more than {MAX_TERMS} factors")
+                raise UnreadableError(f"more than {MAX_TERMS} factors")
         return pending[0] if len(pending) == 1 else Node("mul", None, tuple(pending))
 
     def _signed_factor(self) -> Node:
@@ -228,7 +239,7 @@ class Reader(Brackets):
             self.mixed_at = None
             if len(factors) == 2 and divisor.kind == "num" and factors[1].value < divisor.value:
                 return Node("add", None, (factors[0], Node("div", None, (factors[1], divisor))))
-            raise Unreadable("two numbers side by side")
+            raise UnreadableError("two numbers side by side")
         dividend = factors[0] if len(factors) == 1 else Node("mul", None, tuple(factors))
         return Node("div", None, (dividend, divisor))
 
@@ -254,7 +265,7 @@ class Reader(Brackets):
                 factors.pop()
                 return Node("add", None, (previous, node))
         if token.kind == "num" and previous.kind == "num":
-            raise Unreadable("two numbers side by side")
+            raise UnreadableError("two numbers side by side")
         return node
 
     def _second_number(self, factors: list[Node]) -> Node:
@@ -270,8 +281,8 @@ class Reader(Brackets):
             first = factors.pop()
             if first.value.denominator == 1 and not (self.at_sign("/")):
                 return Node("num", first.value * 10 ** len(whole) + int(whole))
-            raise Unreadable("two numbers side by side")
+            raise UnreadableError("two numbers side by side")
         if token.spaced and following.kind == "sign" and following.text == "/" and token.text.isdigit():
             self.mixed_at = self.number_node(token.text)
             return self.mixed_at
-        raise Unreadable("two numbers side by side")
+        raise UnreadableError("two numbers side by side")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lco.verifier.nodes import Refused
+from lco.verifier.nodes import RefusedError
 
 MAX_RESPONSE = 2_000_000  # characters; a 32k-token response has about 130,000
 MAX_ANSWER = 4_000
@@ -24,24 +24,24 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 def check_response(response: str) -> None:
     """Refuse a response that is too long to be read."""
     if len(response) > MAX_RESPONSE:
-        raise Refused("too_long", f"the response has {len(response)} characters; at most {MAX_RESPONSE} are read")
+        raise RefusedError("too_long", f"the response has {len(response)} characters; at most {MAX_RESPONSE} are read")
 
 
 def check_answer(answer: str) -> None:
     """Refuse an answer that is too long, too deep, or holds what no answer holds."""
     if len(answer) > MAX_ANSWER:
-        raise Refused("too_long", f"the answer has {len(answer)} characters; at most {MAX_ANSWER} are read")
+        raise RefusedError("too_long", f"the answer has {len(answer)} characters; at most {MAX_ANSWER} are read")
     found = _CONTROL.search(answer)
     if found:
-        raise Refused("forbidden_text", f"the answer holds the character U+{ord(found[0]):04X}")
+        raise RefusedError("forbidden_text", f"the answer holds the character U+{ord(found[0]):04X}")
     found = _FORBIDDEN.search(answer)
     if found:
-        raise Refused("forbidden_text", f"the answer holds {found[0]!r}")
+        raise RefusedError("forbidden_text", f"the answer holds {found[0]!r}")
     depth = 0
     for character in answer:
         if character in "{([":
             depth += 1
             if depth > MAX_DEPTH:
-                raise Refused("too_deep", f"more than {MAX_DEPTH} brackets within brackets")
+                raise RefusedError("too_deep", f"more than {MAX_DEPTH} brackets within brackets")
         elif character in "})]":
             depth -= 1

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from lco.verifier.listed import listed
+
 
 class Node(NamedTuple):
     """A node of the tree; equal trees compare equal."""
@@ -27,11 +29,11 @@ class Node(NamedTuple):
     args: tuple[Node, ...] = ()
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """The text is not an answer in any form the verifier knows; the message says where it stopped."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The text is refused before any work is spent on it; `reason` goes into the verdict."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -39,7 +41,7 @@ class Refused(Exception):
         self.reason = reason
 
 
-class Undefined(Exception):
+class UndefinedError(Exception):
     """The expression has no value: 0/0, the logarithm of zero, a root that is not real among real functions."""
 
 
@@ -68,7 +70,7 @@ INFINITY = Node("const", "inf")
 MINUS_INFINITY = Node("neg", None, (INFINITY,))
 
 # Kinds that are numbers or expressions, as against whole answers such as sets and texts.
-SCALARS = frozenset("num const sym add mul div pow neg fact binom pm fn root call percent degree".split())
+SCALARS = frozenset(listed("num const sym add mul div pow neg fact binom pm fn root call percent degree"))
 
 
 def is_scalar(node: Node) -> bool:

@@ -17,7 +17,7 @@ class Rules:
     """How a task wants its answers found and compared; the defaults are the strictest sensible ones.
 
     extraction: where an answer may stand.
-        "lenient" (default)  box, answer tag, `#### n`, "the answer is …", a closing formula, or a response that is an answer
+        "lenient" (default)  box, answer tag, `#### n`, "the answer is …", a closing formula, or nothing but an answer
         "boxed_only"         the last `\\boxed{}` (or `\\fbox{}`) and nothing else
         "answer_tag"         the last `<answer>…</answer>` (a box inside it wins over the text around it)
         "hash"               `#### n` only, as GSM8K's own solutions have it

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from lco.verifier.characters import to_latex
 from lco.verifier.guards import MAX_TOKENS
-from lco.verifier.nodes import Refused, Unreadable
+from lco.verifier.listed import listed
+from lco.verifier.nodes import RefusedError, UnreadableError
 
 
 class Token(NamedTuple):
@@ -31,7 +32,8 @@ _DROPPED = re.compile(
     r"|\\(?:phantom|hphantom|vphantom|tag|label|color|textcolor|hspace|vspace)\*?\s*(?:\{[^{}]*\}|[^{\s])"
     r"|\\!"
 )
-_SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z])|~|\s+")
+_UNIT_VECTOR = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat)\s*\{?\s*(?:\\([ij])math|([ijk]))\s*\}?(?![a-zA-Z])")
+_SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z]))|~|\s+")
 _RENAMED = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "choose": "choose",
     "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "to": "to",
@@ -40,10 +42,11 @@ _RENAMED = {
     "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "arctg": "arctan", "tg": "tan", "ctg": "cot",
     "cosec": "csc", "lg": "lg", "bigcup": "cup", "lor": "lor", "vee": "lor", "land": "land", "wedge": "land",
     "simeq": "approx", "cong": "approx", "Re": "Re", "lparen": "(", "rparen": ")", "colon": ":", "middle": "|",
-    "backslash": "setminus", "smallsetminus": "setminus", "prime": "'", "div": "/", "times": "*", "cdot": "*",
+    "backslash": "setminus", "smallsetminus": "setminus", "prime": "'", "div": "/", "deg": "circ",
+    "times": "*", "cdot": "*",
 }  # fmt: skip
 _TEXT_COMMANDS = frozenset(
-    "text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc".split()
+    listed("text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc")
 )
 _TOKEN = re.compile(
     r"(?P<space>[ ]+)"
@@ -53,6 +56,7 @@ _TOKEN = re.compile(
     r"|(?P<sign>\*\*|<=|>=|!=|==|->|.)",
     re.DOTALL,
 )
+_UNIT_LETTERS = "msgLNJWVKFhl"  # upright, these are units
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -62,6 +66,7 @@ def clean(text: str) -> str:
     if "\\" in text:
         text = _GROUPED.sub("", text)
         text = text.replace("\\%", "%").replace("\\#", "#")
+        text = _UNIT_VECTOR.sub(lambda found: f"\\hat{{{found[1] or found[2]}}}", text)
         text = _DROPPED.sub("", text)
         text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
     text = text.replace("{,}", ",")
@@ -77,6 +82,8 @@ def trim(text: str) -> str:
         for mark in ("**", "__", "*"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]
+        if text.count("**") == 1:
+            text = text.removesuffix("**").removeprefix("**")
         while text and (text[-1] in ",;:" or (text[-1] == "." and not text.endswith(".."))):
             text = text[:-1].rstrip()
         if text == before:
@@ -119,7 +126,7 @@ def tokenize(text: str) -> list[Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise Unreadable(f"cannot read {text[at : at + 10]!r}")
+            raise UnreadableError(f"cannot read {text[at : at + 10]!r}")
         at = found.end()
         kind, piece = found.lastgroup or "", found[found.lastgroup or 0]
         if kind == "space":
@@ -135,7 +142,7 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(token)
             spaced = False
         if len(tokens) > MAX_TOKENS:
-            raise Refused("too_long", f"more than {MAX_TOKENS} tokens")
+            raise RefusedError("too_long", f"more than {MAX_TOKENS} tokens")
     tokens.append(Token("end", "", spaced))
     return tokens
 
@@ -159,14 +166,17 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
         if at < len(text) and text[at] == "{":
             end = balanced(text, at)
             if end < 0:
-                raise Unreadable(f"\\{name}{{ is never closed")
-            return _text_token(text[at + 1 : end - 1], spaced), end
+                raise UnreadableError(f"\\{name}{{ is never closed")
+            inner = text[at + 1 : end - 1]
+            return (_text_token(inner, spaced) if inner.strip() else None), end
         return None, at
     if name in ("begin", "end"):
         end = balanced(text, at) if at < len(text) and text[at] == "{" else -1
         if end < 0:
-            raise Unreadable(f"\\{name} without a name")
+            raise UnreadableError(f"\\{name} without a name")
         return Token(name, text[at + 1 : end - 1].strip().rstrip("*"), spaced), end
+    if name in ("-", "/"):  # places to break a line or a ligature
+        return None, at
     name = _RENAMED.get(name, name)
     if name == "{":
         return Token("open", "\\{", spaced), at
@@ -179,8 +189,8 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
         return Token("row", "\\\\", spaced), at
     if name == "$":
         return Token("text", "$", spaced), at
-    if name in ("|", "Vert", "lVert", "rVert", "parallel", "-", "/"):
-        return (None, at) if name in "-/" else (Token("sign", "|", spaced), at)
+    if name in ("|", "Vert", "lVert", "rVert", "parallel"):
+        return Token("sign", "|", spaced), at
     if len(name) == 1 and not name.isalpha():
         return _sign(name, spaced), at
     return Token("command", name, spaced), at
@@ -189,7 +199,7 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
 def _text_token(content: str, spaced: bool) -> Token:
     """A text, except that `\\mathrm{e}`, `\\operatorname{sin}` and the like are mathematics set upright."""
     words = content.strip().strip("$").strip()
-    if re.fullmatch(r"[a-zA-Z]", words) or words in (
+    if (re.fullmatch(r"[a-zA-Z]", words) and words not in _UNIT_LETTERS) or words in (
         "sin",
         "cos",
         "tan",

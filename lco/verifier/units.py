@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from lco.verifier.listed import listed
+
 _NAMES = """
 $: $ dollar dollars usd buck bucks us$
 €: € euro euros eur
@@ -93,18 +95,28 @@ PLAIN = frozenset(
 
 # Words that name what was counted or carry no meaning of their own.
 _GENERIC = frozenset(
-    "unit units way ways value values solution solutions integer integers number numbers time times arrangement arrangements "
-    "possibility possibilities outcome outcomes combination combinations permutation permutations piece pieces people person "
-    "different distinct possible total in all of the a an each altogether approximately exactly about term terms pair pairs "
-    "item items object objects element elements answer answers result step steps case cases choice choices real positive "
-    "ordered base such more left remaining per".split()
+    listed(
+        "unit units way ways value values solution solutions integer integers number numbers time times "
+        "arrangement arrangements "
+        "possibility possibilities outcome outcomes combination combinations permutation permutations piece "
+        "pieces people person "
+        "different distinct possible total in all of the a an each altogether approximately exactly about term "
+        "terms pair pairs "
+        "item items object objects element elements answer answers result step steps case cases choice choices "
+        "real positive "
+        "ordered base such more left remaining per"
+    )
 )
 # Words after a number that change what is claimed: never a label.
 STOPWORDS = frozenset(
-    "not isn't isnt no nor never neither none or and but if unless except when where otherwise wrong incorrect false than "
-    "least most maybe perhaps either any for is are was were equals equal be cannot can't with without plus minus over to "
-    "rather instead however actually wait unknown undefined between from until mod modulo divided multiplied by "
-    "million billion thousand trillion hundred dozen hundredths tenths thousandths thirds halves".split()
+    listed(
+        "not isn't isnt no nor never neither none or and but if unless except when where otherwise wrong "
+        "incorrect false than "
+        "least most maybe perhaps either any for is are was were equals equal be cannot can't with without plus "
+        "minus over to "
+        "rather instead however actually wait unknown undefined between from until mod modulo divided multiplied by "
+        "million billion thousand trillion hundred dozen hundredths tenths thousandths thirds halves"
+    )
 )
 MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 
@@ -142,7 +154,7 @@ def read_unit(text: str) -> str | None:
             name = CANONICAL.get(word) or CANONICAL[low]
             parts.append(("/" if divide else "") + name + power)
             power, divide = "", False
-        elif low in _GENERIC:
+        elif low in _GENERIC or (word in ("^2", "^3", "^{2}", "^{3}") and not parts):
             power = ""
         elif word[0].isalpha():
             parts.append(low[:-1] if low.endswith("s") and len(low) > 3 else low)

@@ -1,0 +1,100 @@
+"""Problems become prompts: styles as data, and one way to turn them into ids that training and every evaluation share.
+
+The ids always come from the tokenizer's own chat template, rendered once: one BOS, chat markers exactly once, the same
+system message (templates such as Qwen2.5's insert one when none is given) and the same date.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lco.errors import UserError, nearest
+from lco.problems.records import Problem
+
+TEMPLATE_DATE = "26 Jul 2024"
+"""Stands where templates print today's date (Llama-3.1, 3.2), so that prompts do not change by the day."""
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How a question is asked.
+
+    Attributes:
+        template: the user's message; `{problem}` is the question.
+        system: the system message; None leaves it to the chat template's own default.
+    """
+
+    template: str
+    system: str | None = None
+
+    def messages(self, problem: str) -> list[dict[str, str]]:
+        user = {"role": "user", "content": self.template.replace("{problem}", problem)}
+        return [user] if self.system is None else [{"role": "system", "content": self.system}, user]
+
+
+STYLES: dict[str, PromptStyle] = {
+    "plain": PromptStyle("{problem}"),
+    "boxed": PromptStyle("{problem}", "Please reason step by step, and put your final answer within \\boxed{}."),
+    "boxed_user": PromptStyle("{problem}\n\nReason step by step and put your final answer in \\boxed{}."),
+    "hash": PromptStyle("{problem}\n\nReason step by step. End with a line of the form: #### answer"),
+    "number_only": PromptStyle("{problem}\nReply with only the number."),
+}
+
+
+def style_named(name: str) -> PromptStyle:
+    """The style.
+
+    Raises:
+        UserError: no such style; the message names the nearest one.
+    """
+    if name not in STYLES:
+        raise UserError(f"there is no prompt style {name!r}{nearest(name, STYLES)}")
+    return STYLES[name]
+
+
+def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    """The prompt as text, BOS included where the template writes it.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; use an instruction-tuned model, or put a "
+            "chat_template.jinja beside its tokenizer"
+        )
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, date_string=TEMPLATE_DATE
+    )
+
+
+def encode(tokenizer: Any, problem: Problem, style: PromptStyle) -> tuple[int, ...]:
+    """Ids of the prompt, exactly as sent to every sampler and evaluation."""
+    return tuple(tokenizer.encode(render(tokenizer, style.messages(problem.problem)), add_special_tokens=False))
+
+
+CHAT_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>")
+"""End tokens of the families' chat templates and base models; those that are in the vocabulary stop a row."""
+
+
+def end_token_ids(tokenizer: Any, model: str) -> tuple[int, ...]:
+    """All end tokens of a model: the tokenizer's, those of generation_config.json, and the family's chat markers.
+
+    Raises:
+        UserError: there is none, so no row could end.
+    """
+    from transformers import GenerationConfig
+
+    found = {tokenizer.eos_token_id}
+    try:
+        listed = GenerationConfig.from_pretrained(model).eos_token_id
+        found |= set(listed if isinstance(listed, list) else [listed])
+    except OSError:
+        pass  # a folder without generation_config.json
+    vocabulary = tokenizer.get_vocab()
+    found |= {vocabulary[token] for token in CHAT_ENDS if token in vocabulary}
+    ids = tuple(sorted(token for token in found if token is not None))
+    if not ids:
+        raise UserError(f"{model} names no end token; set eos_token in its tokenizer_config.json")
+    return ids

@@ -1,0 +1,191 @@
+"""Every problem set by name: its hub id, its local file, its splits, and where an answer is expected."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lco.errors import UserError, nearest
+from lco.problems.addition import addition_problems
+from lco.problems.arithmetic import arithmetic_problems
+from lco.problems.local import read_problems
+from lco.problems.records import Problem
+
+GENERATED_COUNT = {"train": 20_000, "validation": 512, "test": 384}
+"""Problems of a generated split; --limit takes fewer."""
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A data set on the model hub.
+
+    Attributes:
+        id, configs, split: as `datasets.load_dataset` takes them; several configurations are concatenated.
+        mirror: another hub id with the same content, named when the first one vanished.
+        convert: (row, position) → problem.
+    """
+
+    id: str
+    split: str
+    convert: Callable[[dict[str, Any], int], Problem]
+    configs: tuple[str | None, ...] = (None,)
+    mirror: str = ""
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """A named set.
+
+    Attributes:
+        splits: {split: local file name}; generated sets have no files.
+        hub: {split: where it lies on the hub}.
+        generate: (split, count, seed) → problems, for generated sets.
+        extraction, relative_tolerance: the verifier's rules that suit its answers.
+        prompt: the prompt style that suits it.
+    """
+
+    splits: dict[str, str]
+    hub: dict[str, HubSource] = field(default_factory=dict)
+    generate: Callable[[str, int, int], list[Problem]] | None = None
+    extraction: str = "lenient"
+    relative_tolerance: float = 0.0
+    prompt: str = "boxed"
+
+
+def last_boxed(solution: str) -> str:
+    """The content of the last \\boxed{…}, braces balanced; "" without one."""
+    start = solution.rfind("\\boxed{")
+    if start < 0:
+        return ""
+    depth, begin = 0, start + len("\\boxed")
+    for i in range(begin, len(solution)):
+        depth += (solution[i] == "{") - (solution[i] == "}")
+        if depth == 0:
+            return solution[begin + 1 : i]
+    return ""
+
+
+def _gsm8k(split: str) -> HubSource:
+    def convert(row: dict[str, Any], i: int) -> Problem:
+        solution, _, answer = row["answer"].partition("####")
+        # The published solutions carry calculator marks such as <<3*4=12>>, which no model should imitate.
+        clean = re.sub(r"<<[^<>]*>>", "", solution).strip()
+        answer = answer.strip().replace(",", "")
+        return Problem(f"gsm8k-{split}-{i:04d}", row["question"].strip(), answer, clean, source="openai/gsm8k")
+
+    return HubSource("openai/gsm8k", split, convert, ("main",))
+
+
+def _math(split: str) -> HubSource:
+    subjects = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",
+                "precalculus")  # fmt: skip
+
+    def convert(row: dict[str, Any], i: int) -> Problem:
+        answer = last_boxed(row["solution"])
+        source = "EleutherAI/hendrycks_math"
+        return Problem(
+            f"math-{split}-{i:04d}", row["problem"], answer, row["solution"], row["level"], row["type"], source
+        )
+
+    return HubSource("EleutherAI/hendrycks_math", split, convert, subjects)
+
+
+def _columns(name: str, hub: str, split: str, question: str, answer: str, mirror: str = "") -> HubSource:
+    def convert(row: dict[str, Any], i: int) -> Problem:
+        solution = str(row.get("solution") or "")
+        return Problem(f"{name}-{i:03d}", str(row[question]), str(row[answer]), solution, source=hub)
+
+    return HubSource(hub, split, convert, mirror=mirror)
+
+
+SETS: dict[str, ProblemSet] = {
+    "arithmetic": ProblemSet({"train": "", "validation": "", "test": ""}, generate=arithmetic_problems,
+                             extraction="hash", prompt="plain"),
+    "addition": ProblemSet({"train": "", "validation": "", "test": ""}, generate=addition_problems,
+                           extraction="last_number", prompt="number_only"),
+    "gsm8k": ProblemSet({"train": "gsm8k_train.jsonl", "test": "gsm8k_test.jsonl"},
+                        {"train": _gsm8k("train"), "test": _gsm8k("test")}),
+    "math": ProblemSet({"train": "math_train.jsonl", "test": "math_test.jsonl"},
+                       {"train": _math("train"), "test": _math("test")}),
+    "math500": ProblemSet({"test": "math500.jsonl"},
+                          {"test": _columns("math500", "HuggingFaceH4/MATH-500", "test", "problem", "answer")}),
+    "aime24": ProblemSet({"test": "aime24.jsonl"},
+                         {"test": _columns("aime24", "Maxwell-Jia/AIME_2024", "train", "Problem", "Answer",
+                                           mirror="HuggingFaceH4/aime_2024")}),
+    "aime25": ProblemSet({"test": "aime25.jsonl"},
+                         {"test": _columns("aime25", "math-ai/aime25", "test", "problem", "answer")}),
+    "aime_1983_2023": ProblemSet({"train": "aime_1983_2023.jsonl"}),
+    "amc23": ProblemSet({"test": "amc23.jsonl"},
+                        {"test": _columns("amc23", "math-ai/amc23", "test", "question", "answer")}),
+    "minerva_math": ProblemSet({"test": "minerva_math.jsonl"},
+                               {"test": _columns("minerva", "math-ai/minervamath", "test", "question", "answer")},
+                               relative_tolerance=0.01),
+    "olympiadbench": ProblemSet({"test": "olympiadbench.jsonl"}),
+    "gaokao2023en": ProblemSet({"test": "gaokao2023en.jsonl"}),
+}  # fmt: skip
+
+
+def load_problems(name: str, split: str, data_dir: str = "", limit: int = 0) -> list[Problem]:
+    """The problems of a set, in published order; `limit` takes the first ones.
+
+    Args:
+        name: a key of SETS, or a JSON Lines file.
+        data_dir: a folder of JSON Lines files that takes the place of the hub.
+
+    Raises:
+        UserError: no such set, split, folder or file, a broken line, or a hub id that cannot be loaded.
+    """
+    if name.endswith(".jsonl"):
+        problems = read_problems(Path(name))
+        return problems[:limit] if limit else problems
+    if name not in SETS:
+        raise UserError(f"there is no problem set {name!r}{nearest(name, SETS)}; or give a file that ends in .jsonl")
+    chosen = SETS[name]
+    if split not in chosen.splits:
+        raise UserError(f"{name} has no split {split!r}{nearest(split, chosen.splits)}")
+    if chosen.generate is not None:
+        return chosen.generate(split, limit or GENERATED_COUNT[split], 0)
+    if data_dir:
+        folder = Path(data_dir)
+        if not folder.is_dir():
+            raise UserError(f"there is no data folder {data_dir}; check --data-dir")
+        problems = read_problems(folder / chosen.splits[split])
+    else:
+        problems = from_hub(name, split, chosen)
+    return problems[:limit] if limit else problems
+
+
+def from_hub(name: str, split: str, chosen: ProblemSet) -> list[Problem]:
+    """Downloads a split.
+
+    Raises:
+        UserError: the set is on no hub, or loading failed; the message names the mirror and the local way.
+    """
+    local = f"give --data-dir with a folder that holds {chosen.splits[split]}"
+    if split not in chosen.hub:
+        raise UserError(f"{name} is not on the hub; {local}")
+    import datasets
+
+    source = chosen.hub[split]
+    try:
+        parts = [datasets.load_dataset(source.id, config, split=source.split) for config in source.configs]
+    except Exception as error:
+        # Whatever went wrong (no network, a vanished or gated id), the remedy is the same.
+        mirror = f" (or its mirror {source.mirror})" if source.mirror else ""
+        raise UserError(f"cannot load {source.id}{mirror} from the hub ({type(error).__name__}); {local}") from None
+    rows = (row for part in parts for row in part)
+    problems = [source.convert(row, i) for i, row in enumerate(rows)]
+    return [p for p in problems if p.answer]
+
+
+def content_sha256(problems: Iterable[Problem]) -> str:
+    """Hash of ids, texts and answers: the same for the same problems, wherever they came from."""
+    digest = hashlib.sha256()
+    for p in problems:
+        digest.update(json.dumps([p.id, p.problem, p.answer]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""Sampling with the trainer's own weights: a plain loop over a transformers model with a key-value cache.
+
+`generate()` fills unset values from the checkpoint's generation_config.json; here every value is in `Sampling` and
+nothing else decides. The weights are the trainer's own tensors, so there is nothing to synchronise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lco.rollout.records import FinishReason, Row, Sampling
+
+ROWS_AT_ONCE = 512
+
+
+class TransformersSampler:
+    """Samples rows from a `...ForCausalLM` on its device.
+
+    Args:
+        model: the trainer's model; its weights are read at every call.
+        rows_at_once: bound on rows in flight, for memory.
+    """
+
+    def __init__(self, model: nn.Module, rows_at_once: int = ROWS_AT_ONCE) -> None:
+        self.model: Any = model
+        self.rows_at_once = rows_at_once
+
+    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """The weights are shared; nothing to do."""
+
+    def close(self) -> None:
+        """Owns nothing."""
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
+        draws = torch.Generator(device=self.model.device).manual_seed(seed)
+        rows: list[Row] = []
+        size = max(1, self.rows_at_once // sampling.samples)
+        for start in range(0, len(prompts), size):
+            rows += self._sample(prompts[start : start + size], sampling, draws)
+        return rows
+
+    def _sample(
+        self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, draws: torch.Generator
+    ) -> list[Row]:
+        logits, cache, mask = self._prefill([ids for _, ids in prompts], sampling.samples)
+        count = len(logits)
+        positions = mask.sum(1, keepdim=True)
+        stops = torch.tensor(sampling.stop_token_ids, dtype=torch.int64, device=logits.device)
+        alive = list(range(count))
+        responses: list[list[int]] = [[] for _ in range(count)]
+        logprobs: list[list[float]] = [[] for _ in range(count)]
+        finish: list[FinishReason] = ["length"] * count
+        for step in range(sampling.max_new_tokens):
+            tokens, chosen = draw(logits, sampling, draws)
+            ended = torch.isin(tokens, stops)
+            for row, token, value, end in zip(alive, tokens.tolist(), chosen.tolist(), ended.tolist(), strict=True):
+                responses[row].append(token)
+                logprobs[row].append(value)
+                if end:
+                    finish[row] = "stop"
+            if bool(ended.all()) or step + 1 == sampling.max_new_tokens:
+                break
+            if bool(ended.any()):
+                # Finished rows leave the batch, so late steps cost what the rows still in flight cost.
+                keep = (~ended).nonzero().squeeze(1)
+                cache.batch_select_indices(keep)
+                alive = [alive[i] for i in keep.tolist()]
+                tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            logits = self._forward(tokens[:, None], mask, positions, cache)
+            positions = positions + 1
+        owners = [prompt for prompt in prompts for _ in range(sampling.samples)]
+        return [
+            Row(group, ids, tuple(responses[i]), finish[i], tuple(logprobs[i])) for i, (group, ids) in enumerate(owners)
+        ]
+
+    def _prefill(self, prompts: Sequence[tuple[int, ...]], samples: int) -> tuple[Tensor, Any, Tensor]:
+        """Reads each prompt once, then repeats it for its samples: logits [B, V], cache, attention mask [B, S]."""
+        from transformers import DynamicCache
+
+        device, longest = self.model.device, max(map(len, prompts))
+        ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for i, prompt in enumerate(prompts):
+            # On the left, so that all rows grow at the same column; positions count real tokens only.
+            ids[i, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[i, longest - len(prompt) :] = 1
+        ids, mask = ids.to(device), mask.to(device)
+        cache = DynamicCache(config=self.model.config)
+        logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        cache.batch_repeat_interleave(samples)
+        return logits.repeat_interleave(samples, 0), cache, mask.repeat_interleave(samples, 0)
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+        """Logits of the last position, [B, V] float32."""
+        states = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        return self.model.get_output_embeddings()(states[:, -1]).float()
+
+
+def draw(logits: Tensor, sampling: Sampling, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tokens [B] and their log-probabilities [B] at the sampling temperature, before truncation.
+
+    Greedy (temperature 0) takes the largest logit, the first one of equals, and reports log-probabilities at T = 1.
+    """
+    logprobs = (logits / (sampling.temperature or 1.0)).log_softmax(-1)
+    if sampling.temperature == 0:
+        tokens = logits.argmax(-1)
+    else:
+        tokens = torch.multinomial(truncate(logprobs, sampling).exp(), 1, generator=draws).squeeze(1)
+    return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
+
+
+def truncate(logprobs: Tensor, sampling: Sampling) -> Tensor:
+    """Log-probabilities with everything outside top-k and top-p at −∞ (not renormalised; multinomial does that)."""
+    if sampling.top_k:
+        threshold = logprobs.topk(min(sampling.top_k, logprobs.shape[-1])).values[:, -1:]
+        logprobs = logprobs.masked_fill(logprobs < threshold, float("-inf"))
+    if sampling.top_p < 1:
+        ordered, index = logprobs.sort(descending=True)
+        probs = ordered.exp() / ordered.exp().sum(-1, keepdim=True)
+        # A token stays while the mass before it is below top_p, so the first one always stays.
+        outside = probs.cumsum(-1) - probs >= sampling.top_p
+        logprobs = logprobs.masked_fill(outside.gather(1, index.argsort(-1)), float("-inf"))
+    return logprobs

@@ -1,0 +1,171 @@
+"""One case, from response to verdict, without a deadline: what both the caller's process and the workers run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lco.verifier.equal import Equality
+from lco.verifier.extract import find_answer
+from lco.verifier.guards import check_answer, check_response
+from lco.verifier.nodes import Node, RefusedError, UndefinedError, UnreadableError
+from lco.verifier.reading import read, read_reference
+from lco.verifier.rules import Rules
+from lco.verifier.scalars import Comparison, NeedsProofError, Prover, has_value
+from lco.verifier.simplified import is_simplified
+from lco.verifier.tokens import clean, drop_dollars
+
+_SPACE = re.compile(r"(?<!\d) | (?!\d)")
+
+# Characters of answer and reference that are read in the caller's process; longer ones go to a worker with its
+# deadline.
+LIGHT = 1_000
+
+
+class Judgement(NamedTuple):
+    """A verdict without its time."""
+
+    correct: bool
+    extracted: str | None
+    reason: str
+
+
+def _silent(text: str) -> None:
+    del text
+
+
+def judge(
+    response: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
+) -> Judgement:
+    """The judgement of one response. Raises NeedsProofError if a proof is wanted and no prover is at hand."""
+    try:
+        check_response(response)
+        extracted = find_answer(response, rules, note)
+        if extracted is None:
+            return Judgement(False, None, "no_answer")
+    except RefusedError as refusal:
+        note(str(refusal))
+        return Judgement(False, None, refusal.reason)
+    return judge_answer(extracted, gold, rules, prover, note)
+
+
+def judge_answer(
+    answer: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
+) -> Judgement:
+    """The judgement of an answer that has been found. Raises NeedsProofError as `judge` does."""
+    try:
+        correct, reason = _compare(answer, gold, rules, prover, note)
+        return Judgement(correct, answer, reason)
+    except RefusedError as refusal:
+        note(str(refusal))
+        return Judgement(False, answer, refusal.reason)
+    except RecursionError:
+        return Judgement(False, answer, "too_deep")
+
+
+def _compare(
+    answer: str, gold: str, rules: Rules, prover: Prover | None, note: Callable[[str], None]
+) -> tuple[bool, str]:
+    check_answer(answer)
+    if rules.string_shortcut and not rules.require_simplified and _same_text(answer, gold):
+        note("the texts are the same")
+        return True, "same_text"
+    if prover is None and len(answer) + len(gold) > LIGHT:
+        raise NeedsProofError
+    try:
+        references = read_reference(gold)
+    except (UnreadableError, RefusedError) as error:
+        note(f"the reference cannot be read as mathematics ({error}); only the same text would be right")
+        return (True, "same_text") if _same_text(answer, gold) else (False, "unreadable_reference")
+    try:
+        readings = read(answer)
+    except UnreadableError as error:
+        note(f"the answer cannot be read: {error}")
+        return False, "unreadable"
+    for label, nodes in (("reference", references), ("answer", readings)):
+        note(f"the {label} is read as " + ", or ".join(show(node) for node in nodes))
+    return _over_readings(references, readings, rules, prover, note)
+
+
+def _over_readings(
+    references: tuple[Node, ...],
+    readings: tuple[Node, ...],
+    rules: Rules,
+    prover: Prover | None,
+    note: Callable[[str], None],
+) -> tuple[bool, str]:
+    """Right if any reading of the answer equals any of the reference's."""
+    comparison = Comparison(rules.relative_tolerance, prover, note)
+    equality = Equality(comparison, note)
+    wanted: NeedsProofError | None = None
+    refused: RefusedError | None = None
+    reason = "different"
+    for reading in readings:
+        for reference in references:
+            try:
+                if equality.same(reference, reading):
+                    if rules.require_simplified and is_simplified(reference) and not is_simplified(reading):
+                        return False, "not_simplified"
+                    return True, "proved" if comparison.proved else "equal"
+            except NeedsProofError as error:
+                wanted = error
+            except UndefinedError as error:
+                note(f"no value: {error}")
+                reason = "undefined"
+            except RefusedError as error:
+                refused = error
+            except UnreadableError as error:
+                note(f"not comparable: {error}")
+    if wanted is not None:
+        raise wanted
+    if refused is not None:
+        raise refused
+    if reason == "different" and not all(map(has_value_inside, readings)):
+        reason = "undefined"
+    return False, reason if reason != "different" else equality.reason
+
+
+def has_value_inside(node: Node) -> bool:
+    """Whether a scalar answer has a value at all; other answers are taken to have one."""
+    try:
+        return has_value(node)
+    except (UnreadableError, RefusedError, KeyError):
+        return True
+
+
+def _same_text(answer: str, gold: str) -> bool:
+    if answer == gold:
+        return True
+    return _squeezed(answer) == _squeezed(gold)
+
+
+def _squeezed(text: str) -> str:
+    """The text without spaces, except between digits, where they may be all that keeps two numbers apart."""
+    return _SPACE.sub("", drop_dollars(clean(text)))
+
+
+_SIGNS = {"add": " + ", "mul": "·", "div": "/", "pow": "^", "list": ", ", "union": " ∪ ", "ratio": ":"}
+
+
+def show(node: Node) -> str:
+    """The tree as a person would write it, for --explain."""
+    parts = [show(part) for part in node.args]
+    kind = node.kind
+    if kind in _SIGNS:
+        inner = _SIGNS[kind].join(parts)
+        return f"({inner})" if kind in ("add", "div", "pow", "mul") else inner
+    if kind in ("num", "sym", "const", "text", "choice"):
+        return f"“{node.value}”" if kind in ("text", "choice") else str(node.value)
+    if kind == "neg":
+        return f"-{parts[0]}"
+    if kind == "seq":
+        return f"{node.value[0]}{', '.join(parts)}{node.value[1]}"
+    if kind == "set":
+        return f"{{{', '.join(parts)}}}"
+    if kind == "rel":
+        return parts[0] + "".join(f" {sign} {part}" for sign, part in zip(node.value, parts[1:], strict=True))
+    if kind == "quantity":
+        return f"{parts[0]} [{node.value}]"
+    label = kind if node.value is None else f"{kind} {node.value}" if kind != "fn" else str(node.value)
+    return f"{label}({', '.join(parts)})" if parts else label
