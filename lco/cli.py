@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -67,18 +68,14 @@ def add_command_arguments(top: argparse.ArgumentParser, given: Sequence[str]) ->
     choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
     if command not in choices:
         return
-    sub: argparse.ArgumentParser = choices[command]
-    if command == "train":
-        from lco.config import add_arguments
-    elif command == "evaluate":
-        from lco.evaluation.command import add_arguments
-    elif command == "verify":
-        from lco.verifier.command import add_arguments
-    elif command == "table":
-        from lco.evidence.command import add_arguments
-    else:
-        return
-    add_arguments(sub)
+    module = {
+        "train": "lco.config",
+        "evaluate": "lco.evaluation.command",
+        "verify": "lco.verifier.command",
+        "table": "lco.evidence.command",
+    }.get(str(command))
+    if module is not None:
+        importlib.import_module(module).add_arguments(choices[command])
 
 
 def run_train(arguments: argparse.Namespace) -> int:

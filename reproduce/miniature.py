@@ -1,4 +1,4 @@
-"""The main job: eight methods on a miniature of the paper's question, both model classes, offline, on a CPU.
+"""The main job: eight methods on a miniature, both model classes, offline, on a CPU.
 
 Two small models (0.45 M parameters, one Qwen2ForCausalLM, one LlamaForCausalLM) that solve short arithmetic word problems
 about three times in ten are improved by reinforcement learning from a verifier's reward. Every method gets the same

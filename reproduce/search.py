@@ -3,10 +3,10 @@
     python reproduce/search.py                  all tries (about 15 minutes on two quiet cores), resumable
     python reproduce/search.py --methods grpo   only these methods' tries
 
-Each try is one training run of the setting that `miniature.py` uses (`setting.py` holds both), with a seed that no final
-run uses. Its score is pass@1 at T = 1 on 512 validation problems after the last rollout; the best of the four becomes the
-preset. The test problems are never read. Records land one by one in results/miniature/search/, a try whose record is
-there is not repeated, and reproduce/presets.json is written from the records when all tries of a method are in.
+Each try is one training run of the setting that `miniature.py` uses (`setting.py` holds both), with a seed that no
+final run uses. Its score is pass@1 at T = 1 on 512 validation problems after the last rollout; the best of the four
+becomes the preset. The test problems are never read. Records land one by one in results/miniature/search/, a try whose
+record is there is not repeated, and reproduce/presets.json is written from them when all tries of a method are in.
 """
 
 from __future__ import annotations

@@ -82,8 +82,10 @@ def _gsm8k(split: str) -> HubSource:
 
 
 def _math(split: str) -> HubSource:
-    subjects = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",
-                "precalculus")  # fmt: skip
+    subjects = (
+        *("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory"),
+        *("prealgebra", "precalculus"),
+    )
 
     def convert(row: dict[str, Any], i: int) -> Problem:
         answer = last_boxed(row["solution"])

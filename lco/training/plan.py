@@ -17,7 +17,7 @@ from lco.randomness import generator
 
 def prompt_indices(total: int, per_step: int, step: int, seed: int) -> list[int]:
     """Positions [step·per_step, (step + 1)·per_step) of one permutation of the problems after another."""
-    chosen = []
+    chosen: list[int] = []
     for position in range(step * per_step, (step + 1) * per_step):
         epoch, offset = divmod(position, total)
         if not chosen or offset == 0:

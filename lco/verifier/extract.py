@@ -26,7 +26,8 @@ _OPEN_THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNOREC
 _CLOSED_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _TAG = re.compile(r"<answer>", re.IGNORECASE)
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
-_HASH = re.compile(r"^[ \t]*#{4}[ \t]*([^\n#]+)", re.MULTILINE)
+# Models trained on one-line solutions write the marker behind the last step, so it may stand after any blank.
+_HASH = re.compile(r"(?:^|(?<=\s))#{4}(?!#)[ \t]*([^\n#]+)", re.MULTILINE)
 _PHRASE = re.compile(
     r"(?:\bfinal\s+answer|\banswer)\s*(?:\*\*|__)?\s*(?:to\s+(?:the|this)\s+(?:question|problem)\s*)?"
     r"(?:\bis\b(?:\s*:)?|\bequals\b|:|=)\s*(?:\*\*|__)?\s*(?:therefore|thus|simply)?\s*",
