@@ -43,6 +43,11 @@ def _load(loader: Any, model: str, **arguments: Any) -> Any:
         raise UserError(f"cannot load {model}: {reason}; check the folder or hub id") from None
 
 
+def public_name(model: str) -> str:
+    """What a record may call a model: a hub id, or the last part of a path."""
+    return Path(model).name if Path(model).exists() else model
+
+
 def load_config(model: str) -> Any:
     from transformers import AutoConfig
 

@@ -58,7 +58,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         **collect(),
         "model": {
             "class": type(model).__name__,
-            "name": Path(experiment.model).name if Path(experiment.model).exists() else experiment.model,
+            "name": models.public_name(experiment.model),
             "sha256": models.weights_sha256(model),
         },
         "problems_sha256": content_sha256([p.problem for p in kept]),

@@ -1,0 +1,75 @@
+"""What the tasks in this folder share: their problems, their prompts, and the suite's verifier as metric.
+
+Usable with stock lm-eval:
+
+    lm_eval --include_path evals --tasks lco_gsm8k --model hf --model_args pretrained=DIR --apply_chat_template \\
+        --metadata '{"data_dir": "FOLDER"}'          # leave --metadata out to load from the hub
+
+All n samples of a problem are kept (lm-eval's default filter keeps the first) and judged in one batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import datasets
+from lm_eval.api.filter import Filter
+from lm_eval.api.registry import register_filter
+
+from lco.evidence.statistics import majority
+from lco.problems.prompts import STYLES
+from lco.problems.sets import SETS, load_problems
+from lco.verifier import Pool, Rules, verify
+
+
+def load(set: str, split: str, data_dir: str = "", **_: Any) -> dict[str, datasets.Dataset]:
+    """The problems of a set as lm-eval wants them; other keys of the task's metadata are not ours."""
+    rows = [{**asdict(problem), "set": set} for problem in load_problems(set, split, data_dir)]
+    return {"test": datasets.Dataset.from_list(rows)}
+
+
+def _ask(style: str, doc: dict[str, Any]) -> str:
+    return STYLES[style].template.replace("{problem}", doc["problem"])
+
+
+plain, boxed, number_only = (partial(_ask, style) for style in ("plain", "boxed", "number_only"))
+
+
+def same_answer(a: str, b: str) -> bool:
+    """Whether two extracted answers mean the same, by the verifier's equality."""
+    return a == b or verify(f"\\boxed{{{a}}}", b, Rules(extraction="boxed_only")).correct
+
+
+@register_filter("lco_verified")
+class Verified(Filter):
+    """All samples of all problems → verdicts, in one batch through one pool of verifier processes."""
+
+    def apply(self, resps: Sequence[Sequence[str]], docs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        samples, documents = [list(texts) for texts in resps], list(docs)
+        verdicts: list[list[dict[str, Any]]] = [[] for _ in documents]
+        with Pool(workers=os.cpu_count() or 1) as pool:
+            for name in dict.fromkeys(doc["set"] for doc in documents):
+                of_set = [i for i, doc in enumerate(documents) if doc["set"] == name]
+                rules = Rules(SETS[name].extraction, relative_tolerance=SETS[name].relative_tolerance)
+                pairs = [(text, documents[i]["answer"]) for i in of_set for text in samples[i]]
+                judged = iter(pool.verify_many(pairs, rules))
+                for i in of_set:
+                    verdicts[i] = [{"text": text, **asdict(next(judged))} for text in samples[i]]
+        return verdicts
+
+
+def judge(doc: dict[str, Any], results: Sequence[Sequence[dict[str, Any]]]) -> dict[str, float]:
+    """One problem's scores from the verdicts on its n samples: mean (avg@n = pass@1), any, majority, no answer."""
+    verdicts = results[0]
+    n, right = len(verdicts), sum(v["correct"] for v in verdicts)
+    answers = [(v["extracted"], v["correct"]) for v in verdicts if v["extracted"] is not None]
+    return {
+        "avg@n": right / n,
+        "pass@n": float(right > 0),
+        "maj@n": majority(answers, same_answer),
+        "no_answer": sum(v["extracted"] is None for v in verdicts) / n,
+    }

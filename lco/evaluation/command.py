@@ -1,0 +1,84 @@
+"""`lco evaluate`: score a model on lm-eval tasks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Scores a model on the suite's lm-eval tasks: prompts through its chat template, the suite's verifier, n "
+        "samples a problem, intervals over problems. Writes one JSON file a task, with counts per problem and every response."
+    )
+    parser.epilog = (
+        "example: lco evaluate --model runs/x/checkpoints/final --tasks lco_gsm8k --samples 8 --temperature 1"
+    )
+    parser.add_argument("--model", required=True, help="local folder, hub id, or GGUF file")
+    parser.add_argument("--tasks", required=True, nargs="+", help="task names, e.g. lco_gsm8k lco_math500 lco_aime24")
+    parser.add_argument("--samples", type=int, default=1, help="responses per problem (default: 1)")
+    parser.add_argument("--temperature", type=float, help="0 is greedy (default: the task's, usually 0)")
+    parser.add_argument("--max-new-tokens", type=int, help="length limit (default: the task's)")
+    parser.add_argument("--limit", type=int, default=0, help="the first N problems only; the result says so")
+    parser.add_argument("--data-dir", default="", help="folder of JSON Lines in place of hub ids")
+    parser.add_argument("--tasks-dir", default="", help="another folder of tasks")
+    parser.add_argument("--rollouts", default="transformers", choices=("transformers", "vllm"), help="sampling engine")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--vllm-cache-gib", type=float, default=1.0, help="memory for vLLM's key-value cache, GiB")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="evaluations", help="folder for the results (default: evaluations)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from lco.evaluation.run import evaluate
+    from lco.training import models
+    from lco.training.checkpoint import write_json
+
+    lm, sampler = load(arguments)
+    try:
+        results = evaluate(
+            lm, arguments.tasks, samples=arguments.samples, limit=arguments.limit,
+            data_dir=arguments.data_dir, tasks_dir=arguments.tasks_dir,
+        )  # fmt: skip
+    finally:
+        sampler.close()
+    folder = Path(arguments.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = models.public_name(arguments.model)
+    for task, found in results.items():
+        temperature = found["sampling"]["temperature"]
+        file = folder / f"{task}-T{temperature:g}-n{arguments.samples}.json"
+        write_json(file, {"model": name, **found})
+        score, (low, high) = found["scores"]["pass@1"], found["scores"]["interval"]
+        head = f" (first {found['limit']} problems)" if found["limit"] else ""
+        print(f"{task}{head}: pass@1 {score:.1%} [{low:.1%}, {high:.1%}], T {temperature:g}, n {arguments.samples}, "
+              f"no answer {found['scores']['no_answer']:.1%}, cut {found['scores']['truncated']:.1%} → {file}")  # fmt: skip
+    return 0
+
+
+def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """(lm-eval model, its sampler) for a model folder or hub id."""
+    from lco.evaluation.language_model import SamplerLM
+    from lco.problems.prompts import end_token_ids
+    from lco.rollout.records import Sampler
+    from lco.training import models
+
+    config, tokenizer = models.load_config(arguments.model), models.load_tokenizer(arguments.model)
+    context = models.context_length(config)
+    sampler: Sampler
+    if arguments.rollouts == "vllm":
+        from lco.rollout.vllm import VLLMSampler
+
+        sampler = VLLMSampler(
+            arguments.model, dtype=arguments.dtype, cache_gib=arguments.vllm_cache_gib, max_model_len=context,
+            separate_process=False,
+        )  # fmt: skip
+    else:
+        from lco.rollout.transformers import TransformersSampler
+
+        device = models.resolve_device(arguments.device)
+        sampler = TransformersSampler(models.load_model(arguments.model, arguments.dtype, device))
+    ends = end_token_ids(tokenizer, arguments.model)
+    lm = SamplerLM(sampler, tokenizer, ends, arguments.seed, arguments.temperature, arguments.max_new_tokens, context)
+    return lm, sampler

@@ -1,0 +1,89 @@
+"""The suite's samplers as a model that lm-eval can ask.
+
+Stock `--model hf` and `--model vllm` work with the same tasks; this one adds what they do not tell or do: prompts as
+the very ids of training, all end tokens of the family, n samples of a prompt in one batch, and which rows were cut.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from lco.errors import UserError
+from lco.problems.prompts import render
+from lco.randomness import derived_seed
+from lco.rollout.records import Sampler, Sampling
+
+
+class SamplerLM(LM):
+    """Answers `generate_until` requests through a Sampler.
+
+    Args:
+        ends: all end tokens of the model.
+        overrides: sampling values that win over the task's (temperature, max_new_tokens), None where the task decides.
+        context: longest prompt + response that the model reads, None where unknown.
+    """
+
+    def __init__(
+        self, sampler: Sampler, tokenizer: Any, ends: tuple[int, ...], seed: int,
+        temperature: float | None = None, max_new_tokens: int | None = None, context: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.sampler, self.tokenizer, self.ends, self.seed = sampler, tokenizer, ends, seed
+        self.temperature, self.max_new_tokens, self.context = temperature, max_new_tokens, context
+        self.truncated: dict[tuple[str, int], list[bool]] = {}
+        self.used: dict[str, Sampling] = {}
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        return str(self.tokenizer.chat_template)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return render(self.tokenizer, chat_history)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        texts: list[str] = []
+        # lm-eval repeats a request n times in a row for n samples; each run of equal requests is one prompt.
+        runs = [list(group) for _, group in itertools.groupby(requests, key=id)]
+        for (task, samples), group in itertools.groupby(runs, key=lambda run: (str(run[0].task_name), len(run))):
+            texts += self._sample(task, samples, [run[0] for run in group])
+        return texts
+
+    def _sample(self, task: str, samples: int, requests: list[Instance]) -> list[str]:
+        options = dict(requests[0].args[1])
+        sampling = self.sampling(options, samples)
+        self.used[task] = sampling
+        prompts = []
+        for request in requests:
+            ids = tuple(self.tokenizer.encode(request.args[0], add_special_tokens=False))
+            room = None if self.context is None else self.context - sampling.max_new_tokens
+            if room is not None and len(ids) > room:
+                raise UserError(
+                    f"{task}: prompt {request.doc_id} has {len(ids)} tokens and leaves no room for "
+                    f"{sampling.max_new_tokens} more in a context of {self.context}; lower --max-new-tokens"
+                )
+            prompts.append((str(request.doc_id), ids))
+        rows = self.sampler.sample(prompts, sampling, derived_seed(self.seed, 0, f"evaluation/{task}"))
+        for row in rows:
+            self.truncated.setdefault((task, int(row.group)), []).append(row.finish_reason == "length")
+        return [self.tokenizer.decode(row.response_ids, skip_special_tokens=True) for row in rows]
+
+    def sampling(self, options: dict[str, Any], samples: int) -> Sampling:
+        """The task's values under the command line's; stop strings are refused, rows end with end tokens."""
+        if options.get("until"):
+            raise UserError(f"stop strings {options['until']} are not supported here; use --model hf of stock lm_eval")
+        temperature = float(options["temperature"]) if self.temperature is None else self.temperature
+        limit = int(options["max_gen_toks"]) if self.max_new_tokens is None else self.max_new_tokens
+        return Sampling(temperature, float(options["top_p"]), int(options["top_k"]), limit, samples, self.ends)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        raise UserError("multiple-choice tasks need log-likelihoods; use --model hf of stock lm_eval")
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        raise UserError("perplexity tasks need log-likelihoods; use --model hf of stock lm_eval")

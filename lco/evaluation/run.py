@@ -1,0 +1,110 @@
+"""Runs lm-eval's tasks on a sampler and keeps what statistics need: counts per problem, all samples, all settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lco
+from lco.errors import UserError, nearest
+from lco.evaluation.language_model import SamplerLM
+from lco.evidence.statistics import interval, pass_at_k
+
+
+def tasks_folder(given: str = "") -> Path:
+    """The tasks that ship with the package, those of a checkout, or the folder that was given.
+
+    Raises:
+        UserError: the folder is not there.
+    """
+    package = Path(lco.__file__).parent
+    candidates = [Path(given)] if given else [package / "tasks", package.parent / "evals"]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise UserError(f"there is no folder of tasks at {candidates[0]}; give --tasks-dir")
+
+
+def evaluate(
+    model: SamplerLM, tasks: Sequence[str], *, samples: int = 1, limit: int = 0, data_dir: str = "", tasks_dir: str = ""
+) -> dict[str, dict[str, Any]]:
+    """Scores a model; {task: result}, a result being plain JSON.
+
+    Args:
+        samples: responses per problem; all of them are kept and judged.
+        limit: the first N problems of each task (0: all); the result says so.
+        data_dir: folder of JSON Lines in place of the hub.
+
+    Raises:
+        UserError: no such task, or samples > 1 at temperature 0.
+    """
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    if samples > 1 and model.temperature == 0:
+        raise UserError(f"samples is {samples} at temperature 0: all would be equal; give a temperature or 1 sample")
+    folder = tasks_folder(tasks_dir)
+    metadata = {"data_dir": data_dir} if data_dir else {}
+    manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata)
+    known = manager.all_tasks
+    for name in tasks:
+        if name not in known:
+            raise UserError(f"there is no task {name!r}{nearest(name, [t for t in known if t.startswith('lco_')])}")
+    loaded = list(manager.load(list(tasks))["tasks"].values())
+    for task in loaded:
+        task.set_config("repeats", samples)
+    found = simple_evaluate(
+        model, tasks=loaded, task_manager=manager,
+        limit=limit or None, apply_chat_template=True, log_samples=True, bootstrap_iters=0, metadata=metadata,
+    )  # fmt: skip
+    assert found is not None
+    return {name: result(model, name, found["samples"][name], samples, limit) for name in tasks}
+
+
+def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], samples: int, limit: int) -> dict[str, Any]:
+    """One task's result: settings, scores with intervals over problems, counts per problem, every response."""
+    problems, responses = [], []
+    for entry in sorted(logged, key=lambda entry: entry["doc_id"]):
+        verdicts = entry["filtered_resps"]
+        verdicts = verdicts[0] if verdicts and isinstance(verdicts[0], list) else verdicts
+        cut = model.truncated[task, entry["doc_id"]]
+        problems.append(
+            {
+                "id": entry["doc"]["id"],
+                "n": len(verdicts),
+                "correct": sum(v["correct"] for v in verdicts),
+                "no_answer": sum(v["extracted"] is None for v in verdicts),
+                "truncated": sum(cut),
+                "majority": entry["maj@n"],
+            }
+        )
+        for v, truncated in zip(verdicts, cut, strict=True):
+            line = {"id": entry["doc"]["id"], "response": v["text"], "answer": entry["doc"]["answer"]}
+            verdict = {key: v[key] for key in ("correct", "extracted", "reason")}
+            responses.append({**line, **verdict, "truncated": truncated})
+    sampling = asdict(model.used[task])
+    return {
+        "task": task,
+        "sampling": {**sampling, "seed": model.seed},
+        "limit": limit or None,
+        "scores": scores(problems, samples),
+        "problems": problems,
+        "responses": responses,
+    }
+
+
+def scores(problems: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:
+    """avg@n with its 95 % interval, pass@k for powers of two up to n, maj@n, and the rates that explain them."""
+    rates = [p["correct"] / p["n"] for p in problems]
+    total = sum(p["n"] for p in problems)
+    ks = [2**i for i in range(samples.bit_length()) if 2**i <= samples]
+    return {
+        "pass@1": sum(rates) / len(rates),
+        "interval": list(interval(rates)),
+        "pass@k": {str(k): sum(pass_at_k(p["n"], p["correct"], k) for p in problems) / len(problems) for k in ks},
+        "maj@n": sum(p["majority"] for p in problems) / len(problems),
+        "no_answer": sum(p["no_answer"] for p in problems) / total,
+        "truncated": sum(p["truncated"] for p in problems) / total,
+    }

@@ -1,0 +1,101 @@
+"""Estimators and tests on per-problem counts (methods handbook, part D). Nothing here knows of files or models.
+
+The unit of resampling is the problem: samples of one problem are correlated. With several training seeds, seeds are
+resampled too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+RESAMPLES = 10_000
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """1 − C(n − c, k)/C(n, k): the unbiased estimate from n samples of which c are right (Chen et al. 2021).
+
+    Raises:
+        ValueError: k > n, for which there is no unbiased estimate.
+    """
+    if not 0 < k <= n:
+        raise ValueError(f"pass@{k} needs at least {k} samples, there are {n}")
+    return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1)) if n - c >= k else 1.0
+
+
+def majority(answers: Sequence[tuple[str, bool]], same: Callable[[str, str], bool]) -> float:
+    """maj@n of one problem: is the largest cluster of equal answers right? Ties count 1/#tied if a tied one is right.
+
+    Args:
+        answers: (extracted answer, verdict) of the samples that hold one; none → 0.
+        same: the verifier's equality.
+    """
+    clusters: list[list[tuple[str, bool]]] = []
+    for answer in answers:
+        home = next((cluster for cluster in clusters if same(cluster[0][0], answer[0])), None)
+        if home is None:
+            clusters.append([answer])
+        else:
+            home.append(answer)
+    if not clusters:
+        return 0.0
+    largest = max(map(len, clusters))
+    tied = [cluster for cluster in clusters if len(cluster) == largest]
+    return sum(any(right for _, right in cluster) for cluster in tied) / len(tied)
+
+
+def interval(scores: Sequence[float] | Array, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap of the mean over problems; one problem or equal scores give a point."""
+    values = np.asarray(scores, dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    return percentiles(values[draws].mean(1), level)
+
+
+def hierarchical_interval(scores: Array, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap of the grand mean of [seeds, problems]: seeds resampled, and problems alike for all of them."""
+    seeds, problems = scores.shape
+    rng = np.random.default_rng(seed)
+    chosen_seeds = rng.integers(seeds, size=(RESAMPLES, seeds))
+    chosen_problems = rng.integers(problems, size=(RESAMPLES, problems))
+    means = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        means[i] = scores[chosen_seeds[i]][:, chosen_problems[i]].mean()
+    return percentiles(means, level)
+
+
+def percentiles(values: Array, level: float) -> tuple[float, float]:
+    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
+def paired_bootstrap(a: Sequence[float], b: Sequence[float], seed: int = 0) -> tuple[float, float, float, float]:
+    """Mean difference a − b over the same problems, its 95 % interval, and a two-sided p-value (floor 1/10 001)."""
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(len(difference), size=(RESAMPLES, len(difference)))
+    means = difference[draws].mean(1)
+    low, high = percentiles(means, 0.95)
+    p = min(1.0, 2 * min(float((means <= 0).mean()), float((means >= 0).mean())))
+    return float(difference.mean()), low, high, max(p, 1 / (RESAMPLES + 1))
+
+
+def mcnemar(b: int, c: int) -> float:
+    """Exact two-sided p for b and c discordant problems: min(1, 2 P[Bin(b + c, ½) ≤ min(b, c)])."""
+    n = b + c
+    if n == 0:
+        return 1.0
+    tail = sum(math.comb(n, i) for i in range(min(b, c) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
