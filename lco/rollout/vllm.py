@@ -59,13 +59,15 @@ class VLLMSampler:
     ) -> None:
         check_memory(model, dtype, cache_gib, separate_process)
         self.separate = separate_process
-        arguments: dict[str, Any] = {} if max_model_len is None else {"max_model_len": max_model_len}
+        arguments: dict[str, Any] = {"dtype": dtype}
+        if max_model_len is not None:
+            arguments["max_model_len"] = max_model_len
         with surroundings(separate_process):
             from vllm import LLM
 
             try:
                 self.engine: Any = LLM(
-                    model=model, dtype=dtype, enforce_eager=True, generation_config="vllm", trust_remote_code=False,
+                    model=model, enforce_eager=True, generation_config="vllm", trust_remote_code=False,
                     logprobs_mode="processed_logprobs", kv_cache_memory_bytes=int(cache_gib * GIB), seed=0,
                     skip_tokenizer_init=True, disable_log_stats=True, use_tqdm_on_load=False,
                     worker_extension_cls="lco.rollout.vllm.WorkerExtension", **arguments,
