@@ -175,7 +175,8 @@ class PolicyModel(nn.Module):
 
     def _values(self, hidden: Tensor) -> Tensor:
         assert self.value_head is not None, "this method declared no critic"
-        return nn.functional.linear(hidden.float(), self.value_head.weight.float(), self.value_head.bias).squeeze(-1)
+        weight, bias = self.value_head.weight.float(), self.value_head.bias.float()  # DeepSpeed casts both to bf16
+        return nn.functional.linear(hidden.float(), weight, bias).squeeze(-1)
 
     def _token_loss(self, batch: Batch, hidden: Tensor, request: TokenLoss) -> Answer:
         mask = batch.response_mask

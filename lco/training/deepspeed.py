@@ -119,6 +119,8 @@ class DeepSpeedEngine:
         self.module.save_checkpoint(str(folder), tag=STATE, client_state={}, save_latest=False)
         dist.barrier()
         if self.rank == 0:
+            for script in folder.glob("zero_to_*.py"):  # DeepSpeed adds its converters; a checkpoint holds no code
+                script.unlink()
             write_json(folder / RECORD, {"updates": self.updates, "world": self.world, "files": hashes(folder / STATE)})
         dist.barrier()
 
