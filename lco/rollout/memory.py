@@ -27,10 +27,12 @@ def check_memory(model: str, dtype: str, cache_gib: float, separate_process: boo
     Raises:
         UserError: needed and free memory, and what to change.
     """
-    if torch.cuda.is_available():
-        return
-    weights = weight_bytes(model, dtype) * (2 if separate_process else 1)
-    needed, free = weights + cache_gib * GIB, free_bytes()
+    if not torch.cuda.is_available():
+        compare(weight_bytes(model, dtype) * (2 if separate_process else 1), cache_gib, free_bytes())
+
+
+def compare(weights: int, cache_gib: float, free: int) -> None:
+    needed = weights + cache_gib * GIB
     if needed > free:
         raise UserError(
             f"vLLM needs {needed / GIB:.1f} GiB (weights {weights / GIB:.1f}, cache {cache_gib:g}) and "
@@ -47,12 +49,12 @@ def weight_bytes(model: str, dtype: str) -> int:
     return total * BYTES[dtype]
 
 
-def free_bytes() -> int:
+def free_bytes(control_group: Path = CONTROL_GROUP) -> int:
     """What the machine has available, or what a container's limit leaves if that is less."""
     free = psutil.virtual_memory().available
     try:
-        limit = (CONTROL_GROUP / "memory.max").read_text().strip()
-        used = int((CONTROL_GROUP / "memory.current").read_text())
+        limit = (control_group / "memory.max").read_text().strip()
+        used = int((control_group / "memory.current").read_text())
     except (OSError, ValueError):
         return free
     return free if limit == "max" else min(free, int(limit) - used)

@@ -2,8 +2,9 @@
 
     deepspeed_worker.py OUT.json FOLDER CASE [CASE …]    a case is stage-head-request[-extra…], e.g. 3-untied-token-critic
 
-Rank 0 writes what each case found: for every optimizer step the largest deviation of a parameter (`off`), the largest
-change since the start (`moved`), gradient norms, learning rates, losses (plain torch first, DeepSpeed second).
+Rank 0 writes what each case found: for every optimizer step the largest deviation of a parameter (`off`), all deviations
+relative to all changes since the start (`drift`), of statistics the largest deviation, then gradient norms, learning
+rates and losses (plain torch first, DeepSpeed second).
 
 Extras: bf16; critic; nan (a loss that is not finite in the second step); resume (save, spoil, load, and step again);
 sample (rollouts with the weights of all ranks between the steps).
@@ -142,6 +143,10 @@ def difference(found, expected):
     return max(float((found[name].float() - expected[name].float()).abs().max()) for name in expected)
 
 
+def total(found, expected):
+    return sum(float((found[name].float() - expected[name].float()).abs().sum()) for name in expected)
+
+
 def run_case(case, folder):
     stage, head, scope, *extras = case.split("-")
     experiment = Experiment(
@@ -164,7 +169,7 @@ def run_case(case, folder):
         record.append(
             {
                 "off": difference(weights, reference),
-                "moved": difference(reference, start),
+                "drift": total(weights, reference) / total(reference, start),
                 "statistics": difference(spread.statistics(), plain.statistics()),
                 "norm": [expected.gradient_norm, got.gradient_norm],
                 "lr": [expected.lr, got.lr],
