@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from safetensors.torch import load_file
-
 import torch
+from safetensors.torch import load_file
 
 
 def case(engine, stage, tied, method="lco_kld", scope="token", kind="qwen"):
