@@ -14,8 +14,8 @@ where a head used outside its module's forward is an empty tensor (stack.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +90,15 @@ class Snapshot:
 Request = TokenLoss | RowLoss | Statistics | Snapshot
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a request returns: a scalar loss (or None), statistics [B, T], and an old policy (Snapshot only)."""
+class Answer(NamedTuple):
+    """What a request returns: a scalar loss (or None), statistics [B, T], and an old policy (Snapshot only).
+
+    A tuple, because ZeRO-3 finds the tensors of an output only in tuples, lists and dicts; where it does not see the loss
+    it does not gather the head for the backward pass, and untied heads crash.
+    """
 
     loss: Tensor | None = None
-    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    statistics: Mapping[str, Tensor] = {}
     snapshot: OldPolicy | None = None
 
 
@@ -172,7 +175,8 @@ class PolicyModel(nn.Module):
 
     def _values(self, hidden: Tensor) -> Tensor:
         assert self.value_head is not None, "this method declared no critic"
-        return nn.functional.linear(hidden.float(), self.value_head.weight.float(), self.value_head.bias).squeeze(-1)
+        weight, bias = self.value_head.weight.float(), self.value_head.bias.float()  # DeepSpeed casts both to bf16
+        return nn.functional.linear(hidden.float(), weight, bias).squeeze(-1)
 
     def _token_loss(self, batch: Batch, hidden: Tensor, request: TokenLoss) -> Answer:
         mask = batch.response_mask

@@ -6,7 +6,7 @@ nothing else decides. The weights are the trainer's own tensors, so there is not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -23,11 +23,17 @@ class TransformersSampler:
     Args:
         model: the trainer's model; its weights are read at every call.
         rows_at_once: bound on rows in flight, for memory.
+        any_rank: (busy here?) → busy on any rank?, asked by all ranks before every forward. Needed where weights are
+            spread over ranks (ZeRO-3), which gather them inside every forward: a rank that has sampled its rows goes on
+            calling the model until all have. None where forwards are a rank's own affair.
     """
 
-    def __init__(self, model: nn.Module, rows_at_once: int = ROWS_AT_ONCE) -> None:
+    def __init__(
+        self, model: nn.Module, rows_at_once: int = ROWS_AT_ONCE, any_rank: Callable[[bool], bool] | None = None
+    ) -> None:
         self.model: Any = model
         self.rows_at_once = rows_at_once
+        self.any_rank = any_rank
 
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """The weights are shared; nothing to do."""
@@ -42,6 +48,8 @@ class TransformersSampler:
         size = max(1, self.rows_at_once // sampling.samples)
         for start in range(0, len(prompts), size):
             rows += self._sample(prompts[start : start + size], sampling, draws)
+        while self.any_rank is not None and self.any_rank(False):
+            self._logits(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=self.model.device), use_cache=False)
         return rows
 
     def _sample(
@@ -97,15 +105,20 @@ class TransformersSampler:
         return logits.repeat_interleave(samples, 0), cache, mask.repeat_interleave(samples, 0)
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Logits of the last position, [B, V] float32."""
-        states = self.model.base_model(
+        if self.any_rank is not None:
+            self.any_rank(True)
+        return self._logits(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state
+        )
+
+    def _logits(self, **inputs: Any) -> Tensor:
+        """Logits of the last position, [B, V] float32."""
+        states = self.model.base_model(**inputs).last_hidden_state
         return self.model.get_output_embeddings()(states[:, -1]).float()
 
 
 def draw(logits: Tensor, sampling: Sampling, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens [B] and their log-probabilities [B] at the sampling temperature, before truncation.
+    """Tokens [B] and their log-probabilities [B] under the distribution drawn from: temperature and truncation are in.
 
     Greedy (temperature 0) takes the largest logit, the first one of equals, and reports log-probabilities at T = 1.
     """
@@ -113,12 +126,14 @@ def draw(logits: Tensor, sampling: Sampling, draws: torch.Generator) -> tuple[Te
     if sampling.temperature == 0:
         tokens = logits.argmax(-1)
     else:
-        tokens = torch.multinomial(truncate(logprobs, sampling).exp(), 1, generator=draws).squeeze(1)
+        if sampling.top_k or sampling.top_p < 1:
+            logprobs = truncate(logprobs, sampling).log_softmax(-1)
+        tokens = torch.multinomial(logprobs.exp(), 1, generator=draws).squeeze(1)
     return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
 
 
 def truncate(logprobs: Tensor, sampling: Sampling) -> Tensor:
-    """Log-probabilities with everything outside top-k and top-p at −∞ (not renormalised; multinomial does that)."""
+    """Log-probabilities with everything outside top-k and top-p at −∞ (not renormalised)."""
     if sampling.top_k:
         threshold = logprobs.topk(min(sampling.top_k, logprobs.shape[-1])).values[:, -1:]
         logprobs = logprobs.masked_fill(logprobs < threshold, float("-inf"))

@@ -2,46 +2,53 @@
 
 What cost others weeks, and what is done about it here:
 
-- vLLM fills unset sampling values from generation_config.json: `generation_config="vllm"` and every value explicit.
-- Log-probabilities are those at the sampling temperature (`processed_logprobs`), the trainer's definition of the policy.
+- vLLM fills unset sampling values from generation_config.json: `generation_config="vllm"` and every value explicit. The
+  checkpoint's own end token is ignored too: rows end with `Sampling.stop_token_ids` and with nothing else.
+- Log-probabilities are those of the distribution drawn from (`processed_logprobs`), so the sampling temperature is in.
 - A reload that lacks `lm_head.weight` keeps the old head of a tied model without a word: `sync` refuses such weights.
-- Cached prefixes were computed with the old weights: the cache is reset at every sync.
+- Cached prefixes were computed with the old weights: the prefix cache is emptied at every sync, and before every call,
+  so that a call's numbers do not depend on the calls before it.
 - An iterator of tensors cannot cross to another process: there, weights travel as safetensors through shared memory.
-- Seeds: per-request seeds crash vLLM's CPU build on chunked prefills and make repeated prompts identical. In process the
-  global torch generator is seeded around the call and restored after it (the suite's one exception to the rule that
-  every draw has a generator of its own); in a process of its own the worker's global generator is seeded the same way.
+- Seeds: per-request seeds crash vLLM's CPU build on chunked prefills and make repeated prompts identical. Instead the
+  global torch generator is seeded around each call and restored after it (the suite's one exception to the rule that
+  every draw has a generator of its own). A process of its own starts on the first request while others are still on
+  their way, which would change its batches from call to call: its scheduler is paused until all of them are there.
+
+What vLLM needs from its surroundings (environment variables, a patched `torch.set_num_threads`, the random state, its
+process group) is set in `surroundings` while the engine starts, and put back after it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lco.errors import UserError
+from lco.rollout.memory import GIB, check_memory, folder_for
 from lco.rollout.records import FinishReason, Row, Sampling
-
-GIB = 2**30
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class VLLMSampler:
-    """Owns a vLLM engine.
+    """Owns a vLLM engine. Use it from one thread; one in-process engine at a time.
 
     Args:
         model: folder or hub id; read once, later weights come through `sync`.
-        cache_gib: memory of the key-value cache.
+        dtype: "float32" or "bfloat16".
+        cache_gib: memory of the key-value cache; a VLLM_CPU_KVCACHE_SPACE of the user's (whole GiB only) is overruled.
         max_model_len: longest prompt + response; None takes the model's.
         separate_process: run the engine as a process of its own (needed beside several trainer ranks, where vLLM's
-            process groups would clash with the trainer's).
+            process groups clash with the trainer's). It ends with this process, also when that is killed.
 
     Raises:
         UserError: the machine has not enough free memory; said before anything is loaded.
@@ -50,47 +57,52 @@ class VLLMSampler:
     def __init__(
         self, model: str, dtype: str, cache_gib: float, max_model_len: int | None, separate_process: bool
     ) -> None:
-        check_memory(model, cache_gib)
+        check_memory(model, dtype, cache_gib, separate_process)
         self.separate = separate_process
-        prepare_environment(cache_gib, separate_process)
-        from vllm import LLM
+        arguments: dict[str, Any] = {"dtype": dtype}
+        if max_model_len is not None:
+            arguments["max_model_len"] = max_model_len
+        with surroundings(separate_process):
+            from vllm import LLM
 
-        arguments: dict[str, Any] = {} if max_model_len is None else {"max_model_len": max_model_len}
-        if torch.cuda.is_available():
-            arguments["kv_cache_memory_bytes"] = int(cache_gib * GIB)
-        self.engine: Any = LLM(
-            model=model, dtype=dtype, enforce_eager=True, generation_config="vllm", logprobs_mode="processed_logprobs",
-            trust_remote_code=False, seed=0, disable_log_stats=True, **arguments,
-        )  # fmt: skip
+            try:
+                self.engine: Any = LLM(
+                    model=model, enforce_eager=True, generation_config="vllm", trust_remote_code=False,
+                    logprobs_mode="processed_logprobs", kv_cache_memory_bytes=int(cache_gib * GIB), seed=0,
+                    skip_tokenizer_init=True, disable_log_stats=True, use_tqdm_on_load=False,
+                    worker_extension_cls="lco.rollout.vllm.WorkerExtension", **arguments,
+                )  # fmt: skip
+            except ValueError as error:
+                # Among them: a cache too small for one row of max_model_len tokens.
+                reason = " ".join(str(error).split())
+                raise UserError(f"vLLM refuses {model}: {reason} (the cache is set by --vllm-cache-gib)") from error
+        if separate_process:
+            self.engine.collective_rpc("end_with", args=(os.getpid(),))
 
     def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
-        from vllm import SamplingParams
-
-        parameters = SamplingParams(
-            n=sampling.samples, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
-            repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0, max_tokens=sampling.max_new_tokens,
-            min_tokens=0, stop=None, stop_token_ids=list(sampling.stop_token_ids), ignore_eos=True, logprobs=0,
-            detokenize=False, seed=None,
-        )  # fmt: skip
+        # Greedy rows of one prompt are the same row, and vLLM refuses to make it more than once.
+        copies = 1 if sampling.temperature else sampling.samples
+        parameters = sampling_parameters(sampling, sampling.samples // copies)
         requests = [{"prompt_token_ids": list(ids)} for _, ids in prompts]
-        state = torch.get_rng_state()
-        self._seed(seed)
-        try:
-            outputs = self.engine.generate(requests, parameters, use_tqdm=False)
-        finally:
-            torch.set_rng_state(state)
+        self.engine.reset_prefix_cache()
+        outputs = self._generate(requests, parameters, seed)
         ends = set(sampling.stop_token_ids)
         return [
             row(group, ids, completion, ends)
             for (group, ids), output in zip(prompts, outputs, strict=True)
-            for completion in sorted(output.outputs, key=lambda c: c.index)
+            for completion in sorted(output.outputs, key=lambda c: c.index) * copies
         ]
 
-    def _seed(self, seed: int) -> None:
-        if self.separate:
-            self.engine.collective_rpc(seed_worker, args=(seed % 2**63,))
-        else:
-            torch.manual_seed(seed % 2**63)
+    def _generate(self, requests: list[Any], parameters: Any, seed: int) -> list[Any]:
+        if not self.separate:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                return self.engine.generate(requests, parameters, use_tqdm=False)
+        self.engine.sleep(level=0, mode="keep")
+        self.engine.enqueue(requests, parameters, use_tqdm=False)
+        self.engine.collective_rpc("seed", args=(seed,))
+        self.engine.wake_up(tags=["scheduling"])
+        return self.engine.wait_for_completion(use_tqdm=False)
 
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Takes over all weights and forgets cached prefixes.
@@ -101,36 +113,73 @@ class VLLMSampler:
         tensors = {name: tensor.detach() for name, tensor in weights}
         if "lm_head.weight" not in tensors:
             raise UserError("weights for vLLM lack lm_head.weight; pass it also where it is tied to the embedding")
+        self.reload(tensors)
+
+    def reload(self, tensors: dict[str, Tensor]) -> None:
+        """Hands tensors to the engine as they are, complete or not."""
         if self.separate:
-            self._sync_through_memory(tensors)
+            self._reload_through_memory(tensors)
         else:
             self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors.items())})
         self.engine.reset_prefix_cache()
 
-    def _sync_through_memory(self, tensors: dict[str, Tensor]) -> None:
-        where = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-        folder = Path(tempfile.mkdtemp(prefix="lco-weights-", dir=where))
+    def _reload_through_memory(self, tensors: dict[str, Tensor]) -> None:
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        folder = Path(tempfile.mkdtemp(prefix="lco-weights-", dir=folder_for(size)))
         try:
             # Tied tensors share storage, which safetensors refuses: every name gets its own copy.
-            save_file(
-                {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()},
-                folder / "model.safetensors",
-            )
+            copies = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+            save_file(copies, folder / "weights.partial")
+            (folder / "weights.partial").rename(folder / "model.safetensors")
             self.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Ends the engine and, where it has one, its process."""
-        core = getattr(getattr(self.engine, "llm_engine", None), "engine_core", None)
-        if core is not None:
-            core.shutdown()
+        """Ends the engine and, where it has one, its process. A second call does nothing."""
+        if self.engine is None:
+            return
+        self.engine.llm_engine.engine_core.shutdown()
         self.engine = None
+        if not self.separate:
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
 
 
-def seed_worker(worker: Any, seed: int) -> None:
-    """Runs in the engine's process: seeds the generator that its sampler draws from."""
-    torch.manual_seed(seed)
+class WorkerExtension:
+    """What vLLM's worker learns from us, called by name through `collective_rpc`."""
+
+    def seed(self, seed: int) -> None:
+        """Seeds the global generator that this worker draws from; nothing else in its process draws."""
+        torch.manual_seed(seed)
+
+    def end_with(self, trainer: int) -> None:
+        """Ends the engine's processes when the trainer's ends, however it ends: a −9 runs no clean-up."""
+        alive = os.pidfd_open(trainer)
+        core = os.getppid()
+
+        def wait() -> None:
+            import select
+
+            select.select([alive], [], [])  # readable once the process is gone
+            if core != trainer:
+                os.kill(core, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=wait, daemon=True, name="end-with-trainer").start()
+
+
+def sampling_parameters(sampling: Sampling, samples: int) -> Any:
+    """vLLM's parameters with every value that shapes a draw written out."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        n=samples, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
+        repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0, max_tokens=sampling.max_new_tokens,
+        min_tokens=0, stop=None, stop_token_ids=list(sampling.stop_token_ids), ignore_eos=True, logprobs=0,
+        detokenize=False, seed=None,
+    )  # fmt: skip
 
 
 def row(group: str, prompt: tuple[int, ...], completion: Any, ends: set[int]) -> Row:
@@ -140,27 +189,30 @@ def row(group: str, prompt: tuple[int, ...], completion: Any, ends: set[int]) ->
     return Row(group, prompt, ids, finish, logprobs)
 
 
-def prepare_environment(cache_gib: float, separate_process: bool) -> None:
-    """Variables that vLLM reads when it is imported or starts; those that the user set stay."""
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(max(1, round(cache_gib))))
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Names the launcher gives a trainer rank; vLLM's processes are none of its ranks."""
+
+
+@contextmanager
+def surroundings(separate_process: bool) -> Iterator[None]:
+    """What vLLM reads and changes while it is imported and started. Everything but VLLM_… variables is put back."""
+    variables, set_num_threads = dict(os.environ), torch.set_num_threads
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if separate_process else "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    # collective_rpc carries one small function of this module to the engine's process, both of them ours.
-    os.environ.setdefault("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
-
-
-def check_memory(model: str, cache_gib: float) -> None:
-    """Compares free memory with weights + cache before the engine is built (on CPU; CUDA reports its own).
-
-    Raises:
-        UserError: it does not fit.
-    """
-    if torch.cuda.is_available():
-        return
-    weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors")) if Path(model).is_dir() else 0
-    free, needed = psutil.virtual_memory().available, weights + cache_gib * GIB
-    if needed > free:
-        raise UserError(
-            f"vLLM needs {needed / GIB:.1f} GiB (weights {weights / GIB:.1f}, cache {cache_gib:g}) and {free / GIB:.1f} GiB "
-            "are free; lower --vllm-cache-gib, use a smaller model, or --rollouts transformers"
-        )
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would take the place of kv_cache_memory_bytes
+    if separate_process:
+        for name in RANK_VARIABLES:
+            os.environ.pop(name, None)
+        # Children inherit the mask: Ctrl-C at a terminal reaches the trainer, which ends the engine when it is done.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        if separate_process:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        torch.set_num_threads = set_num_threads
+        for name in [name for name in os.environ if not name.startswith("VLLM_") and name not in variables]:
+            del os.environ[name]
+        os.environ.update({name: value for name, value in variables.items() if not name.startswith("VLLM_")})

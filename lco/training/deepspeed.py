@@ -9,6 +9,7 @@ keeps only the last micro-batch's gradient (off by 86 % in a measurement).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ from lco.policy import Answer, PolicyModel, Request
 from lco.rollout.records import Batch
 from lco.training.checkpoint import sha256, write_json
 from lco.training.engine import Step, learning_rate_factor, parameter_groups
+
+STATE, RECORD = "deepspeed", "engine.json"
+"""Inside a checkpoint: DeepSpeed's files, and the record of their hashes."""
 
 
 def settings(experiment: Experiment) -> dict[str, Any]:
@@ -47,6 +51,7 @@ class DeepSpeedEngine:
     def __init__(self, policy: PolicyModel, experiment: Experiment) -> None:
         import deepspeed
 
+        deepspeed.utils.logger.setLevel(logging.WARNING)
         cuda = torch.cuda.is_available() and experiment.device != "cpu"
         if not dist.is_initialized():
             deepspeed.init_distributed("nccl" if cuda else "gloo", verbose=False)
@@ -88,37 +93,63 @@ class DeepSpeedEngine:
         dist.all_gather_object(found, value)
         return found
 
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on any rank; every rank must call it equally often."""
+        tensor = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return bool(tensor)
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         if self.experiment.zero_stage < 3:
             yield from self.policy.named_weights()
             return
         import deepspeed
 
-        # One parameter at a time, so that no rank ever holds two whole copies of the model.
-        tied: dict[int, str] = {}
+        # One parameter at a time; whoever needs all of them keeps them, the other ranks only take part.
         for name, parameter in self.policy.model.named_parameters(remove_duplicate=False):
-            tied.setdefault(id(parameter), name)
             with deepspeed.zero.GatheredParameters([parameter]):
-                yield name, parameter.detach().clone()
+                whole = parameter.detach().clone()
+            yield name, whole
 
     def save(self, folder: Path) -> None:
-        """DeepSpeed's own files, one set per rank, and their hashes: only files with a recorded hash are ever loaded."""
-        self.module.save_checkpoint(str(folder), tag="state", client_state={}, save_latest=False)
+        """DeepSpeed's own files, one set per rank, in an existing folder, with a record of their hashes.
+
+        Every rank calls this with the same folder.
+        """
+        self.module.save_checkpoint(str(folder), tag=STATE, client_state={}, save_latest=False)
         dist.barrier()
         if self.rank == 0:
-            files = {p.name: sha256(p) for p in sorted((folder / "state").iterdir()) if p.is_file()}
-            write_json(folder / "engine.json", {"updates": self.updates, "files": files})
+            for script in folder.glob("zero_to_*.py"):  # DeepSpeed adds its converters; a checkpoint holds no code
+                script.unlink()
+            write_json(folder / RECORD, {"updates": self.updates, "world": self.world, "files": hashes(folder / STATE)})
         dist.barrier()
 
     def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
+        """Restores what `save` wrote with as many ranks.
 
         Raises:
-            UserError: a file is not the one that this run recorded; such files are pickles and could run code.
+            UserError: the files are not those that the run recorded. They are pickles and could run code, so nothing of
+                them is read then.
         """
-        recorded = json.loads((folder / "engine.json").read_text(encoding="utf-8"))
-        for name, digest in recorded["files"].items():
-            if sha256(folder / "state" / name) != digest:
-                raise UserError(f"{folder / 'state' / name} is not the file that this run saved; it is not loaded")
-        self.module.load_checkpoint(str(folder), tag="state")
+        recorded = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = hashes(folder / STATE)
+        wrong = sorted(
+            name for name in found.keys() | recorded["files"].keys() if found.get(name) != recorded["files"].get(name)
+        )
+        if wrong:
+            raise UserError(
+                f"{folder / STATE / wrong[0]} is not the file that this run saved; nothing was loaded, "
+                "remove this checkpoint to resume from the one before"
+            )
+        if recorded["world"] != self.world:
+            raise UserError(
+                f"{folder} was saved by {recorded['world']} ranks and is loaded by {self.world}; "
+                f"give --processes {recorded['world']}"
+            )
+        self.module.load_checkpoint(str(folder), tag=STATE)
         self.updates = recorded["updates"]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """{file name: sha256} of everything in a folder."""
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())} if folder.is_dir() else {}

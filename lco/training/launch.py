@@ -1,15 +1,23 @@
 """Starts a training run in this process, or as several ranks under DeepSpeed's launcher.
 
-The launcher starts one process per rank with the same command; ranks ask the kernel to end them when their parent dies,
-so a launcher killed by −9 leaves no rank training on.
+    lco train ─┬─ deepspeed.launcher.launch ─┬─ rank 0: lco train --config …
+               │                             └─ rank 1: lco train --config …
+
+The launcher starts one process per rank with the same command and ends all when one fails. What is added here:
+
+- Every process asks the kernel to end it when its parent ends, so `kill −9` of any of them leaves no rank training on.
+- Ctrl-C is for the ranks, which stop after the current rollout and save: the launcher would kill them at once, so it is
+  started with the signal blocked, in a process group of its own, and the ranks unblock it and get it exactly once.
 """
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,18 +30,20 @@ PR_SET_PDEATHSIG = 1
 
 
 def launch(experiment: Experiment, resume: bool) -> Path | None:
-    """Runs the experiment; returns its folder (None in ranks other than the first)."""
-    if experiment.engine == "deepspeed" and "LOCAL_RANK" not in os.environ:
-        return launch_ranks(experiment, resume)
-    if "LOCAL_RANK" in os.environ:
-        die_with_parent()
+    """Runs the experiment; returns its folder (None where another process has returned it: rank 0 does)."""
+    is_rank = "LOCAL_RANK" in os.environ
+    if experiment.engine == "deepspeed" and not is_rank:
+        launch_ranks(experiment, resume)
+        return None
+    if is_rank:
+        become_rank(experiment)
     from lco.training.run import train
 
     folder = train(experiment, resume)
     return folder if int(os.environ.get("RANK", 0)) == 0 else None
 
 
-def launch_ranks(experiment: Experiment, resume: bool) -> Path | None:
+def launch_ranks(experiment: Experiment, resume: bool) -> None:
     """Re-starts `lco train` with the same configuration under DeepSpeed's launcher on this machine.
 
     Raises:
@@ -42,40 +52,60 @@ def launch_ranks(experiment: Experiment, resume: bool) -> Path | None:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
         config.write_text(dump(experiment), encoding="utf-8")
-        command = [
-            *(sys.executable, "-m", "deepspeed.launcher.launch"),
-            f"--world_info={world_info(experiment.processes)}",
-            *("--master_addr=127.0.0.1", f"--master_port={free_port()}", "--module", "--enable_each_rank_log=None"),
-            *("lco.cli", "train", "--config", str(config)),
-            *(["--resume"] if resume else []),
-        ]
-        environment = {**os.environ, "DS_ACCELERATOR": "cpu"} if experiment.device == "cpu" else dict(os.environ)
-        environment.setdefault("OMP_NUM_THREADS", "1")
-        process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
-        code = wait(process)
+        arguments = ["lco.cli", "train", "--config", str(config), *(["--resume"] if resume else [])]
+        code = run_ranks(["--module", *arguments], experiment.processes, experiment.device == "cpu")
     if code:
         raise UserError(f"training ended with exit code {code}; the rank's own message stands above")
-    return experiment.folder
+
+
+def run_ranks(arguments: list[str], processes: int, cpu: bool) -> int:
+    """Runs `python ARGUMENTS` once per rank; returns the exit code when all have ended."""
+    command = [
+        *(sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world_info(processes)}"),
+        *("--master_addr=127.0.0.1", f"--master_port={free_port()}", "--no_local_rank", "--quiet"),
+        *arguments,
+    ]
+    environment = dict(os.environ)
+    # Several ranks share the cores; and DeepSpeed looks for ninja on PATH, where it lies beside this Python.
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    if cpu:
+        environment["DS_ACCELERATOR"] = "cpu"
+
+    def before_start() -> None:
+        die_with_parent()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    process = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=before_start)
+    return wait(process)
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
-    """Waits for the ranks; Ctrl-C reaches them too (one process group), so the first one is only waited out."""
+    """Waits for the ranks and passes each Ctrl-C on to them; the launcher itself has the signal blocked."""
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            continue
+            os.killpg(process.pid, signal.SIGINT)
+
+
+def become_rank(experiment: Experiment) -> None:
+    """What a rank does before anything else; see the module's text."""
+    die_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if experiment.device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def world_info(processes: int) -> str:
-    import base64
-
+    """The launcher's description of its ranks: this machine, slots 0 … processes − 1."""
     return base64.urlsafe_b64encode(json.dumps({"localhost": list(range(processes))}).encode()).decode()
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -84,3 +114,5 @@ def free_port() -> int:
 def die_with_parent() -> None:
     """Asks the kernel to end this process when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if "LOCAL_RANK" in os.environ and os.getppid() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)  # the launcher ended before this rank could ask

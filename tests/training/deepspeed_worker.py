@@ -1,0 +1,227 @@
+"""One rank: DeepSpeedEngine against TorchEngine on the same rows. Started by test_deepspeed.py under the launcher.
+
+    deepspeed_worker.py OUT.json FOLDER CASE [CASE …]    a case is stage-head-request[-extra…], e.g. 3-untied-token-critic
+
+Rank 0 writes what each case found: for every optimizer step the largest deviation of a parameter (`off`), all deviations
+relative to all changes since the start (`drift`), of statistics the largest deviation, then gradient norms, learning
+rates and losses (plain torch first, DeepSpeed second).
+
+Extras: bf16; critic; nan (a loss that is not finite in the second step); resume (save, spoil, load, and step again);
+sample (rollouts with the weights of all ranks between the steps).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from lco.config import Experiment
+from lco.errors import UserError
+from lco.methods import METHODS
+from lco.policy import PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
+from lco.rollout.records import Row, Sampling, collate
+from lco.rollout.transformers import TransformersSampler
+from lco.training.deepspeed import DeepSpeedEngine
+from lco.training.engine import TorchEngine
+from lco.training.loop import select
+from tests.conftest import tiny_model
+
+STEPS = 3
+LENGTHS = [(3, 9), (7, 1), (2, 14), (5, 0), (4, 3), (6, 6), (2, 2), (9, 11)]
+MICRO_BATCHES = [[0, 1, 2], [3], [4, 5], [6, 7]]
+"""Unequal in rows and tokens, one of them without a token; rank r of w takes [r::w]."""
+
+
+def rows():
+    """Rows of very unequal lengths, one with an empty response."""
+    g = torch.Generator().manual_seed(0)
+    ids = [torch.randint(3, 64, (p + r,), generator=g).tolist() for p, r in LENGTHS]
+    return [Row("x", tuple(i[:p]), tuple(i[p:]), "stop", ()) for i, (p, _) in zip(ids, LENGTHS, strict=True)]
+
+
+def request(kind, whole, part, old, critic):
+    """A loss of `part`'s rows, its scale that of all rows."""
+    method = METHODS["lco_kld"]
+    knobs = method.hyper()
+    tilt = torch.randn(whole.response_mask.shape, generator=torch.Generator().manual_seed(5))
+    width = max(1, max(LENGTHS[row][1] for row in part))
+    scale = whole.response_mask / whole.response_mask.sum()
+    return kind(
+        method.loss(knobs),
+        method.statistics(knobs),
+        {name: tilt[part, :width] for name in ("tilt", "advantage")},
+        scale[part, :width],
+        None if old is None else old.rows(part),
+        ("logprob", "entropy"),
+        (lambda values, inputs: (values - inputs["advantage"]).square()) if critic else None,
+    )
+
+
+class TorchMasters(TorchEngine):
+    """TorchEngine whose AdamW works on float32 copies of bfloat16 parameters, as DeepSpeed's does."""
+
+    def __init__(self, policy, experiment):
+        super().__init__(policy, experiment)
+        self.model = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.masters = [p.detach().clone().float() for p in self.model]
+        masters = iter(self.masters)
+        for group in self.optimizer.param_groups:
+            group["params"] = [next(masters) for _ in group["params"]]
+        self.policy = Parameters(policy, self.masters)
+
+    def step(self):
+        for p, master in zip(self.model, self.masters, strict=True):
+            master.grad, p.grad = None if p.grad is None else p.grad.float(), None
+        done = super().step()
+        with torch.no_grad():
+            for p, master in zip(self.model, self.masters, strict=True):
+                p.copy_(master)
+        return done
+
+
+class Parameters:
+    """A policy that shows the masters as its parameters."""
+
+    def __init__(self, policy, masters):
+        self.policy, self.masters, self.model = policy, masters, policy.model
+        self.named_weights = policy.named_weights
+
+    def __call__(self, batch, request):
+        return self.policy(batch, request)
+
+    def parameters(self):
+        return self.masters
+
+
+class Side:
+    """One of the two engines that are compared, and where it stands."""
+
+    def __init__(self, engine, kind, extras):
+        self.engine, self.kind, self.extras = engine, kind, extras
+        self.whole, self.old = collate(rows()), None
+        self.sampler = TransformersSampler(engine.policy.model, any_rank=getattr(engine, "any", None))
+
+    def step(self, number):
+        """(what the step did, loss over all ranks); after the first step the old policy is the one before it."""
+        engine, critic = self.engine, "critic" in self.extras
+        if number == 0:
+            with torch.no_grad():
+                self.old = engine.forward(self.whole, Snapshot()).snapshot
+        mine = MICRO_BATCHES[engine.rank :: engine.world]
+        total = 0.0
+        for i, part in enumerate(mine):
+            asked = request(self.kind, self.whole, part, self.old if number else None, critic)
+            loss = engine.forward(select(self.whole, part), asked).loss
+            total += float(loss.detach())
+            if "nan" in self.extras and number == 1 and engine.rank == 0 and i == 0:
+                loss = loss * float("nan")
+            engine.backward(loss, last=i == len(mine) - 1)
+        return engine.step(), sum(engine.gather(total))
+
+    def statistics(self):
+        names = ["logprob", "entropy", *(["value"] if "critic" in self.extras else [])]
+        with torch.no_grad():
+            return self.engine.forward(self.whole, Statistics(names)).statistics
+
+    def sample(self):
+        """Rows of other lengths, so other numbers of forwards, on every rank."""
+        rank = self.engine.rank
+        prompts = [(str(i), (3 + i, 4, 5)) for i in range(1 + rank)]
+        sampling = Sampling(1.0, 1.0, 0, 5 + 6 * rank, 2, (2,))
+        return self.sampler.sample(prompts, sampling, seed=rank)
+
+
+def build(experiment, tied, critic):
+    model = tiny_model("qwen", tied).to(getattr(torch, experiment.dtype))
+    return PolicyModel(model, critic=critic)
+
+
+def difference(found, expected):
+    return max(float((found[name].float() - expected[name].float()).abs().max()) for name in expected)
+
+
+def total(found, expected):
+    return sum(float((found[name].float() - expected[name].float()).abs().sum()) for name in expected)
+
+
+def run_case(case, folder):
+    stage, head, scope, *extras = case.split("-")
+    experiment = Experiment(
+        model="x", engine="deepspeed", zero_stage=int(stage), lr=1e-3, critic_lr=3e-3, warmup_updates=1, clip_norm=0.5,
+        weight_decay=0.01, device="cpu", dtype="bfloat16" if "bf16" in extras else "float32",
+    )  # fmt: skip
+    kind, parts = {"token": TokenLoss, "row": RowLoss}[scope], (experiment, head == "tied", "critic" in extras)
+    reference = TorchMasters if "bf16" in extras else TorchEngine
+    plain = Side(reference(build(*parts), experiment), kind, extras)
+    spread = Side(DeepSpeedEngine(build(*parts), experiment), kind, extras)
+    start = {name: weight.clone() for name, weight in plain.engine.named_weights()}
+    record = []
+    for number in range(STEPS):
+        if "sample" in extras:
+            spread.sample()
+        expected, loss = plain.step(number)
+        got, got_loss = spread.step(number)
+        reference, weights = dict(plain.engine.named_weights()), dict(spread.engine.named_weights())
+        assert weights.keys() == reference.keys(), "names of weights"
+        record.append(
+            {
+                "off": difference(weights, reference),
+                "drift": total(weights, reference) / total(reference, start),
+                "statistics": difference(spread.statistics(), plain.statistics()),
+                "norm": [expected.gradient_norm, got.gradient_norm],
+                "lr": [expected.lr, got.lr],
+                "applied": [expected.applied, got.applied],
+                "loss": [loss, got_loss],
+            }
+        )
+    found = {"steps": record}
+    if "resume" in extras:
+        found |= resume(spread, experiment, folder / case)
+    return found, spread.engine
+
+
+def resume(side, experiment, folder):
+    """Continues from a saved state in a fresh engine with other weights; then spoils a file."""
+    engine = side.engine
+    if engine.rank == 0:
+        folder.mkdir(parents=True)
+    engine.gather(None)
+    engine.save(folder)
+    side.step(STEPS)
+    expected = {name: weight.clone() for name, weight in engine.named_weights()}
+    fresh = DeepSpeedEngine(PolicyModel(tiny_model("qwen", "lm_head.weight" in expected, seed=9)), experiment)
+    if set(dict(fresh.named_weights())) != set(expected):
+        raise AssertionError("the fresh engine has other weights")
+    fresh.load(folder)
+    other = Side(fresh, side.kind, side.extras)
+    other.old = side.old
+    other.step(STEPS)
+    off = difference(dict(fresh.named_weights()), expected)
+    engine.gather(None)
+    if engine.rank == 0:
+        with next((folder / "deepspeed").glob("*optim_states.pt")).open("ab") as file:
+            file.write(b"x")
+    engine.gather(None)
+    try:
+        fresh.load(folder)
+        refusal = ""
+    except UserError as error:
+        refusal = str(error)
+    return {"resumed_off": off, "refusal": refusal}
+
+
+def main():
+    out, folder, cases = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    found = {}
+    for case in cases:
+        found[case], engine = run_case(case, folder)
+        if engine.rank == 0:
+            print(case, json.dumps(found[case]), flush=True)
+            out.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
