@@ -30,7 +30,7 @@ SOLUTION = "We add: 2 + 2 = 4 apples, so 4.\n#### 4"
         ("last_number", "He pays $1,250.50", "1,250.50"),
         ("last_number", "no numbers here, none at\nall", None),
         ("last_number", "three is 3\n#### 4\nand 5", "4"),
-        ("last_line", "First 3.\nThen 4", "4"),
+        ("last_line", "First 3.\nx = 4", "x = 4"),
         ("whole", "  4 ", "4"),
         ("whole", "", None),
         ("lenient", "First 3.\nThen comes 4", None),

@@ -70,7 +70,7 @@ _SAME: tuple[Callable[[str, random.Random], str], ...] = (
     lambda text, rng: re.sub(r"\\sqrt\{(\d)\}", r"√\1", text),
     lambda text, rng: text.replace("(", "\\left(").replace(")", "\\right)") if "\\left" not in text else text,
     lambda text, rng: text.replace("\\left", "").replace("\\right", "") if "\\rightarrow" not in text else text,
-    lambda text, rng: text.replace(",", ", ") if not re.search(r"\d,\d{3}|\\,", text) else text,
+    lambda text, rng: text.replace(",", ", ") if not re.search(r"\d,\d{3}|\\,|\{,", text) else text,
     lambda text, rng: re.sub(r" ?([+=]) ?", r" \1 ", text),
     lambda text, rng: re.sub(r" ?\+ ?", r"\\, +\\; ", text),
     lambda text, rng: f"${text}$" if "$" not in text and "\\text" not in text else text,
