@@ -57,6 +57,7 @@ def options() -> argparse.Namespace:
 def run_class(family: str, methods: list[str], seeds: int, out: Path, records: Path, progress: Queue[Any]) -> None:
     """One process: the start model's scores, then every seed of every method of one class."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    quiet(out / f"{family}.log")
     try:
         import torch
 
@@ -74,6 +75,14 @@ def run_class(family: str, methods: list[str], seeds: int, out: Path, records: P
     except Exception:
         # The parent shows it and stops the other class; a child must not die in silence.
         progress.put(("failed", 0, f"{family}:\n{traceback.format_exc()}"))
+
+
+def quiet(log: Path) -> None:
+    """Sends everything that libraries print in this process to a file; the parent's progress bar stays readable."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
 
 
 def watch(processes: list[multiprocessing.Process], progress: Queue[Any], total: int) -> None:

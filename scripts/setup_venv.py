@@ -23,6 +23,7 @@ from setup_machine import VERSION, SetupError, accelerator, check_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
+PROJECT_FILES = [ROOT / "pyproject.toml", ROOT / "setup.py"]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = VENV / "setup.log"
@@ -51,7 +52,7 @@ def main() -> int:
 
 def set_up(kind: str) -> None:
     """Brings `.venv` to the state that the locks and pyproject.toml describe; `kind` is `cpu` or `cuda`."""
-    wanted = {"packages": packages_key(kind), "project": digest([ROOT / "pyproject.toml"])}
+    wanted = {"packages": packages_key(kind), "project": digest(PROJECT_FILES)}
     done = json.loads(DONE.read_text()) if DONE.exists() and PYTHON.exists() else {}
     if done == wanted:
         return

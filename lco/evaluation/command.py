@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Scores a model on the suite's lm-eval tasks: prompts through its chat template, the suite's verifier, n "
-        "samples a problem, intervals over problems. Writes one JSON file a task, with counts per problem and every response."
+        "samples a problem, intervals over problems. Writes one JSON file a task, with every response in it."
     )
-    parser.epilog = (
-        "example: lco evaluate --model runs/x/checkpoints/final --tasks lco_gsm8k --samples 8 --temperature 1"
-    )
+    parser.epilog = "example: lco evaluate --model DIR --tasks lco_gsm8k --samples 8 --temperature 1"
     parser.add_argument("--model", required=True, help="local folder, hub id, or GGUF file")
     parser.add_argument("--tasks", required=True, nargs="+", help="task names, e.g. lco_gsm8k lco_math500 lco_aime24")
     parser.add_argument("--samples", type=int, default=1, help="responses per problem (default: 1)")
@@ -47,14 +46,21 @@ def run(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     name = models.public_name(arguments.model)
     for task, found in results.items():
-        temperature = found["sampling"]["temperature"]
-        file = folder / f"{task}-T{temperature:g}-n{arguments.samples}.json"
+        file = folder / f"{task}-T{found['sampling']['temperature']:g}-n{arguments.samples}.json"
         write_json(file, {"model": name, **found})
-        score, (low, high) = found["scores"]["pass@1"], found["scores"]["interval"]
-        head = f" (first {found['limit']} problems)" if found["limit"] else ""
-        print(f"{task}{head}: pass@1 {score:.1%} [{low:.1%}, {high:.1%}], T {temperature:g}, n {arguments.samples}, "
-              f"no answer {found['scores']['no_answer']:.1%}, cut {found['scores']['truncated']:.1%} → {file}")  # fmt: skip
+        print(f"{line(task, found)} → {file}")
     return 0
+
+
+def line(task: str, found: dict[str, Any]) -> str:
+    """One task's result as a line to read."""
+    scores, sampling = found["scores"], found["sampling"]
+    head = f" (first {found['limit']} problems)" if found["limit"] else ""
+    low, high = scores["interval"]
+    return (
+        f"{task}{head}: pass@1 {scores['pass@1']:.1%} [{low:.1%}, {high:.1%}], T {sampling['temperature']:g}, "
+        f"n {sampling['samples']}, no answer {scores['no_answer']:.1%}, cut {scores['truncated']:.1%}"
+    )
 
 
 def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]

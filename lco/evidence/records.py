@@ -58,7 +58,9 @@ def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str
             "curves": curves(lines),
             "evaluations": [distil_evaluation(found) for found in evaluations],
             "seconds": seconds(steps),
-            "provenance": {key: manifest[key] for key in ("git", "packages", "torch_wheel_sha256", "python", "hardware")},
+            "provenance": {
+                key: manifest[key] for key in ("git", "packages", "torch_wheel_sha256", "python", "hardware")
+            },
             "problems_sha256": manifest["problems_sha256"],
             "source_sha256": {
                 name: hashlib.sha256((run / name).read_bytes()).hexdigest()

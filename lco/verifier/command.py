@@ -73,9 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pairs(lines: TextIO) -> Iterator[tuple[str, str]]:
-    """The pairs of a file of JSON Lines. Lines end at newlines alone; empty ones and a byte order mark are passed
-
-    over."""
+    """The pairs of a file of JSON Lines, split at newlines alone; empty lines and a byte order mark are passed over."""
     for count, line in enumerate(lines, 1):
         text = line.rstrip("\r\n")
         if count == 1:

@@ -241,7 +241,7 @@ class Equality(Relations):
                 return False
             if all(self.scalars(one, other) for one, other in zip(gold.args, answer.args, strict=True)):
                 return True
-            if _looks_like_time(gold):
+            if _looks_like_time(gold) or _looks_like_time(answer):
                 return False
             first, start = gold.args[0], answer.args[0]
             return all(
@@ -298,4 +298,4 @@ def _digits(one: Node, other: Node) -> bool:
 
 def _looks_like_time(node: Node) -> bool:
     value = rational(node.args[1]) if len(node.args) == 2 else ONE.value
-    return len(node.args) != 2 or value is None or (value >= 10 and value < 60)
+    return len(node.args) != 2 or value is None or value == 0 or (value >= 10 and value < 60)

@@ -40,5 +40,5 @@ MEANINGS = {
     "too_large": "a number too large to be worked out",
     "timeout": "no verdict within the deadline",
     "out_of_memory": "no verdict within the memory allowed",
-    "worker_died": "the worker process died twice on this case",
+    "worker_died": "three worker processes died on this case",
 }

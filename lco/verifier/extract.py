@@ -76,7 +76,13 @@ def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _sile
     boxed, unclosed = _boxed(behind, rules, note)
     if boxed is not None or unclosed:
         return boxed
-    found = _hash(text) or _phrase(text) or _closing(text) or _bare(text)
+    found = _hash(text)
+    if found is None:
+        found = _phrase(text)
+        if found == "":
+            note("the words that announce an answer are followed by none: the response was cut off")
+            return None
+    found = found or _closing(text) or (_bare(text) if how == "lenient" else None)
     if found is None and how == "last_line":
         found = _last_line(text)
     if found is None and how == "last_number":
@@ -187,7 +193,7 @@ def _hash(text: str) -> str | None:
 
 
 def _phrase(text: str) -> str | None:
-    """What follows the last "answer is", up to the end of the sentence."""
+    """What follows the last "answer is", up to the end of the sentence; "" if that is nothing."""
     tail = text[-_TAIL:]
     last = None
     for pattern in (_PHRASE, _HEADING):
@@ -201,12 +207,12 @@ def _phrase(text: str) -> str | None:
         if rest.startswith(mark):
             stop = rest.find(end, 2)
             if stop < 0:
-                return None
+                return ""
             following = rest[stop + 2 : stop + 60]
             if not re.match(r"\s*(?:,|and\b|or\b)", following):
-                return rest[2:stop].strip() or None
+                return rest[2:stop].strip()
     stop = _sentence_end(rest)
-    return trim(rest[:stop]) or None
+    return trim(rest[:stop])
 
 
 def _sentence_end(text: str) -> int:

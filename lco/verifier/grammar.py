@@ -136,20 +136,21 @@ class Reader(Brackets):
         """The unit or label that ends a value; "" if there is none. Only words, `/` and exponents belong to it."""
         start = self.at
         words: list[str] = []
+        opened = False
         while True:
             token = self.peek
-            if (
-                (token.kind in ("text", "letters") and not self._at_connector())
-                or (words and token.kind == "sign" and token.text in "^/.-")
-                or (
-                    words
-                    and (
-                        token.kind in ("num", "open", "close")
-                        and token.text.strip("{}-").isdigit() | (token.text in "{}")
-                    )
-                )
-            ):
+            if token.kind in ("text", "letters") and not self._at_connector():
                 words.append(token.text)
+            elif words and token.kind == "sign" and token.text in "^/.-":
+                words.append(token.text)
+            elif words and token.kind == "num" and words[-1] in "^{-":
+                words.append(token.text)
+            elif words and words[-1] == "^" and token.kind == "open" and token.text == "{":
+                words.append("{")
+                opened = True
+            elif opened and token.kind == "close" and token.text == "}":
+                words.append("}")
+                opened = False
             else:
                 break
             self.take()
@@ -261,9 +262,10 @@ class Reader(Brackets):
         node = self.factor()
         if literal and len(factors) == 1 and self.literal_fraction is node and previous.kind == "num":
             top, bottom = node.args
-            if top.value < bottom.value and previous.value.denominator == 1:
-                factors.pop()
-                return Node("add", None, (previous, node))
+            if top.value >= bottom.value:
+                raise UnreadableError("a number beside an improper fraction")
+            factors.pop()
+            return Node("add", None, (previous, node))
         if token.kind == "num" and previous.kind == "num":
             raise UnreadableError("two numbers side by side")
         return node

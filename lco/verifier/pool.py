@@ -5,7 +5,7 @@
 
 A worker is started when the first case needs one. It is killed when a case exceeds its CPU time (measured by the
 kernel, so that a busy machine changes no verdict) or, as a backstop, its wall-clock time, and another takes its place.
-A worker that dies for any other reason loses nothing: its case is given to the next one, once.
+A worker that dies for any other reason loses nothing: its case is given to the next one, up to three times.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from lco.verifier.rules import Rules, Verdict
 from lco.verifier.scalars import NeedsProofError
 
 _DEFAULT = Rules()
+_TRIES = 3  # workers that may die on one case
+_HANDED = 10  # workers that may be given one case, those included that died before they began it
 
 
 class Pool:
@@ -117,7 +119,7 @@ class Pool:
             self._running.remove(worker)
             self.replaced += 1
             self._fill(len(self._running) + 1)
-            if reason == "worker_died" and case is not None and case.tries < 2:
+            if reason == "worker_died" and case is not None and case.tries < _TRIES and case.handed < _HANDED:
                 waiting.appendleft(case)
                 return
         if case is not None:

@@ -23,12 +23,13 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMP
 
 @dataclass
 class Case:
-    """A case on its way: `at` is its place in the batch, `tries` how often a worker has been given it."""
+    """A case on its way: `at` is its place in the batch, `handed` and `tries` how often it was given and begun."""
 
     at: int
     answer: str
     gold: str
     rules: Rules
+    handed: int = 0
     tries: int = 0
     created: float = field(default_factory=time.perf_counter)
 
@@ -73,7 +74,7 @@ class WorkerProcess:
 
     def begin(self, case: Case) -> None:
         """Hand over a case; its clocks start when the worker says that it has begun."""
-        case.tries += 1
+        case.handed += 1
         self.case = case
         self._wall, self._cpu = time.monotonic(), None
         message = {"id": case.at, "answer": case.answer, "gold": case.gold, "rules": asdict(case.rules)}
@@ -93,6 +94,8 @@ class WorkerProcess:
                 self.ready = True
             elif "begun" in message:
                 self._wall, self._cpu = time.monotonic(), cpu_seconds(self.pid)
+                if self.case is not None:
+                    self.case.tries += 1
             else:
                 self.case = None
                 return bool(message["correct"]), str(message["reason"]), not ended

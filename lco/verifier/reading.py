@@ -44,7 +44,7 @@ def read(text: str) -> tuple[Node, ...]:
     """The readings of an answer, the likeliest first. Raises RefusedError or UnreadableError."""
     check_answer(text)
     plain = clean(text)
-    if _EMPTY.fullmatch(plain) and "|" not in plain.strip("|"):
+    if _EMPTY.fullmatch(words.unwrap(plain)) and "|" not in plain.strip("|"):
         if re.fullmatch(r"\\\{\s*\\\}", plain):
             return (Node("nothing"),)
         raise RefusedError("empty_answer", "the answer holds nothing but punctuation")

@@ -57,7 +57,7 @@ class Suite:
         )  # fmt: skip
         self.step = 0
 
-    def sampler(self, options: argparse.Namespace, model: torch.nn.Module):  # noqa: ANN201
+    def sampler(self, options: argparse.Namespace, model: torch.nn.Module):
         if options.rollouts == "transformers":
             from lco.rollout.transformers import TransformersSampler
 
@@ -94,7 +94,7 @@ class Peer:
             def on_step_end(self, *_: object, **__: object) -> None:
                 times.append(time.perf_counter())
 
-        def reward(completions, answer, **_):  # noqa: ANN001, ANN202
+        def reward(completions, answer, **_):
             return [float(a in c[0]["content"]) for a, c in zip(answer, completions, strict=True)]
 
         self.folder = tempfile.TemporaryDirectory()

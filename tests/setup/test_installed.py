@@ -62,6 +62,9 @@ def test_the_extra_verifier_is_light(tmp_path: Path) -> None:
     size = sum(file.stat().st_size for file in (tmp_path / "venv").rglob("*") if file.is_file())
     assert size < 200e6
 
+    tasks = next((tmp_path / "venv").glob("lib/*/site-packages/lco/tasks"))
+    assert {file.name for file in tasks.iterdir()} >= {file.name for file in (ROOT / "evals").glob("*.*")}
+
     environment = {"PATH": os.environ["PATH"]}
     for command in (["lco", "verify", "--help"], ["python", "-c", "import lco.verifier, lco.evidence"]):
         command[0] = str(python.with_name(command[0]))

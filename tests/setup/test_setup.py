@@ -24,7 +24,7 @@ def project(tmp_path: Path) -> Path:
     copy = tmp_path / "project"
     for folder in ("scripts", "requirements"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "Makefile"):
+    for file in ("pyproject.toml", "setup.py", "Makefile"):
         shutil.copy(ROOT / file, copy)
     return copy
 
@@ -128,7 +128,7 @@ def test_a_finished_set_up_installs_nothing_and_a_changed_lock_is_noticed(projec
     (project / ".venv" / "bin" / "python").symlink_to(tools / "python3")
     keys = (
         "import json, setup_venv as s;"
-        "print(json.dumps({'packages': s.packages_key('cpu'), 'project': s.digest([s.ROOT / 'pyproject.toml'])}))"
+        "print(json.dumps({'packages': s.packages_key('cpu'), 'project': s.digest(s.PROJECT_FILES)}))"
     )
     environment = {"PATH": str(tools), "PYTHONPATH": str(project / "scripts")}
     done = subprocess.run([BASE_PYTHON, "-c", keys], env=environment, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,29 @@
+"""`lco table`: tables, figures and page from result records."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Builds table.md, table.tex, the figures and a self-contained page from the result records below a folder. "
+        "The same records give the same bytes."
+    )
+    parser.epilog = "example: lco table --results results/miniature --out results/miniature/report"
+    parser.add_argument("--results", type=Path, default=Path("results/miniature"), help="folder of records")
+    parser.add_argument("--out", type=Path, help="where the report goes (default: RESULTS/report)")
+    parser.add_argument("--title", default="The miniature", help="title of the page")
+    parser.add_argument("--format", default="md", choices=("md", "latex"), help="what is printed (all are written)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from lco.evidence.report import build
+    from lco.evidence.tables import latex, markdown
+
+    out = arguments.out or arguments.results / "report"
+    for table in build(arguments.results, out, arguments.title):
+        print(markdown(table) if arguments.format == "md" else latex(table))
+    print(f"written to {out}: table.md, table.tex, learning_curves.png, validation.png, index.html")
+    return 0

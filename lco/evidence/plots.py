@@ -1,0 +1,101 @@
+"""Figures as pure functions of records, the same bytes for the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lco.evidence.tables import Record, by_class, runs_of
+
+# Okabe and Ito's palette, readable with every kind of colour vision; a method keeps its colour in every figure.
+COLOURS = {
+    "lco_kld": "#0072B2", "lco_mse": "#56B4E9", "lco_lch": "#009E73", "ppo": "#D55E00", "grpo": "#E69F00",
+    "reinforce": "#CC79A7", "rft": "#7F7F7F", "sft": "#000000",
+}  # fmt: skip
+PANELS = (("accuracy", "right answers in the rollout", False), ("entropy", "entropy, nats per token", False),
+          ("gradient_norm", "gradient norm", True), ("kl_old", "KL(old ‖ new), last update", True))  # fmt: skip
+
+
+def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: Path) -> list[Path]:
+    """Accuracy, entropy, gradient norm and divergence over rollouts; thin lines are seeds, thick ones their mean."""
+    plt = prepared()
+    classes = by_class(records)
+    figure, axes = plt.subplots(
+        len(classes), len(PANELS), figsize=(4 * len(PANELS), 3.1 * len(classes)), squeeze=False, layout="constrained"
+    )
+    for row, (model_class, found) in zip(axes, classes.items(), strict=True):
+        for axis, (name, label, logarithmic) in zip(row, PANELS, strict=True):
+            draw(axis, runs_of(found), name, titles)
+            axis.set_title(label, fontsize=10)
+            axis.set_xlabel("rollout")
+            if logarithmic:
+                axis.set_yscale("log")
+        row[0].set_ylabel(model_class)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return save(figure, stem)
+
+
+def validation_curves(records: Sequence[Record], titles: Mapping[str, str], stem: Path) -> list[Path]:
+    """pass@1 at T = 1 and greedy on validation problems, during training."""
+    plt = prepared()
+    classes = by_class(records)
+    figure, axes = plt.subplots(len(classes), 2, figsize=(10, 3.1 * len(classes)), squeeze=False, layout="constrained")
+    for row, (model_class, found) in zip(axes, classes.items(), strict=True):
+        for axis, name in zip(row, ("pass@1", "greedy"), strict=True):
+            draw(axis, runs_of(found), name, titles, "validation")
+            axis.set_title("pass@1, T = 1" if name == "pass@1" else "greedy", fontsize=10)
+            axis.set_xlabel("rollout")
+            axis.set_ylim(0, 1.02)
+        row[0].set_ylabel(model_class)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return save(figure, stem)
+
+
+def draw(axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Mapping[str, str], part: str = "") -> None:
+    """One panel: every seed of every method that recorded this curve."""
+    for method, seeds in runs.items():
+        colour, lines = COLOURS.get(method, "#999999"), []
+        for record in seeds:
+            source = record["curves"].get(part, {}) if part else record["curves"]
+            if name in source:
+                line = [np.nan if value is None else value for value in source[name]]
+                axis.plot(source["step"], line, color=colour, linewidth=0.6, alpha=0.5)
+                lines.append((source["step"], line))
+        if lines and len({len(line) for _, line in lines}) == 1:
+            axis.plot(
+                lines[0][0], np.mean([line for _, line in lines], 0), color=colour, label=titles.get(method, method)
+            )
+
+
+def prepared() -> Any:
+    """matplotlib without a screen, with settings that make the files' bytes depend on the data alone."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "svg.hashsalt": "lco",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+        }
+    )
+    return plt
+
+
+def save(figure: Any, stem: Path) -> list[Path]:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    figure.savefig(files[0], dpi=110, metadata={"Software": None})
+    figure.savefig(files[1], metadata={"Date": None})
+    prepared().close(figure)
+    return files
