@@ -61,6 +61,7 @@ class VLLMSampler:
     ) -> None:
         check_memory(model, dtype, cache_gib, separate_process)
         self.separate = separate_process
+        refusals = (ValueError, RuntimeError) if separate_process else (ValueError,)
         arguments: dict[str, Any] = {"dtype": dtype}
         if max_model_len is not None:
             arguments["max_model_len"] = max_model_len
@@ -74,8 +75,11 @@ class VLLMSampler:
                     disable_log_stats=True, use_tqdm_on_load=False,
                     worker_extension_cls="lco.rollout.vllm.WorkerExtension", **arguments,
                 )  # fmt: skip
-            except ValueError as error:
-                # Among them: a cache too small for one row of max_model_len tokens.
+            except refusals as error:
+                # Among them: a cache too small for one row of max_model_len tokens. A process of its own has printed
+                # its reason above and reports only that it failed.
+                if not separate_process:
+                    forget_process_group()
                 reason = " ".join(str(error).split())
                 raise UserError(f"vLLM refuses {model}: {reason} (the cache is set by --vllm-cache-gib)") from error
 
@@ -142,9 +146,14 @@ class VLLMSampler:
         self.engine.llm_engine.engine_core.shutdown()
         self.engine = None
         if not self.separate:
-            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+            forget_process_group()
 
-            cleanup_dist_env_and_memory()
+
+def forget_process_group() -> None:
+    """Ends the process group that an in-process engine made, so that another engine, or a trainer, can make one."""
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+    cleanup_dist_env_and_memory()
 
 
 class WorkerExtension:

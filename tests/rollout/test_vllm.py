@@ -111,6 +111,17 @@ def test_the_engine_leaves_its_surroundings_as_they_were(pair):
     assert not list(memory.SHARED_MEMORY.glob("lco-weights-*"))
 
 
+def test_a_cache_too_small_for_one_row_is_said_and_the_next_engine_starts(tmp_path):
+    folder = save(small_model(), tmp_path)
+    with pytest.raises(UserError, match=r"vLLM refuses .*the cache is set by --vllm-cache-gib"):
+        VLLMSampler(folder, "float32", cache_gib=1e-5, max_model_len=128, separate_process=False)
+    sampler = VLLMSampler(folder, "bfloat16", cache_gib=0.01, max_model_len=None, separate_process=False)
+    rows = sampler.sample(PROMPTS, SAMPLING, seed=1)
+    sampler.close()
+    sampler.close()
+    assert 1e-4 < trainer_gap(small_model(), rows) < 0.3  # bfloat16 against float32
+
+
 def test_a_users_own_settings_stay(monkeypatch):
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     monkeypatch.setenv("RANK", "1")
