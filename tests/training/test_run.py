@@ -138,7 +138,9 @@ def test_other_data_under_the_same_name_is_refused(tmp_path):
 def test_mistakes_are_said_before_training(tmp_path, change, words):
     if words is None:
         # Addition has worked solutions too; words unknown to the tokenizer do not stop imitation.
-        assert (train(small(tmp_path / "run", **change, steps=1, eval_every=0, max_prompt_tokens=32)) / "config.json").exists()
+        assert (
+            train(small(tmp_path / "run", **change, steps=1, eval_every=0, max_prompt_tokens=32)) / "config.json"
+        ).exists()
         return
     with pytest.raises(UserError, match=words):
         train(small(tmp_path / "run", **change))
@@ -147,7 +149,18 @@ def test_mistakes_are_said_before_training(tmp_path, change, words):
 def test_a_method_registered_in_three_lines_trains(tmp_path, monkeypatch):
     """Adding a method is a file and a registry line; here one that is REINFORCE without a baseline, by another name."""
     base = METHODS["reinforce"]
-    mine = Method("mine", "Mine", "none", "", base.advantage, base.loss, base.statistics, "token_mean", base.hyperparameters, Needs())
+    mine = Method(
+        "mine",
+        "Mine",
+        "none",
+        "",
+        base.advantage,
+        base.loss,
+        base.statistics,
+        "token_mean",
+        base.hyperparameters,
+        Needs(),
+    )
     monkeypatch.setitem(METHODS, "mine", mine)
     assert lines(train(small(tmp_path / "run", method="mine", steps=1, eval_every=0)))[0]["updates"] == 2
 
