@@ -21,12 +21,14 @@ process group) is set in `surroundings` while the engine starts, and put back af
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
+import sys
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +71,13 @@ class VLLMSampler:
                 self.engine: Any = LLM(
                     model=model, enforce_eager=True, generation_config="vllm", trust_remote_code=False,
                     logprobs_mode="processed_logprobs", kv_cache_memory_bytes=int(cache_gib * GIB), seed=0,
-                    skip_tokenizer_init=True, disable_log_stats=True, use_tqdm_on_load=False,
+                    disable_log_stats=True, use_tqdm_on_load=False,
                     worker_extension_cls="lco.rollout.vllm.WorkerExtension", **arguments,
                 )  # fmt: skip
             except ValueError as error:
                 # Among them: a cache too small for one row of max_model_len tokens.
                 reason = " ".join(str(error).split())
                 raise UserError(f"vLLM refuses {model}: {reason} (the cache is set by --vllm-cache-gib)") from error
-        if separate_process:
-            self.engine.collective_rpc("end_with", args=(os.getpid(),))
 
     def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
         # Greedy rows of one prompt are the same row, and vLLM refuses to make it more than once.
@@ -154,21 +154,6 @@ class WorkerExtension:
         """Seeds the global generator that this worker draws from; nothing else in its process draws."""
         torch.manual_seed(seed)
 
-    def end_with(self, trainer: int) -> None:
-        """Ends the engine's processes when the trainer's ends, however it ends: a −9 runs no clean-up."""
-        alive = os.pidfd_open(trainer)
-        core = os.getppid()
-
-        def wait() -> None:
-            import select
-
-            select.select([alive], [], [])  # readable once the process is gone
-            if core != trainer:
-                os.kill(core, signal.SIGKILL)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        threading.Thread(target=wait, daemon=True, name="end-with-trainer").start()
-
 
 def sampling_parameters(sampling: Sampling, samples: int) -> Any:
     """vLLM's parameters with every value that shapes a draw written out."""
@@ -201,18 +186,43 @@ def surroundings(separate_process: bool) -> Iterator[None]:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would take the place of kv_cache_memory_bytes
-    if separate_process:
-        for name in RANK_VARIABLES:
-            os.environ.pop(name, None)
-        # Children inherit the mask: Ctrl-C at a terminal reaches the trainer, which ends the engine when it is done.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), child_processes() if separate_process else nullcontext():
             yield
     finally:
-        if separate_process:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         torch.set_num_threads = set_num_threads
         for name in [name for name in os.environ if not name.startswith("VLLM_") and name not in variables]:
             del os.environ[name]
         os.environ.update({name: value for name, value in variables.items() if not name.startswith("VLLM_")})
+
+
+CHILD = """#!/bin/sh
+exec {python} -I -S -c '
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+os.execv(sys.argv[1], sys.argv[1:])
+' {python} "$@"
+"""
+
+
+@contextmanager
+def child_processes() -> Iterator[None]:
+    """Processes started inside end with this one, ignore Ctrl-C, and do not take themselves for a trainer's rank.
+
+    A killed trainer runs no clean-up, and an engine that is still loading would wait five minutes for it. So the engine
+    starts through a script that asks the kernel to end it when its parent ends (this outlives exec, but not a fork);
+    vLLM's worker in turn watches the engine. Ctrl-C at a terminal goes to all processes, and is the trainer's affair.
+    """
+    for name in RANK_VARIABLES:
+        os.environ.pop(name, None)
+    python, mask = spawn.get_executable(), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with tempfile.TemporaryDirectory(prefix="lco-vllm-") as folder:
+            script = Path(folder) / "python"
+            script.write_text(CHILD.format(python=shlex.quote(sys.executable)))
+            script.chmod(0o700)
+            spawn.set_executable(str(script))
+            yield
+    finally:
+        spawn.set_executable(python)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

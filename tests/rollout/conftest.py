@@ -1,12 +1,14 @@
 """Model folders that vLLM accepts, each with a generation_config.json that would ruin every draw if it were read."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from lco.policy import PolicyModel, Statistics
 from lco.rollout.records import collate
+from tests.conftest import START
 
 VOCABULARY = 64
 HOSTILE = {
@@ -33,6 +35,8 @@ def small_model(kind="qwen", tied=True, seed=0):
 
 def save(model, folder):
     model.save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):  # vLLM wants one there, though it is only given ids
+        shutil.copy(START / "llama" / file, folder)
     (folder / "generation_config.json").write_text(json.dumps(HOSTILE))
     return str(folder)
 
