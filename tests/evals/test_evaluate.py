@@ -84,7 +84,10 @@ def test_the_tasks_say_what_the_styles_say():
 
 
 def test_stock_lm_eval_runs_the_tasks_whatever_the_checkpoint_says(tmp_path):
-    """`--model hf`, with a generation_config.json that would ruin every answer if it were obeyed."""
+    """`--model hf`, with a generation_config.json that would ruin every answer if it were obeyed.
+
+    (Its max_new_tokens is the one value that stock lm_eval lets win over the task's; `lco evaluate` does not.)
+    """
     import shutil
 
     folder = tmp_path / "hostile"

@@ -105,7 +105,7 @@ def test_existing_absent_and_changed_runs_are_refused(tmp_path):
     train(run)
     with pytest.raises(UserError, match="holds a run already; give --resume"):
         train(run)
-    with pytest.raises(UserError, match="lr was 0.001 and is now 0.5"):
+    with pytest.raises(UserError, match=r"lr was 0\.001 and is now 0\.5"):
         train(dataclasses.replace(run, lr=0.5), resume=True)
     with pytest.raises(UserError, match="limit was 50 and is now 40"):
         train(dataclasses.replace(run, limit=40), resume=True)
