@@ -27,7 +27,7 @@ lint: setup ## ruff (format and rules), mypy on lco/
 	@$(RUN) -m mypy lco
 
 tables: setup ## tables, figures and the page from the committed records in results/
-	@$(RUN) -m lco.cli table results
+	@$(RUN) -m lco.cli table --results results/miniature --out results/miniature/report
 
 lock: ## write requirements/*.lock anew from the .in files; UPGRADE=1 takes the newest versions that fit
 	@bash scripts/lock.sh

@@ -39,7 +39,11 @@ def parser() -> argparse.ArgumentParser:
     methods.add_argument("--json", action="store_true", help="machine-readable list")
     methods.set_defaults(run=run_methods)
 
-    problems = commands.add_parser("problems", help="list problem sets and prompt styles")
+    problems = commands.add_parser(
+        "problems",
+        help="list problem sets and prompt styles",
+        description="Lists the problem sets with their splits, and the prompt styles, that `lco train` and the tasks use.",
+    )
     problems.set_defaults(run=run_problems)
     table = commands.add_parser("table", help="build tables, figures and the page from result records")
     table.set_defaults(run=run_table)

@@ -81,12 +81,27 @@ def sha256(path: Path) -> str:
 
 
 def save_checkpoint(run: Path, step: int, save: Callable[[Path], None], keep: int = 2) -> Path:
-    """Writes `checkpoints/step-N` as a whole: filled under another name, hashed, renamed; older ones are pruned."""
-    folder = run / "checkpoints" / f"step-{step:06d}"
-    partial = folder.with_name(f".{folder.name}.partial")
+    """Writes `checkpoints/step-N` as a whole, from one process: begun, filled by `save`, finished."""
+    partial = begin_checkpoint(run, step)
+    save(partial)
+    return finish_checkpoint(run, step, keep)
+
+
+def partial_folder(run: Path, step: int) -> Path:
+    """Where a checkpoint is filled; no reader looks there."""
+    return run / "checkpoints" / f".step-{step:06d}.partial"
+
+
+def begin_checkpoint(run: Path, step: int) -> Path:
+    partial = partial_folder(run, step)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save(partial)
+    return partial
+
+
+def finish_checkpoint(run: Path, step: int, keep: int = 2) -> Path:
+    """Hashes all files, renames the folder into place, prunes older checkpoints."""
+    partial, folder = partial_folder(run, step), run / "checkpoints" / f"step-{step:06d}"
     files = {str(p.relative_to(partial)): sha256(p) for p in sorted(partial.rglob("*")) if p.is_file()}
     write_json(partial / "complete.json", {"step": step, "files": files})
     shutil.rmtree(folder, ignore_errors=True)

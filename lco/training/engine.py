@@ -52,6 +52,10 @@ class Engine(Protocol):
         """`value` of every rank, in rank order, on every rank."""
         ...
 
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on any rank; every rank must call it equally often."""
+        ...
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """All weights by checkpoint name, `lm_head.weight` included; every rank must iterate to the end."""
         ...
@@ -114,6 +118,9 @@ class TorchEngine:
 
     def gather(self, value: Any) -> list[Any]:
         return [value]
+
+    def any(self, flag: bool) -> bool:
+        return flag
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from self.policy.named_weights()

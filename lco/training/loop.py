@@ -92,15 +92,20 @@ def rollout_step(run: Run, step: int) -> tuple[dict[str, Any], list[Judged]]:
     if signal_rows:
         metrics |= update(run, signal_rows, step, clock)
         with clock.phase("sync"):
-            weights = run.engine.named_weights()
-            if run.sampler is not None:
-                run.sampler.sync(weights)
-            for _ in weights:  # under ZeRO-3 every rank takes part in gathering
-                pass
+            synchronise(run)
     else:
         metrics |= {"updates": 0, "skipped": "no row left to learn from"}
     metrics["seconds"] = {name: round(value, 4) for name, value in clock.seconds.items()}
     return {"step": step + 1, **metrics}, judged
+
+
+def synchronise(run: Run) -> None:
+    """Gives the sampler the trainer's weights. Under ZeRO-3 every rank takes part in gathering them."""
+    weights = run.engine.named_weights()
+    if run.sampler is not None:
+        run.sampler.sync(weights)
+    for _ in weights:
+        pass
 
 
 def demonstrated(run: Run, step: int) -> list[Judged]:

@@ -113,7 +113,9 @@ def build_sampler(run: Run, experiment: Experiment, world: int) -> Sampler | Non
     if experiment.rollouts == "transformers":
         from lco.rollout.transformers import TransformersSampler
 
-        return TransformersSampler(run.engine.policy.model)
+        # ZeRO-3 gathers weights inside every forward, so its ranks must sample in step.
+        in_step = experiment.engine == "deepspeed" and experiment.zero_stage == 3
+        return TransformersSampler(run.engine.policy.model, any_rank=run.engine.any if in_step else None)
     if run.engine.rank != 0:
         return None
     from lco.rollout.vllm import VLLMSampler

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from lco.config import Experiment, check, dump, fields
 from lco.errors import UserError
 from lco.training import checkpoint as disk
-from lco.training.loop import Prompt, Run, rollout_step
+from lco.training.loop import Prompt, Run, rollout_step, synchronise
 from lco.training.prepare import build_sampler, prepare
 from lco.training.watch import progress, say, validate, watch, write_samples
 from lco.verifier import Pool
@@ -71,8 +71,7 @@ def _train(
             start, where = found
             run.engine.load(where)
     run.sampler = build_sampler(run, experiment, world)
-    if run.sampler is not None:
-        run.sampler.sync(run.engine.named_weights())
+    synchronise(run)
     if rank == 0:
         disk.write_text(folder / "config.json", dump(experiment))
         disk.write_json(folder / "manifest.json", manifest)
@@ -160,11 +159,16 @@ def stop_on_interrupt() -> Iterator[Any]:
 
 
 def save(run: Run, folder: Path, step: int) -> None:
-    """A checkpoint of the whole run after `step` rollouts. Under DeepSpeed every rank writes its part."""
-    if run.engine.world == 1:
-        disk.save_checkpoint(folder, step, run.engine.save)
-    else:
-        run.engine.save(folder)
+    """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes."""
+    chief = run.engine.rank == 0
+    if chief:
+        disk.begin_checkpoint(folder, step)
+    run.engine.gather(None)
+    run.engine.save(disk.partial_folder(folder, step))
+    run.engine.gather(None)
+    if chief:
+        disk.finish_checkpoint(folder, step)
+    run.engine.gather(None)
 
 
 def export_final(run: Run, folder: Path) -> None:

@@ -23,5 +23,7 @@ def data_folder() -> Path:
     """The folder with the reference answers of the benchmarks."""
     folder = os.environ.get("LCO_DATA_DIR", "")
     if not folder or not Path(folder).is_dir():
-        pytest.fail("set LCO_DATA_DIR to the folder that holds gsm8k_test.jsonl, math500.jsonl and the other data files")
+        pytest.fail(
+            "set LCO_DATA_DIR to the folder that holds gsm8k_test.jsonl, math500.jsonl and the other data files"
+        )
     return Path(folder)

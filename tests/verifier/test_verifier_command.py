@@ -39,7 +39,11 @@ def test_verdicts_come_in_order(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_options_reach_the_rules(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     text = lines(("The answer is 41.9", "41.8"))
-    for arguments, right in (([], False), (["--relative-tolerance", "0.01"], True), (["--extraction", "boxed_only"], False)):
+    for arguments, right in (
+        ([], False),
+        (["--relative-tolerance", "0.01"], True),
+        (["--extraction", "boxed_only"], False),
+    ):
         assert call(arguments, text, monkeypatch) == 0
         assert json.loads(capsys.readouterr().out)["correct"] is right
 

@@ -75,7 +75,9 @@ def test_simplified_answers_where_the_task_asks_for_them() -> None:
         assert verify(f"\\boxed{{{finished}}}", gold, strict).correct
 
 
-@pytest.mark.parametrize("field", [{"extraction": "guess"}, {"boxes": "first"}, {"relative_tolerance": -1}, {"cpu_seconds": 0}])
+@pytest.mark.parametrize(
+    "field", [{"extraction": "guess"}, {"boxes": "first"}, {"relative_tolerance": -1}, {"cpu_seconds": 0}]
+)
 def test_rules_that_mean_nothing_are_refused(field: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(field))):
         Rules(**field)  # type: ignore[arg-type]

@@ -79,7 +79,9 @@ def test_a_case_over_its_deadline_is_wrong_counted_and_leaves_the_pool_whole() -
         assert pool.counts["timeout"] == 3
         assert pool.replaced == 3
         assert len(pool.pids()) == 2
-        assert [verdict.correct for verdict in pool.verify_many([(r, g) for r, g, _ in HARD])] == [right for *_, right in HARD]
+        assert [verdict.correct for verdict in pool.verify_many([(r, g) for r, g, _ in HARD])] == [
+            right for *_, right in HARD
+        ]
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing() -> None:
@@ -182,7 +184,9 @@ def test_importing_loads_neither_torch_nor_sympy() -> None:
         "print(json.dumps(sorted(name.partition('.')[0] for name in sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not {"torch", "sympy", "math_verify", "latex2sympy2_extended", "numpy", "vllm"} & set(json.loads(done.stdout))
+    assert not {"torch", "sympy", "math_verify", "latex2sympy2_extended", "numpy", "vllm"} & set(
+        json.loads(done.stdout)
+    )
 
 
 def test_a_worker_never_loads_torch() -> None:

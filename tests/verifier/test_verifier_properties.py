@@ -54,7 +54,9 @@ def test_rewriting_a_reference_keeps_it_equal(seed: int, pool: Pool) -> None:
     references = golds()
     texts = [rewritten(gold, rng) for gold in references]
     verdicts = pool.verify_many([(boxed(text), gold) for text, gold in zip(texts, references, strict=True)])
-    changed = [(gold, text) for gold, text, verdict in zip(references, texts, verdicts, strict=True) if not verdict.correct]
+    changed = [
+        (gold, text) for gold, text, verdict in zip(references, texts, verdicts, strict=True) if not verdict.correct
+    ]
     assert changed == []
 
 
@@ -101,8 +103,12 @@ def test_a_product_equals_its_expansion_and_no_other(roots: list[int], leading: 
 @given(values=st.lists(whole, min_size=2, max_size=6))
 def test_order_is_free_in_sets_and_binding_in_tuples(values: list[int]) -> None:
     backwards = values[::-1]
-    assert verify(boxed("\\{" + ", ".join(map(str, backwards)) + "\\}"), "\\{" + ", ".join(map(str, values)) + "\\}").correct
-    tuples_equal = verify(boxed("(" + ", ".join(map(str, backwards)) + ")"), "(" + ", ".join(map(str, values)) + ")").correct
+    assert verify(
+        boxed("\\{" + ", ".join(map(str, backwards)) + "\\}"), "\\{" + ", ".join(map(str, values)) + "\\}"
+    ).correct
+    tuples_equal = verify(
+        boxed("(" + ", ".join(map(str, backwards)) + ")"), "(" + ", ".join(map(str, values)) + ")"
+    ).correct
     assert tuples_equal == (values == backwards)
 
 

@@ -141,7 +141,17 @@ def test_the_bolts_hold() -> None:
 
 def test_the_source_names_no_such_door() -> None:
     """The package never names them; compare.py, which runs math-verify beside the verifier, is no part of a verdict."""
-    doors = {"eval", "exec", "compile", "sympify", "parse_expr", "parse_latex", "latex2sympy", "__import__", "literal_eval"}
+    doors = {
+        "eval",
+        "exec",
+        "compile",
+        "sympify",
+        "parse_expr",
+        "parse_latex",
+        "latex2sympy",
+        "__import__",
+        "literal_eval",
+    }
     named = []
     for path in sorted(PACKAGE.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -152,7 +162,9 @@ def test_the_source_names_no_such_door() -> None:
                 named.append(f"{path.name}: {name}")
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            outside = [module for module in modules if module.startswith(("math_verify", "latex2sympy2", "sympy.parsing"))]
+            outside = [
+                module for module in modules if module.startswith(("math_verify", "latex2sympy2", "sympy.parsing"))
+            ]
             if outside and path.name != "compare.py":
                 named.append(f"{path.name}: {outside}")
     assert named == []

@@ -78,9 +78,9 @@ _SAME: tuple[Callable[[str, random.Random], str], ...] = (
     lambda text, rng: f"{{{text}}}" if re.fullmatch(r"[\w+\-*/^\\{}() ]+", text) and "\\text" not in text else text,
     lambda text, rng: f" {text} .",
     lambda text, rng: re.sub(r"\^(\d)(?!\d)", r"^{\1}", text),
-    lambda text, rng: "".join(chr(ord(sign) + 0xFEE0) if sign.isdigit() else sign for sign in text)
-    if "\\" not in text
-    else text,
+    lambda text, rng: (
+        "".join(chr(ord(sign) + 0xFEE0) if sign.isdigit() else sign for sign in text) if "\\" not in text else text
+    ),
     lambda text, rng: f"{int(text):,}" if re.fullmatch(r"\d{4,15}", text) else text,
     lambda text, rng: f"{text}.0" if re.fullmatch(r"\d{1,15}", text) else text,
     lambda text, rng: f"\\frac{{{int(text) * 6}}}{{6}}" if re.fullmatch(r"-?\d{1,15}", text) else text,
@@ -115,7 +115,11 @@ def near_misses(text: str, rng: random.Random) -> list[str]:
         if interval[2] != interval[3]:
             found.append(f"{interval[1]}{interval[3]},{interval[2]}{interval[4]}")
     elements = re.split(r",\s*", text)
-    if len(elements) > 2 and all(re.fullmatch(r"-?\d+", part) for part in elements) and not re.search(r",\d{3}\b", text):
+    if (
+        len(elements) > 2
+        and all(re.fullmatch(r"-?\d+", part) for part in elements)
+        and not re.search(r",\d{3}\b", text)
+    ):
         found.append(", ".join(elements[:-1]))
         found.append(", ".join([*elements, "987654"]))
     return found

@@ -1,0 +1,121 @@
+"""Problem sets and prompts: local files with mistakes, real tokenizers' templates, end tokens."""
+
+import json
+
+import pytest
+
+from lco.errors import UserError
+from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
+from lco.problems.local import read_problems
+from lco.problems.sets import SETS, content_sha256, last_boxed
+from tests.conftest import START
+
+
+def write(path, *lines, bom=False):
+    path.write_bytes((b"\xef\xbb\xbf" if bom else b"") + "\n".join(lines).encode())
+    return path
+
+
+GOOD = '{"id": "a", "problem": "1+1?", "answer": 2}'
+
+
+def test_lines_end_at_newlines_alone_and_numbers_become_text(tmp_path):
+    odd = json.dumps({"id": "b", "problem": "x\u2028y\u0085z", "answer": "0.50", "extra": None}, ensure_ascii=False)
+    found = read_problems(write(tmp_path / "p.jsonl", GOOD, "", odd, bom=True))
+    assert [p.answer for p in found] == ["2", "0.50"]
+    assert found[1].problem == "x\u2028y\u0085z"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{broken", "line 2: not a JSON object"),
+        ("[1]", "line 2: expected a JSON object, found list"),
+        ('{"id": "b", "problem": "x"}', "line 2: key 'answer' is missing"),
+        ('{"id": "b", "problem": "x", "answer": null}', "line 2: answer is null"),
+        ('{"id": "b", "problem": "x", "answer": ["1"]}', r"line 2: answer is \["),
+        ('{"id": "a", "problem": "x", "answer": "1"}', "stands on line 1 too"),
+    ],
+)
+def test_broken_lines_are_named(tmp_path, line, words):
+    with pytest.raises(UserError, match=words):
+        read_problems(write(tmp_path / "p.jsonl", GOOD, line))
+
+
+def test_missing_files_sets_and_splits_are_named(tmp_path):
+    cases = [
+        (("gsm8k", "train", str(tmp_path / "no")), "there is no data folder"),
+        (("gsm8k", "train", str(tmp_path)), "cannot read .*gsm8k_train.jsonl"),
+        (("gsm9k", "train"), "did you mean 'gsm8k'"),
+        (("gsm8k", "validation"), "no split 'validation'"),
+        (("olympiadbench", "test"), "not on the hub; give --data-dir"),
+        ((str(tmp_path / "none.jsonl"), "train"), "No such file"),
+    ]
+    for arguments, words in cases:
+        with pytest.raises(UserError, match=words):
+            load_problems(*arguments)
+
+
+def test_a_hub_that_does_not_answer_names_the_mirror_and_the_local_way(monkeypatch):
+    import datasets
+
+    def gone(*_, **__):
+        raise ConnectionError
+
+    monkeypatch.setattr(datasets, "load_dataset", gone)
+    with pytest.raises(UserError, match=r"Maxwell-Jia/AIME_2024 .or its mirror HuggingFaceH4/aime_2024.*--data-dir"):
+        load_problems("aime24", "test")
+
+
+def test_published_rows_become_problems():
+    gsm8k = SETS["gsm8k"].hub["train"].convert({"question": " q ", "answer": "3*4=<<3*4=12>>12\n#### 1,012"}, 7)
+    assert (gsm8k.id, gsm8k.answer, gsm8k.solution) == ("gsm8k-train-0007", "1012", "3*4=12")
+    assert last_boxed(r"so \boxed{1}, or \boxed{\frac{1}{2}}.") == r"\frac{1}{2}"
+    assert last_boxed("nothing") == last_boxed(r"\boxed{open") == ""
+
+
+def test_content_hash_depends_on_content_alone():
+    problems = load_problems("arithmetic", "test", limit=5)
+    assert content_sha256(problems) == content_sha256(load_problems("arithmetic", "test", limit=5))
+    assert content_sha256(problems) != content_sha256(problems[::-1])
+
+
+def test_one_bos_and_the_templates_own_ids(start_folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(start_folder)
+    problem = load_problems("arithmetic", "test", limit=1)[0]
+    ids = encode(tokenizer, problem, style_named("plain"))
+    assert ids.count(tokenizer.bos_token_id) == 1
+    rendered = tokenizer.apply_chat_template(STYLES["plain"].messages(problem.problem), add_generation_prompt=True)
+    assert list(ids) == list(rendered["input_ids"])
+    assert end_token_ids(tokenizer, str(start_folder)) == (tokenizer.eos_token_id,)
+
+
+def test_no_chat_template_is_one_sentence():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="has no chat template; use an instruction-tuned model"):
+        encode(tokenizer, load_problems("arithmetic", "test", limit=1)[0], style_named("plain"))
+
+
+def test_all_end_tokens_of_a_family(tmp_path):
+    """generation_config lists several, and the family's chat marker ends a turn."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    tokenizer.add_tokens(["<|im_end|>"])
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 3]}')
+    assert end_token_ids(tokenizer, str(tmp_path)) == (2, 3, tokenizer.convert_tokens_to_ids("<|im_end|>"))
+
+
+def test_a_templates_date_is_pinned():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    tokenizer.chat_template = "{{ date_string or strftime_now('%d') }} {{ messages[0]['content'] }}"
+    from lco.problems.prompts import TEMPLATE_DATE, render
+
+    assert render(tokenizer, [{"role": "user", "content": "x"}]) == f"{TEMPLATE_DATE} x"

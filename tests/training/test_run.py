@@ -1,0 +1,203 @@
+"""Whole runs on the committed start models: what a folder holds, exact resume, refusals, Ctrl-C, a killed process."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lco.config import Experiment
+from lco.errors import UserError
+from lco.methods import METHODS, Method, Needs
+from lco.training import checkpoint as disk
+from lco.training.run import train
+from tests.conftest import START
+
+
+def small(out, **changes):
+    """Three rollouts of 4 prompts × 4 samples, two updates each."""
+    values = {
+        "model": str(START / "llama"), "problems": "arithmetic", "extraction": "hash", "max_prompt_tokens": 32,
+        "prompts_per_step": 4, "samples": 4, "minibatches": 2, "micro_batch": 5, "steps": 3, "lr": 1e-3, "limit": 50,
+        "device": "cpu", "out": str(out), "eval_every": 2, "eval_problems": 4,
+    }  # fmt: skip
+    return Experiment(**{**values, **changes})
+
+
+def lines(folder, name="metrics.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().split("\n") if line]
+
+
+def weights(folder):
+    return load_file(folder / "checkpoints" / "final" / "model.safetensors")
+
+
+def without_time(line):
+    return {key: value for key, value in line.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_leaves_a_whole_run(tmp_path, name):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = train(small(tmp_path / "run", method=name, steps=2))
+    assert [line["step"] for line in lines(folder)] == [0, 1, 2]
+    last = lines(folder)[-1]
+    assert last["updates"] in (0, 2)
+    assert {"pass@1", "greedy"} <= set(last["validation"])
+    assert set(last["seconds"]) >= {"update", "total"} or last["updates"] == 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["model"]["class"] == "LlamaForCausalLM"
+    assert str(START) not in (folder / "manifest.json").read_text()
+    model = AutoModelForCausalLM.from_pretrained(folder / "checkpoints" / "final")
+    assert AutoTokenizer.from_pretrained(folder / "checkpoints" / "final").chat_template
+    start = AutoModelForCausalLM.from_pretrained(START / "llama")
+    moved = any(not torch.equal(p, q) for p, q in zip(model.parameters(), start.parameters(), strict=True))
+    assert moved == any(line.get("updates", 0) > 0 and line.get("gradient_norm", 0) > 0 for line in lines(folder))
+
+
+@pytest.mark.parametrize("name", ["lco_kld", "ppo"])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
+    """Bit for bit: weights, and every metric line once. Stopped exactly where a checkpoint was saved."""
+    whole = train(small(tmp_path / "whole", method=name, steps=4, save_every=2))
+    part = small(tmp_path / "part", method=name, steps=2)
+    train(part)
+    resumed = train(dataclasses.replace(part, steps=4), resume=True)
+    # The shorter run validated after its last rollout too.
+    assert [without_time(x) for x in lines(resumed)] == [without_time(x) for x in lines(whole)]
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+
+
+def test_the_same_seed_repeats_and_another_differs(tmp_path):
+    first, second, other = (
+        train(small(tmp_path / str(i), steps=1, eval_every=0, seed=seed)) for i, seed in enumerate((0, 0, 1))
+    )
+    assert without_time(lines(first)[0]) == without_time(lines(second)[0])
+    assert without_time(lines(first)[0]) != without_time(lines(other)[0])
+    assert lines(first, "samples.jsonl") == lines(second, "samples.jsonl")
+
+
+def test_micro_batches_do_not_change_a_run(tmp_path):
+    one, many = (train(small(tmp_path / str(n), steps=1, micro_batch=n, eval_every=0)) for n in (16, 3))
+    for key, value in weights(one).items():
+        torch.testing.assert_close(weights(many)[key], value, rtol=0, atol=2e-4)
+    assert lines(one)[0]["gradient_norm"] == pytest.approx(lines(many)[0]["gradient_norm"], rel=1e-4)
+
+
+def test_the_first_update_is_on_policy_and_later_ones_drift(tmp_path):
+    line = lines(train(small(tmp_path / "run", method="grpo", steps=1, epochs=3, lr=3e-3, eval_every=0)))[0]
+    assert line["sampler_gap_max"] < 1e-4
+    assert line["kl_old"] > 1e-6
+    assert line["updates"] == 6
+
+
+def test_existing_absent_and_changed_runs_are_refused(tmp_path):
+    run = small(tmp_path / "run", steps=1, eval_every=0)
+    with pytest.raises(UserError, match="no run to resume"):
+        train(run, resume=True)
+    train(run)
+    with pytest.raises(UserError, match="holds a run already; give --resume"):
+        train(run)
+    with pytest.raises(UserError, match=r"lr was 0\.001 and is now 0\.5"):
+        train(dataclasses.replace(run, lr=0.5), resume=True)
+    with pytest.raises(UserError, match="limit was 50 and is now 40"):
+        train(dataclasses.replace(run, limit=40), resume=True)
+
+
+def test_other_data_under_the_same_name_is_refused(tmp_path):
+    data = tmp_path / "mine.jsonl"
+
+    def write(answer):
+        rows = [{"id": str(i), "problem": f"Ann has {i} pens . finds 2 ?", "answer": answer} for i in range(1, 9)]
+        data.write_text("\n".join(map(json.dumps, rows)))
+
+    write(3)
+    run = small(tmp_path / "run", problems=str(data), steps=1, eval_every=0, limit=0)
+    train(run)
+    write(4)
+    with pytest.raises(UserError, match="problems_sha256 was"):
+        train(dataclasses.replace(run, steps=2), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "./absent"}, "there is no model folder ./absent"),
+        ({"max_new_tokens": 4000}, "reads at most 64 tokens"),
+        ({"max_prompt_tokens": 3}, "every prompt is longer"),
+        ({"method": "sft", "problems": "addition"}, None),
+    ],
+)
+def test_mistakes_are_said_before_training(tmp_path, change, words):
+    if words is None:
+        # Addition has worked solutions too; words unknown to the tokenizer do not stop imitation.
+        assert (
+            train(small(tmp_path / "run", **change, steps=1, eval_every=0, max_prompt_tokens=32)) / "config.json"
+        ).exists()
+        return
+    with pytest.raises(UserError, match=words):
+        train(small(tmp_path / "run", **change))
+
+
+def test_a_method_registered_in_three_lines_trains(tmp_path, monkeypatch):
+    """Adding a method is a file and a registry line; here one that is REINFORCE without a baseline, by another name."""
+    base = METHODS["reinforce"]
+    mine = Method(
+        "mine",
+        "Mine",
+        "none",
+        "",
+        base.advantage,
+        base.loss,
+        base.statistics,
+        "token_mean",
+        base.hyperparameters,
+        Needs(),
+    )
+    monkeypatch.setitem(METHODS, "mine", mine)
+    assert lines(train(small(tmp_path / "run", method="mine", steps=1, eval_every=0)))[0]["updates"] == 2
+
+
+def command(run, *more):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in dataclasses.asdict(run).items()
+             if name != "hyper" and not isinstance(value, bool) and value != ""]  # fmt: skip
+    return [sys.executable, "-m", "lco.cli", "train", *flags, *more]
+
+
+def wait_for_rollouts(folder, count, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "metrics.jsonl").exists() and len(lines_whole(folder)) >= count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(process.stderr.read())
+
+
+def lines_whole(folder):
+    return [x for x in (folder / "metrics.jsonl").read_text().split("\n")[:-1] if x]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_and_killed_runs_resume_to_the_uninterrupted_result(tmp_path, how):
+    """Ctrl-C stops after the rollout and saves; a kill loses what came after the newest checkpoint."""
+    run = small(tmp_path / "run", steps=6, save_every=1, eval_every=0)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command(run), env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_rollouts(tmp_path / "run", 2, process)
+        process.send_signal(how)
+        process.wait(timeout=60)
+    assert (process.returncode == 0) == (how == signal.SIGINT)
+    assert disk.newest_checkpoint(tmp_path / "run", print) is not None
+    done = subprocess.run(command(run, "--resume"), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole = train(dataclasses.replace(run, out=str(tmp_path / "whole")))
+    assert [without_time(x) for x in lines(tmp_path / "run")] == [without_time(x) for x in lines(whole)]
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(tmp_path / "run")[key])
