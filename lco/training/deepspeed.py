@@ -27,6 +27,7 @@ from lco.rollout.records import Batch
 from lco.training.checkpoint import sha256, write_json
 from lco.training.engine import Step, learning_rate_factor, parameter_groups
 
+SHARED_MEMORY = Path("/dev/shm")
 STATE, RECORD = "deepspeed", "engine.json"
 """Inside a checkpoint: DeepSpeed's files, and the record of their hashes."""
 
@@ -68,6 +69,7 @@ class DeepSpeedEngine:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
         self.updates = 0
+        forget_buffers(self.rank)
 
     def forward(self, batch: Batch, request: Request) -> Answer:
         return self.module(batch.to(self.device), request)
@@ -153,3 +155,14 @@ class DeepSpeedEngine:
 def hashes(folder: Path) -> dict[str, str]:
     """{file name: sha256} of everything in a folder."""
     return {path.name: sha256(path) for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+
+def forget_buffers(rank: int) -> None:
+    """Takes DeepSpeed's all-reduce buffer (CPU) off the list of shared memory, where it would outlive the run.
+
+    Every rank has mapped all of them by now, so only the names go, and the memory is free when the ranks end.
+    """
+    dist.barrier()
+    here = f"{os.environ.get('MASTER_ADDR')}_{os.environ.get('MASTER_PORT')}_{rank}"
+    for file in SHARED_MEMORY.glob(f"deepspeed_allreduce_buffer_{os.getuid()}_{here}"):
+        file.unlink()

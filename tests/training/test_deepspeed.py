@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lco.training.deepspeed import SHARED_MEMORY
 from lco.training.launch import run_ranks
 from tests.conftest import START
 
@@ -44,7 +45,9 @@ def test_steps_equal_plain_torchs(tmp_path, processes, cases):
     """Several unequal micro-batches a step, other rows on every rank, on-policy and off-policy; one launch for all."""
     out = tmp_path / "found.json"
     command = ["--module", "tests.training.deepspeed_worker", str(out), str(tmp_path / "state"), *cases]
+    before = set(SHARED_MEMORY.glob("deepspeed_*"))
     assert run_ranks(command, processes, cpu=True) == 0
+    assert set(SHARED_MEMORY.glob("deepspeed_*")) <= before
     found = json.loads(out.read_text())
     assert list(found) == cases
     for case, result in found.items():
