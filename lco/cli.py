@@ -95,7 +95,10 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     folder = launch(experiment, resume=arguments.resume)
     if folder is not None:
-        print(f"the run is in {folder}; its model in {folder / 'checkpoints' / 'final'}")
+        final = folder / "checkpoints" / "final"
+        print(
+            f"the run is in {folder}" + (f"; its model in {final}" if final.exists() else "; continue it with --resume")
+        )
     return 0
 
 

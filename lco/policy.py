@@ -141,6 +141,8 @@ class PolicyModel(nn.Module):
         return LinearHead(layer.weight, layer.bias, self.temperature)
 
     def forward(self, batch: Batch, request: Request) -> Answer:
+        # transformers recomputes activations in training mode only; dropout is 0 in either mode.
+        self.model.train(bool(getattr(self.model, "is_gradient_checkpointing", False)) and torch.is_grad_enabled())
         with torch.set_grad_enabled(torch.is_grad_enabled() and isinstance(request, TokenLoss | RowLoss)):
             hidden = self._hidden(batch)
             match request:

@@ -133,7 +133,7 @@ def first_update_gap(policy, pass_policy):
 def test_the_first_updates_forward_repeats_a_separate_pass_and_two_controls_do_not():
     model = tiny_model("llama", attention_dropout=0.3)
     policy = PolicyModel(model)
-    model.train()
+    model.gradient_checkpointing_enable()  # which needs training mode, where dropout would act
     assert first_update_gap(policy, policy) <= 1e-5
     assert first_update_gap(policy, PolicyModel(model, temperature=0.7)) > 1e-2
     for layer in model.model.layers:
@@ -175,3 +175,15 @@ def test_tied_heads_are_in_the_named_weights():
     names = dict(PolicyModel(tiny_model(tied=True)).named_weights())
     assert "lm_head.weight" in names
     assert "model.embed_tokens.weight" in names
+
+
+def test_gradient_checkpointing_recomputes_and_changes_no_gradient():
+    batch, model = collate(rows()), tiny_model("llama")
+    policy, calls = PolicyModel(model), []
+    _, plain = gradients(policy, batch, request(TokenLoss, batch))
+    model.gradient_checkpointing_enable()
+    model.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+    _, recomputed = gradients(policy, batch, request(TokenLoss, batch))
+    assert len(calls) == 2
+    for name, value in plain.items():
+        torch.testing.assert_close(recomputed[name], value, rtol=1e-5, atol=1e-7)

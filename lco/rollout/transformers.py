@@ -43,6 +43,7 @@ class TransformersSampler:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
+        self.model.eval()  # with gradient checkpointing, training mode would switch the cache off
         draws = torch.Generator(device=self.model.device).manual_seed(seed)
         rows: list[Row] = []
         size = max(1, self.rows_at_once // sampling.samples)

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lco.errors import UserError
-from lco.policy import PolicyModel
 
 
 def write_text(path: Path, text: str) -> None:
@@ -131,11 +130,11 @@ def newest_checkpoint(run: Path, say: Callable[[str], None]) -> tuple[int, Path]
     return None
 
 
-def save_torch_state(folder: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer, updates: int) -> None:
-    """Model and AdamW state as safetensors; nothing is pickled."""
-    # A tied head is the same storage under two names; safetensors wants every tensor once.
-    model = {name: p.detach().contiguous() for name, p in policy.named_parameters()}
-    save_file(model, folder / "model.safetensors")
+def save_torch_state(
+    folder: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, updates: int
+) -> None:
+    """Parameters and AdamW state as safetensors; nothing is pickled."""
+    save_file({name: p.detach().contiguous() for name, p in parameters.items()}, folder / "model.safetensors")
     moments = {
         f"{index}.{key}": value.contiguous()
         for index, state in optimizer.state_dict()["state"].items()
@@ -146,9 +145,8 @@ def save_torch_state(folder: Path, policy: PolicyModel, optimizer: torch.optim.O
     write_json(folder / "engine.json", {"updates": updates})
 
 
-def load_torch_state(folder: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer) -> int:
+def load_torch_state(folder: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
     """Restores what `save_torch_state` wrote; returns the number of updates."""
-    parameters = dict(policy.named_parameters())
     with torch.no_grad():
         for name, value in load_file(folder / "model.safetensors").items():
             parameters[name].copy_(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from lco.config import Experiment
 from lco.policy import Answer, PolicyModel, Request
 from lco.rollout.records import Batch
+from lco.training.checkpoint import load_torch_state, save_torch_state
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,11 @@ def parameter_groups(policy: PolicyModel, experiment: Experiment) -> list[dict[s
 
 
 class TorchEngine:
-    """One process, AdamW."""
+    """One process, AdamW on float32 masters.
+
+    In bfloat16 an update of lr 1e-6 is below the rounding of most parameters, so they would never move; the optimizer
+    therefore holds a float32 copy of every parameter that is not float32, and the model gets its rounded values.
+    """
 
     rank = 0
     world = 1
@@ -89,8 +95,11 @@ class TorchEngine:
     def __init__(self, policy: PolicyModel, experiment: Experiment) -> None:
         self.policy, self.experiment = policy, experiment
         self.device = next(policy.parameters()).device
+        groups = parameter_groups(policy, experiment)
+        self.pairs = [(p, master(p)) for group in groups for p in group["params"]]
+        of = {id(p): copy for p, copy in self.pairs}
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(policy, experiment),
+            [{**group, "params": [of[id(p)] for p in group["params"]]} for group in groups],
             betas=(experiment.beta1, experiment.beta2),
             weight_decay=experiment.weight_decay,
         )
@@ -102,19 +111,31 @@ class TorchEngine:
 
     def backward(self, loss: Tensor, last: bool) -> None:
         loss.backward()
+        # Gradients are summed over micro-batches in float32 too.
+        for p, copy in self.pairs:
+            if copy is not p and p.grad is not None:
+                copy.grad = p.grad.float() if copy.grad is None else copy.grad.add_(p.grad)
+                p.grad = None
 
     def step(self) -> Step:
         factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         limit = self.experiment.clip_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit))
-        applied = bool(torch.isfinite(torch.tensor(norm)))
+        norm = float(torch.nn.utils.clip_grad_norm_([copy for _, copy in self.pairs], limit))
+        applied = math.isfinite(norm)
         if applied:
             self.optimizer.step()
+            self._round()
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
         return Step(norm, self.experiment.lr * factor, applied)
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for p, copy in self.pairs:
+            if copy is not p:
+                p.copy_(copy)
 
     def gather(self, value: Any) -> list[Any]:
         return [value]
@@ -126,11 +147,18 @@ class TorchEngine:
         yield from self.policy.named_weights()
 
     def save(self, folder: Path) -> None:
-        from lco.training.checkpoint import save_torch_state
-
-        save_torch_state(folder, self.policy, self.optimizer, self.updates)
+        save_torch_state(folder, self.masters(), self.optimizer, self.updates)
 
     def load(self, folder: Path) -> None:
-        from lco.training.checkpoint import load_torch_state
+        self.updates = load_torch_state(folder, self.masters(), self.optimizer)
+        self._round()
 
-        self.updates = load_torch_state(folder, self.policy, self.optimizer)
+    def masters(self) -> dict[str, Tensor]:
+        """What the optimizer holds, by parameter name."""
+        names = {id(p): name for name, p in self.policy.named_parameters()}
+        return {names[id(p)]: copy for p, copy in self.pairs}
+
+
+def master(p: Tensor) -> Tensor:
+    """The parameter itself where it is float32 (or wider), else a float32 copy of it."""
+    return p if p.dtype in (torch.float32, torch.float64) else p.detach().float().requires_grad_()

@@ -99,7 +99,6 @@ def test_stock_lm_eval_runs_the_tasks_whatever_the_checkpoint_says(tmp_path):
         "temperature": 0.01,
         "top_k": 1,
         "do_sample": True,
-        "max_new_tokens": 2,
     }
     (folder / "generation_config.json").write_text(json.dumps(hostile))
     out = tmp_path / "out"

@@ -1,0 +1,69 @@
+"""The torch engine: float32 masters behind bfloat16 parameters, exact state, refused gradients."""
+
+import torch
+
+from lco.config import Experiment
+from lco.policy import PolicyModel, TokenLoss
+from lco.rollout.records import Row, collate
+from lco.training.engine import TorchEngine, learning_rate_factor
+from tests.conftest import tiny_model
+
+
+def engine(dtype, lr=1e-6, **extra):
+    return TorchEngine(PolicyModel(tiny_model("llama").to(dtype)), Experiment(model="tiny", lr=lr, **extra))
+
+
+def update(e, scale=1.0):
+    batch = collate([Row("a", (3, 4), (5, 6, 7), "stop", ()), Row("b", (8,), (9,), "stop", ())])
+    weight = batch.response_mask / batch.response_mask.sum() * scale
+    for row in (0, 1):
+        asked = TokenLoss(lambda s, x: -s["logprob"], ("logprob",), {}, weight * (torch.arange(2)[:, None] == row))
+        e.backward(e.forward(batch, asked).loss, last=row == 1)
+    return e.step()
+
+
+def test_small_updates_are_not_lost_in_bfloat16():
+    """At lr 1e-6 no single update moves a bfloat16 weight; the masters add them up as float32 does."""
+    low, full = engine(torch.bfloat16), engine(torch.float32)
+    before = {name: value.clone() for name, value in low.masters().items()}
+    for _ in range(20):
+        update(low)
+        update(full)
+    for name, value in low.masters().items():
+        moved, expected = (
+            value - before[name],
+            full.masters()[name] - tiny_model("llama").state_dict()[name[len("model.") :]],
+        )
+        assert value.dtype == torch.float32
+        large = expected.abs() > 1.5e-5
+        agree = (moved[large].sign() == expected[large].sign()).float().mean() if large.any() else torch.ones(())
+        assert agree > 0.9, name
+    for p, copy in low.pairs:
+        assert torch.equal(p, copy.to(torch.bfloat16))
+
+
+def test_state_is_restored_exactly(tmp_path):
+    for dtype in (torch.bfloat16, torch.float32):
+        folder = tmp_path / str(dtype)
+        folder.mkdir()
+        first, second = engine(dtype, lr=1e-3), engine(dtype, lr=1e-3)
+        update(first)
+        first.save(folder)
+        second.load(folder)
+        update(first)
+        update(second)
+        for name, value in first.masters().items():
+            assert torch.equal(value, second.masters()[name]), name
+
+
+def test_a_gradient_that_is_not_finite_is_not_applied():
+    e = engine(torch.float32, lr=1e-2)
+    before = {name: value.clone() for name, value in e.masters().items()}
+    assert not update(e, scale=float("nan")).applied
+    assert all(torch.equal(value, before[name]) for name, value in e.masters().items())
+    assert update(e).applied
+
+
+def test_warm_up_is_linear_then_constant():
+    assert [learning_rate_factor(u, 3) for u in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert learning_rate_factor(0, 0) == 1.0
