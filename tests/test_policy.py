@@ -182,7 +182,7 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient():
     policy, calls = PolicyModel(model), []
     _, plain = gradients(policy, batch, request(TokenLoss, batch))
     model.gradient_checkpointing_enable()
-    model.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+    model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     _, recomputed = gradients(policy, batch, request(TokenLoss, batch))
     assert len(calls) == 2
     for name, value in plain.items():
