@@ -1,7 +1,7 @@
 """Rebuild the miniature's two start models from nothing: generated text in, two small model folders out.
 
     python reproduce/start_models.py                 # both classes, side by side, about three minutes on two cores
-    python reproduce/start_models.py --out /tmp/start --seed 1 --steps 1200
+    python reproduce/start_models.py --out runs/start --seed 1 --steps 1200
 
 Reinforcement learning needs a start that is worth improving: a model that solves some problems by chance and could
 solve most. A public model of the Qwen2 or Llama class has seen much text, good and bad; these two see text of mixed

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 
 from lco.verifier.nodes import RefusedError
 from lco.verifier.rules import Rules
@@ -157,7 +158,14 @@ def _boxed(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | 
         raise RefusedError("contradicting_boxes", "the boxes do not agree")
     if len(group) > 1 and len({_squeezed(content) for content, _, _ in group}) == 1:
         group = group[-1:]
-    return ", ".join(content for content, _, _ in group), False
+    joint = " \\text{ or } " if _either(text, group) else ", "
+    return joint.join(content for content, _, _ in group), False
+
+
+def _either(text: str, group: list[tuple[str, int, int]]) -> bool:
+    """Whether the boxes are offered as alternatives."""
+    between = (text[left[2] : right[1]] for left, right in pairwise(group))
+    return any(re.search(r"\bor\b", gap, re.IGNORECASE) for gap in between)
 
 
 def _squeezed(text: str) -> str:

@@ -139,11 +139,10 @@ class Reader(Brackets):
         opened = False
         while True:
             token = self.peek
-            if token.kind in ("text", "letters") and not self._at_connector():
-                words.append(token.text)
-            elif words and token.kind == "sign" and token.text in "^/.-":
-                words.append(token.text)
-            elif words and token.kind == "num" and words[-1] in "^{-":
+            word = token.kind in ("text", "letters") and not self._at_connector()
+            sign = bool(words) and token.kind == "sign" and token.text in "^/.-"
+            exponent = bool(words) and token.kind == "num" and words[-1] in "^{-"
+            if word or sign or exponent:
                 words.append(token.text)
             elif words and words[-1] == "^" and token.kind == "open" and token.text == "{":
                 words.append("{")
