@@ -1,0 +1,40 @@
+"""The README's commands exist: every `lco …` line parses, the tasks and make targets that it names are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lco.cli import add_command_arguments, parser
+from lco.config import Experiment, from_arguments
+from lco.methods import METHODS
+
+TEXT = Path("README.md").read_text(encoding="utf-8")
+BLOCKS = "\n".join(re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)).replace("\\\n", " ")
+COMMANDS = [line.split("#")[0].replace("…", "").strip() for line in BLOCKS.split("\n") if line.startswith("lco ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_lco_commands_parse(command):
+    for part in command.split(";"):
+        words = shlex.split(part)[1:]
+        if not words or words[0].isupper():
+            continue
+        top = parser()
+        add_command_arguments(top, words)
+        arguments = top.parse_args(words)
+        if words[0] == "train":
+            assert from_arguments(arguments, Experiment()) != Experiment() or arguments.resume
+        if words[:1] == ["methods"] and arguments.name:
+            assert arguments.name in METHODS
+
+
+def test_tasks_and_targets_that_the_readme_names_exist():
+    tasks = set(re.findall(r"\blco_(?:gsm8k|math500|aime\w*|miniature\w*)\b", BLOCKS))
+    assert tasks
+    assert all(Path(f"evals/{task}.yaml").exists() for task in tasks)
+    makefile = Path("Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"\bmake (\w+)", TEXT))
+    assert {"reproduce", "test"} <= targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets if target != "tables")
