@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
+
+from lco.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,26 +33,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lco.evaluation.run import evaluate
-    from lco.training import models
+    from lco.evaluation.run import check_numbers, evaluate, load_tasks
+    from lco.evidence.provenance import collect
     from lco.training.checkpoint import write_json
 
-    lm, sampler = load(arguments)
+    check_numbers(arguments.samples, arguments.limit, arguments.temperature, arguments.max_new_tokens)
+    tasks = load_tasks(arguments.tasks, arguments.data_dir, arguments.tasks_dir)
+    files = {name: file_of(arguments, name, tasks.sampling(name)) for name in tasks.tasks}
+    lm, sampler, model = load(arguments)
     try:
-        results = evaluate(
-            lm, arguments.tasks, samples=arguments.samples, limit=arguments.limit,
-            data_dir=arguments.data_dir, tasks_dir=arguments.tasks_dir,
-        )  # fmt: skip
+        for name, file in files.items():
+            check_file(file, model, arguments)
+        results = evaluate(lm, tasks, samples=arguments.samples, limit=arguments.limit)
     finally:
         sampler.close()
-    folder = Path(arguments.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = models.public_name(arguments.model)
+    Path(arguments.out).mkdir(parents=True, exist_ok=True)
     for task, found in results.items():
-        file = folder / f"{task}-T{found['sampling']['temperature']:g}-n{arguments.samples}.json"
-        write_json(file, {"model": name, **found})
-        print(f"{line(task, found)} → {file}")
+        write_json(files[task], {"model": model, **found, "provenance": collect()})
+        print(f"{line(task, found)} → {files[task]}")
     return 0
+
+
+def file_of(arguments: argparse.Namespace, task: str, own: dict[str, Any]) -> Path:
+    """Where a task's result goes, known before anything is sampled.
+
+    Raises:
+        UserError: several greedy samples are asked for.
+    """
+    temperature = float(own["temperature"]) if arguments.temperature is None else arguments.temperature
+    if arguments.samples > 1 and temperature == 0:
+        raise UserError(
+            f"samples is {arguments.samples} at temperature 0 of {task}: all would be equal; give --temperature 1, or "
+            "1 sample"
+        )
+    return Path(arguments.out) / f"{task}-T{temperature:g}-n{arguments.samples}.json"
+
+
+def check_file(file: Path, model: dict[str, str], arguments: argparse.Namespace) -> None:
+    """A result may be made again, but never replaces that of another model or of other settings.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    if not file.exists():
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        sampling = before["sampling"]
+        same = before["model"] == model and (before["limit"] or 0) == arguments.limit
+        same = same and sampling["seed"] == arguments.seed
+        same = same and arguments.max_new_tokens in (None, sampling["max_new_tokens"])
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise UserError(
+            f"{file} holds the result of another model, --limit, --seed or --max-new-tokens; give another --out, or move "
+            "it away"
+        )
 
 
 def line(task: str, found: dict[str, Any]) -> str:
@@ -64,7 +104,7 @@ def line(task: str, found: dict[str, Any]) -> str:
 
 
 def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
-    """(lm-eval model, its sampler) for a model folder or hub id."""
+    """(lm-eval model, its sampler, the model's name, class and weight hash) for a model folder or hub id."""
     from lco.evaluation.language_model import SamplerLM
     from lco.problems.prompts import end_token_ids
     from lco.rollout.records import Sampler
@@ -72,10 +112,18 @@ def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
 
     config, tokenizer = models.load_config(arguments.model), models.load_tokenizer(arguments.model)
     context = models.context_length(config)
+    device = models.resolve_device(arguments.device)
+    network = models.load_model(arguments.model, arguments.dtype, "cpu" if arguments.rollouts == "vllm" else device)
+    model = {
+        "name": models.public_name(arguments.model),
+        "class": type(network).__name__,
+        "sha256": models.weights_sha256(network),
+    }
     sampler: Sampler
     if arguments.rollouts == "vllm":
         from lco.rollout.vllm import VLLMSampler
 
+        del network  # it was read for its hash; vLLM reads the weights itself
         sampler = VLLMSampler(
             arguments.model, dtype=arguments.dtype, cache_gib=arguments.vllm_cache_gib, max_model_len=context,
             separate_process=False,
@@ -83,8 +131,7 @@ def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     else:
         from lco.rollout.transformers import TransformersSampler
 
-        device = models.resolve_device(arguments.device)
-        sampler = TransformersSampler(models.load_model(arguments.model, arguments.dtype, device))
+        sampler = TransformersSampler(network)
     ends = end_token_ids(tokenizer, arguments.model)
     lm = SamplerLM(sampler, tokenizer, ends, arguments.seed, arguments.temperature, arguments.max_new_tokens, context)
-    return lm, sampler
+    return lm, sampler, model

@@ -34,6 +34,10 @@ class SamplerLM(LM):
         super().__init__()
         self.sampler, self.tokenizer, self.ends, self.seed = sampler, tokenizer, ends, seed
         self.temperature, self.max_new_tokens, self.context = temperature, max_new_tokens, context
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what earlier evaluations left: `truncated` by (task, problem) and the sampling values `used` by task."""
         self.truncated: dict[tuple[str, int], list[bool]] = {}
         self.used: dict[str, Sampling] = {}
 
@@ -80,6 +84,8 @@ class SamplerLM(LM):
             raise UserError(f"stop strings {options['until']} are not supported here; use --model hf of stock lm_eval")
         temperature = float(options["temperature"]) if self.temperature is None else self.temperature
         limit = int(options["max_gen_toks"]) if self.max_new_tokens is None else self.max_new_tokens
+        if samples > 1 and temperature == 0:
+            raise UserError(f"samples is {samples} at temperature 0: all would be equal; give a temperature or 1 sample")
         return Sampling(temperature, float(options["top_p"]), int(options["top_k"]), limit, samples, self.ends)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

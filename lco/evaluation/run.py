@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,11 @@ import lco
 from lco.errors import UserError, nearest
 from lco.evaluation.language_model import SamplerLM
 from lco.evidence.statistics import interval, pass_at_k
+from lco.problems.prompts import prompt_facts
+from lco.problems.records import Problem
+from lco.problems.sets import content_sha256
+
+FIELDS = tuple(Problem.__dataclass_fields__)
 
 
 def tasks_folder(given: str = "") -> Path:
@@ -27,12 +32,59 @@ def tasks_folder(given: str = "") -> Path:
     raise UserError(f"there is no folder of tasks at {candidates[0]}; give --tasks-dir")
 
 
+@dataclass(frozen=True)
+class Tasks:
+    """lm-eval's tasks with their problems, loaded apart from the model so that a mistake costs no loading of weights."""
+
+    manager: Any
+    tasks: dict[str, Any]
+    metadata: dict[str, str]
+
+    def sampling(self, name: str) -> dict[str, Any]:
+        """The task's own sampling values."""
+        return dict(self.tasks[name].config.generation_kwargs)
+
+
+def load_tasks(tasks: Sequence[str], data_dir: str = "", tasks_dir: str = "") -> Tasks:
+    """Tasks and their problems.
+
+    Raises:
+        UserError: no such folder of tasks, no such task, or its problems cannot be read.
+    """
+    from lm_eval.tasks import TaskManager
+
+    folder = tasks_folder(tasks_dir)
+    metadata = {"data_dir": data_dir} if data_dir else {}
+    manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata)
+    known = manager.all_tasks
+    for name in tasks:
+        if name not in known:
+            raise UserError(f"there is no task {name!r}{nearest(name, [t for t in known if t.startswith('lco_')])}")
+    loaded = manager.load(list(dict.fromkeys(tasks)))["tasks"]
+    return Tasks(manager, dict(loaded), metadata)
+
+
+def check_numbers(samples: int, limit: int, temperature: float | None, max_new_tokens: int | None) -> None:
+    """Refuses numbers that no evaluation can have.
+
+    Raises:
+        UserError: names the number and the least allowed value.
+    """
+    least = {"samples": (samples, 1), "limit": (limit, 0), "temperature": (temperature, 0),
+             "max-new-tokens": (max_new_tokens, 1)}  # fmt: skip
+    for name, (value, bound) in least.items():
+        if value is not None and not value >= bound:
+            raise UserError(f"{name} is {value}; the least allowed value is {bound}")
+
+
 def evaluate(
-    model: SamplerLM, tasks: Sequence[str], *, samples: int = 1, limit: int = 0, data_dir: str = "", tasks_dir: str = ""
-) -> dict[str, dict[str, Any]]:
+    model: SamplerLM, tasks: Sequence[str] | Tasks, *, samples: int = 1, limit: int = 0, data_dir: str = "",
+    tasks_dir: str = "",
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Scores a model; {task: result}, a result being plain JSON.
 
     Args:
+        tasks: names, or what `load_tasks` returned for them.
         samples: responses per problem; all of them are kept and judged.
         limit: the first N problems of each task (0: all); the result says so.
         data_dir: folder of JSON Lines in place of the hub.
@@ -41,32 +93,25 @@ def evaluate(
         UserError: no such task, or samples > 1 at temperature 0.
     """
     from lm_eval import simple_evaluate
-    from lm_eval.tasks import TaskManager
 
-    if samples > 1 and model.temperature == 0:
-        raise UserError(f"samples is {samples} at temperature 0: all would be equal; give a temperature or 1 sample")
-    folder = tasks_folder(tasks_dir)
-    metadata = {"data_dir": data_dir} if data_dir else {}
-    manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata)
-    known = manager.all_tasks
-    for name in tasks:
-        if name not in known:
-            raise UserError(f"there is no task {name!r}{nearest(name, [t for t in known if t.startswith('lco_')])}")
-    loaded = list(manager.load(list(tasks))["tasks"].values())
-    for task in loaded:
+    check_numbers(samples, limit, model.temperature, model.max_new_tokens)
+    ready = tasks if isinstance(tasks, Tasks) else load_tasks(tasks, data_dir, tasks_dir)
+    model.forget()
+    for task in ready.tasks.values():
         task.set_config("repeats", samples)
     found = simple_evaluate(
-        model, tasks=loaded, task_manager=manager,
-        limit=limit or None, apply_chat_template=True, log_samples=True, bootstrap_iters=0, metadata=metadata,
+        model, tasks=list(ready.tasks.values()), task_manager=ready.manager,
+        limit=limit or None, apply_chat_template=True, log_samples=True, bootstrap_iters=0, metadata=ready.metadata,
     )  # fmt: skip
     assert found is not None
-    return {name: result(model, name, found["samples"][name], samples, limit) for name in tasks}
+    return {name: result(model, name, found["samples"][name], samples, limit) for name in ready.tasks}
 
 
 def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], samples: int, limit: int) -> dict[str, Any]:
     """One task's result: settings, scores with intervals over problems, counts per problem, every response."""
+    ordered = sorted(logged, key=lambda entry: entry["doc_id"])
     problems, responses = [], []
-    for entry in sorted(logged, key=lambda entry: entry["doc_id"]):
+    for entry in ordered:
         verdicts = entry["filtered_resps"]
         verdicts = verdicts[0] if verdicts and isinstance(verdicts[0], list) else verdicts
         cut = model.truncated[task, entry["doc_id"]]
@@ -89,6 +134,8 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
         "task": task,
         "sampling": {**sampling, "seed": model.seed},
         "limit": limit or None,
+        "prompt": prompt_facts(model.tokenizer),
+        "problems_sha256": content_sha256(Problem(**{key: entry["doc"][key] for key in FIELDS}) for entry in ordered),
         "scores": scores(problems, samples),
         "problems": problems,
         "responses": responses,

@@ -47,12 +47,18 @@ def read_problems(path: Path) -> list[Problem]:
 def parse_line(line: str, where: str) -> Problem:
     """One problem; `where` names file and line in messages."""
     try:
-        record = json.loads(line)
+        # Numbers keep their spelling: 0.50 stays "0.50", and 1e400 does not become infinity.
+        record = json.loads(line, parse_float=str, parse_int=str, parse_constant=str)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not a JSON object ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply to be a problem") from None
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
     required = {key: text_of(record, key, where) for key in ("id", "problem", "answer")}
+    for key, text in required.items():
+        if not text.strip():
+            raise UserError(f"{where}: {key} is empty; a problem without it can be neither asked nor judged")
     extra = {key: text_of(record, key, where) for key in OPTIONAL if record.get(key) is not None}
     return Problem(**required, **extra)
 
@@ -62,6 +68,10 @@ def text_of(record: dict[str, Any], key: str, where: str) -> str:
     if key not in record:
         raise UserError(f"{where}: key {key!r} is missing; a line needs id, problem and answer")
     value = record[key]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not isinstance(value, str):  # numbers arrive as text
         raise UserError(f"{where}: {key} is {json.dumps(value)[:40]}; give text or a number")
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: {key} holds half of a surrogate pair, which no tokenizer reads; mend it") from None
+    return value

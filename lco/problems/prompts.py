@@ -6,6 +6,7 @@ system message (templates such as Qwen2.5's insert one when none is given) and t
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,16 +58,30 @@ def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     """The prompt as text, BOS included where the template writes it.
 
     Raises:
-        UserError: the tokenizer has no chat template.
+        UserError: the tokenizer has no chat template, or the template refuses the messages.
     """
+    from jinja2 import TemplateError
+
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path} has no chat template; use an instruction-tuned model, or put a "
             "chat_template.jinja beside its tokenizer"
         )
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, date_string=TEMPLATE_DATE
-    )
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, date_string=TEMPLATE_DATE
+        )
+    except TemplateError as error:
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path} refuses the prompt ({error}); if it takes no system message, "
+            "use a prompt style without one, such as boxed_user"
+        ) from None
+
+
+def prompt_facts(tokenizer: Any) -> dict[str, str]:
+    """What decides how a message becomes ids: the template's hash and the date it is given. For manifests and results."""
+    template = str(getattr(tokenizer, "chat_template", ""))
+    return {"chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(), "template_date": TEMPLATE_DATE}
 
 
 def encode(tokenizer: Any, problem: Problem, style: PromptStyle) -> tuple[int, ...]:

@@ -72,10 +72,10 @@ def last_boxed(solution: str) -> str:
 
 def _gsm8k(split: str) -> HubSource:
     def convert(row: dict[str, Any], i: int) -> Problem:
-        solution, _, answer = row["answer"].partition("####")
-        # The published solutions carry calculator marks such as <<3*4=12>>, which no model should imitate.
-        clean = re.sub(r"<<[^<>]*>>", "", solution).strip()
-        answer = answer.strip().replace(",", "")
+        answer = row["answer"].rpartition("####")[2].strip().replace(",", "")
+        # The published solutions carry calculator marks such as <<3*4=12>>, which no model should imitate. Their last
+        # line, "#### 12", stays: without it SFT would teach a model to give no answer.
+        clean = re.sub(r"<<[^<>]*>>", "", row["answer"]).strip()
         return Problem(f"gsm8k-{split}-{i:04d}", row["question"].strip(), answer, clean, source="openai/gsm8k")
 
     return HubSource("openai/gsm8k", split, convert, ("main",))
@@ -97,12 +97,48 @@ def _math(split: str) -> HubSource:
     return HubSource("EleutherAI/hendrycks_math", split, convert, subjects)
 
 
-def _columns(name: str, hub: str, split: str, question: str, answer: str, mirror: str = "") -> HubSource:
+def _columns(name: str, hub: str, split: str, question: str, answer: str, **more: Any) -> HubSource:
     def convert(row: dict[str, Any], i: int) -> Problem:
-        solution = str(row.get("solution") or "")
-        return Problem(f"{name}-{i:03d}", str(row[question]), str(row[answer]), solution, source=hub)
+        return Problem(f"{name}-{i:03d}", str(row[question]), str(row[answer]), _text(row.get("solution")), source=hub)
 
-    return HubSource(hub, split, convert, mirror=mirror)
+    return HubSource(hub, split, convert, **more)
+
+
+def _text(value: Any) -> str:
+    """Text of a column that may be empty or hold a list of texts (OlympiadBench has several solutions a problem)."""
+    return "\n\n".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def _math500() -> HubSource:
+    def convert(row: dict[str, Any], i: int) -> Problem:
+        # test/precalculus/807.json → math500-precalculus-807
+        name = "-".join(str(row["unique_id"]).removesuffix(".json").split("/")[1:])
+        source = "HuggingFaceH4/MATH-500"
+        return Problem(
+            f"math500-{name}", row["problem"], row["answer"], row["solution"], str(row["level"]), row["subject"], source
+        )
+
+    return HubSource("HuggingFaceH4/MATH-500", "test", convert)
+
+
+def _olympiadbench() -> HubSource:
+    def convert(row: dict[str, Any], i: int) -> Problem:
+        answer = ", ".join(str(part) for part in row["final_answer"] or ())
+        source, solution = "Hothan/OlympiadBench", _text(row["solution"])
+        return Problem(
+            f"olympiad-{row['id']}", row["question"], answer, solution, subject=str(row["subfield"]), source=source
+        )
+
+    return HubSource("Hothan/OlympiadBench", "train", convert, ("OE_TO_maths_en_COMP",))
+
+
+def _aime_1983_2023() -> HubSource:
+    def convert(row: dict[str, Any], i: int) -> Problem:
+        # The collection goes on to 2024, which is a test set of its own: no answer, and `from_hub` drops it.
+        answer = str(row["Answer"]) if int(row["Year"]) <= 2023 else ""
+        return Problem(f"aime-{row['ID']}", row["Question"], answer, source="gneubig/aime-1983-2024")
+
+    return HubSource("gneubig/aime-1983-2024", "train", convert)
 
 
 SETS: dict[str, ProblemSet] = {
@@ -114,21 +150,22 @@ SETS: dict[str, ProblemSet] = {
                         {"train": _gsm8k("train"), "test": _gsm8k("test")}),
     "math": ProblemSet({"train": "math_train.jsonl", "test": "math_test.jsonl"},
                        {"train": _math("train"), "test": _math("test")}),
-    "math500": ProblemSet({"test": "math500.jsonl"},
-                          {"test": _columns("math500", "HuggingFaceH4/MATH-500", "test", "problem", "answer")}),
+    "math500": ProblemSet({"test": "math500.jsonl"}, {"test": _math500()}),
     "aime24": ProblemSet({"test": "aime24.jsonl"},
                          {"test": _columns("aime24", "Maxwell-Jia/AIME_2024", "train", "Problem", "Answer",
                                            mirror="HuggingFaceH4/aime_2024")}),
     "aime25": ProblemSet({"test": "aime25.jsonl"},
                          {"test": _columns("aime25", "math-ai/aime25", "test", "problem", "answer")}),
-    "aime_1983_2023": ProblemSet({"train": "aime_1983_2023.jsonl"}),
+    "aime_1983_2023": ProblemSet({"train": "aime_1983_2023.jsonl"}, {"train": _aime_1983_2023()}),
     "amc23": ProblemSet({"test": "amc23.jsonl"},
                         {"test": _columns("amc23", "math-ai/amc23", "test", "question", "answer")}),
     "minerva_math": ProblemSet({"test": "minerva_math.jsonl"},
                                {"test": _columns("minerva", "math-ai/minervamath", "test", "question", "answer")},
                                relative_tolerance=0.01),
-    "olympiadbench": ProblemSet({"test": "olympiadbench.jsonl"}),
-    "gaokao2023en": ProblemSet({"test": "gaokao2023en.jsonl"}),
+    "olympiadbench": ProblemSet({"test": "olympiadbench.jsonl"}, {"test": _olympiadbench()}),
+    "gaokao2023en": ProblemSet({"test": "gaokao2023en.jsonl"},
+                               {"test": _columns("gaokao2023en", "MARIO-Math-Reasoning/Gaokao2023-Math-En", "train",
+                                                 "question", "answer")}),
 }  # fmt: skip
 
 
@@ -142,6 +179,8 @@ def load_problems(name: str, split: str, data_dir: str = "", limit: int = 0) -> 
     Raises:
         UserError: no such set, split, folder or file, a broken line, or a hub id that cannot be loaded.
     """
+    if limit < 0:
+        raise UserError(f"limit is {limit}; give the number of first problems to take, or 0 for all")
     if name.endswith(".jsonl"):
         problems = read_problems(Path(name))
         return problems[:limit] if limit else problems
@@ -170,7 +209,7 @@ def from_hub(name: str, split: str, chosen: ProblemSet) -> list[Problem]:
     """
     local = f"give --data-dir with a folder that holds {chosen.splits[split]}"
     if split not in chosen.hub:
-        raise UserError(f"{name} is not on the hub; {local}")
+        raise UserError(f"no hub id is known for {split} of {name}; {local}")
     import datasets
 
     source = chosen.hub[split]
@@ -181,12 +220,17 @@ def from_hub(name: str, split: str, chosen: ProblemSet) -> list[Problem]:
         mirror = f" (or its mirror {source.mirror})" if source.mirror else ""
         raise UserError(f"cannot load {source.id}{mirror} from the hub ({type(error).__name__}); {local}") from None
     rows = (row for part in parts for row in part)
-    problems = [source.convert(row, i) for i, row in enumerate(rows)]
+    try:
+        problems = [source.convert(row, i) for i, row in enumerate(rows)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{source.id} no longer has the columns it had ({type(error).__name__}: {error}); {local}"
+        ) from None
     return [p for p in problems if p.answer]
 
 
 def content_sha256(problems: Iterable[Problem]) -> str:
-    """Hash of ids, texts and answers: the same for the same problems, wherever they came from."""
+    """Hash of ids, texts and answers, in order: the same for the same problems under the same ids."""
     digest = hashlib.sha256()
     for p in problems:
         digest.update(json.dumps([p.id, p.problem, p.answer]).encode())

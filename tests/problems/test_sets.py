@@ -20,9 +20,10 @@ GOOD = '{"id": "a", "problem": "1+1?", "answer": 2}'
 
 
 def test_lines_end_at_newlines_alone_and_numbers_become_text(tmp_path):
+    exact = '{"id": "c", "problem": "x", "answer": 0.50}'
     odd = json.dumps({"id": "b", "problem": "x\u2028y\u0085z", "answer": "0.50", "extra": None}, ensure_ascii=False)
-    found = read_problems(write(tmp_path / "p.jsonl", GOOD, "", odd, bom=True))
-    assert [p.answer for p in found] == ["2", "0.50"]
+    found = read_problems(write(tmp_path / "p.jsonl", GOOD, "", odd, exact, bom=True))
+    assert [p.answer for p in found] == ["2", "0.50", "0.50"]
     assert found[1].problem == "x\u2028y\u0085z"
 
 
@@ -35,6 +36,10 @@ def test_lines_end_at_newlines_alone_and_numbers_become_text(tmp_path):
         ('{"id": "b", "problem": "x", "answer": null}', "line 2: answer is null"),
         ('{"id": "b", "problem": "x", "answer": ["1"]}', r"line 2: answer is \["),
         ('{"id": "a", "problem": "x", "answer": "1"}', "stands on line 1 too"),
+        ('{"id": "b", "problem": "x", "answer": true}', "line 2: answer is true"),
+        ('{"id": "b", "problem": "x", "answer": " "}', "line 2: answer is empty"),
+        ('{"id": "b", "problem": "\\ud83d", "answer": "1"}', "line 2: problem holds half"),
+        ("[" * 100_000, "line 2: nested too deeply"),
     ],
 )
 def test_broken_lines_are_named(tmp_path, line, words):
@@ -48,7 +53,7 @@ def test_missing_files_sets_and_splits_are_named(tmp_path):
         (("gsm8k", "train", str(tmp_path)), "cannot read .*gsm8k_train.jsonl"),
         (("gsm9k", "train"), "did you mean 'gsm8k'"),
         (("gsm8k", "validation"), "no split 'validation'"),
-        (("olympiadbench", "test"), "not on the hub; give --data-dir"),
+        (("math", "test", "", -1), "limit is -1"),
         ((str(tmp_path / "none.jsonl"), "train"), "No such file"),
     ]
     for arguments, words in cases:
@@ -69,9 +74,31 @@ def test_a_hub_that_does_not_answer_names_the_mirror_and_the_local_way(monkeypat
 
 def test_published_rows_become_problems():
     gsm8k = SETS["gsm8k"].hub["train"].convert({"question": " q ", "answer": "3*4=<<3*4=12>>12\n#### 1,012"}, 7)
-    assert (gsm8k.id, gsm8k.answer, gsm8k.solution) == ("gsm8k-train-0007", "1012", "3*4=12")
+    assert (gsm8k.id, gsm8k.answer, gsm8k.solution) == ("gsm8k-train-0007", "1012", "3*4=12\n#### 1,012")
     assert last_boxed(r"so \boxed{1}, or \boxed{\frac{1}{2}}.") == r"\frac{1}{2}"
     assert last_boxed("nothing") == last_boxed(r"\boxed{open") == ""
+
+
+def test_rows_of_other_collections_become_problems():
+    """The columns of each collection as published; hub and folder give the same ids where the hub has one."""
+    math500 = {"unique_id": "test/precalculus/807.json", "problem": "p", "answer": "a", "solution": "s", "level": 2,
+               "subject": "Precalculus"}  # fmt: skip
+    assert SETS["math500"].hub["test"].convert(math500, 0).id == "math500-precalculus-807"
+    olympiad = {"id": 1606, "question": "q", "final_answer": ["1", "2"], "solution": ["a", "b"], "subfield": "Algebra"}
+    found = SETS["olympiadbench"].hub["test"].convert(olympiad, 0)
+    assert (found.id, found.answer, found.solution) == ("olympiad-1606", "1, 2", "a\n\nb")
+    aime = SETS["aime_1983_2023"].hub["train"]
+    row = {"ID": "1983-1", "Year": 1983, "Question": "q", "Answer": "60"}
+    assert aime.convert(row, 0).answer == "60"
+    assert aime.convert({**row, "Year": 2024}, 0).answer == ""  # a test set of its own; from_hub drops it
+
+
+def test_a_collection_whose_columns_changed_is_one_sentence(monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [{"text": "x"}])
+    with pytest.raises(UserError, match=r"math-ai/aime25 no longer has the columns.*'problem'.*--data-dir"):
+        load_problems("aime25", "test")
 
 
 def test_content_hash_depends_on_content_alone():
@@ -99,6 +126,15 @@ def test_no_chat_template_is_one_sentence():
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="has no chat template; use an instruction-tuned model"):
         encode(tokenizer, load_problems("arithmetic", "test", limit=1)[0], style_named("plain"))
+
+
+def test_a_template_that_refuses_a_system_message_is_one_sentence():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(UserError, match=r"refuses the prompt .System role not supported.*boxed_user"):
+        encode(tokenizer, load_problems("arithmetic", "test", limit=1)[0], style_named("boxed"))
 
 
 def test_all_end_tokens_of_a_family(tmp_path):
