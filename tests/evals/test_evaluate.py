@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from lco.cli import main
 from lco.errors import UserError
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
@@ -50,8 +51,25 @@ def test_mistakes_are_named():
         evaluate(language_model(), ["lco_miniatur"])
     with pytest.raises(UserError, match="all would be equal"):
         evaluate(language_model(0.0), ["lco_miniature"], samples=2)
+    with pytest.raises(UserError, match="all would be equal"):  # the task's own temperature is 0
+        evaluate(language_model(None), ["lco_miniature"], samples=2, limit=2)
+    with pytest.raises(UserError, match="samples is 0; the least"):
+        evaluate(language_model(1.0), ["lco_miniature"], samples=0)
+    with pytest.raises(UserError, match="limit is -1; the least"):
+        evaluate(language_model(1.0), ["lco_miniature"], limit=-1)
     with pytest.raises(UserError, match="no folder of tasks"):
         evaluate(language_model(), ["lco_miniature"], tasks_dir="absent")
+
+
+def test_a_model_is_evaluated_again_with_the_same_result():
+    """Counts of an earlier evaluation do not leak into a later one; the same seed gives the same samples."""
+    lm = language_model(1.0)
+    one, two = (evaluate(lm, ["lco_miniature"], samples=2, limit=5)["lco_miniature"] for _ in range(2))
+    assert one == two
+    lm.seed = 1
+    other = evaluate(lm, ["lco_miniature"], samples=2, limit=5)["lco_miniature"]
+    assert other["responses"] != one["responses"]
+    assert other["problems_sha256"] == one["problems_sha256"]
 
 
 class Recorder:
@@ -73,6 +91,74 @@ def test_evaluation_sends_the_ids_of_training():
     assert lm.sampler.prompts == [encode(lm.tokenizer, p, style_named("plain")) for p in problems]
 
 
+QWEN_LIKE = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a default<|im_end|>\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA_LIKE = (
+    "{{ bos_token }}{% if not date_string is defined %}{% set date_string = '26 Jul 2024' %}{% endif %}"
+    "{{ '<|start_header_id|>system' + date_string + '<|eot_id|>' }}"
+    "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant' }}{% endif %}"
+)
+
+
+def byte_tokenizer(template, bos):
+    """A byte-level tokenizer with chat markers: every character of a prompt counts. `bos`: adds one by itself."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    markers = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>"]
+    core.add_special_tokens([AddedToken(m, special=True) for m in markers])
+    if bos:
+        core.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", core.token_to_id("<s>"))]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="</s>", chat_template=template
+    )
+
+
+@pytest.mark.parametrize(("template", "bos"), [(QWEN_LIKE, False), (LLAMA_LIKE, True)], ids=["qwen", "llama"])
+@pytest.mark.parametrize(
+    ("task", "name", "split", "style"),
+    [
+        ("lco_gsm8k", "gsm8k", "test", "boxed"),
+        ("lco_aime24", "aime24", "test", "boxed"),
+        ("lco_addition", "addition", "test", "number_only"),
+    ],
+)
+def test_training_lco_evaluate_and_stock_lm_eval_send_identical_ids(tmp_path, template, bos, task, name, split, style):
+    """System message, chat markers once, one BOS though the tokenizer would add another; for every prompt style."""
+    from lm_eval.models.huggingface import HFLM
+
+    from lco.evaluation.run import load_tasks
+    from tests.conftest import tiny_model
+
+    text = " What is\n\n $\\frac{1}{2}$ of 4\u2028apples? "
+    line = json.dumps({"id": "a", "problem": text, "answer": "2"}) + "\n"
+    for file in ("gsm8k_test.jsonl", "aime24.jsonl"):
+        (tmp_path / file).write_text(line)
+    tokenizer = byte_tokenizer(template, bos)
+    trained = encode(tokenizer, load_problems(name, split, str(tmp_path))[0], style_named(style))
+    ours = SamplerLM(None, tokenizer, (0,), 0)
+    stock = HFLM(pretrained=tiny_model(vocabulary=len(tokenizer)), tokenizer=tokenizer, batch_size=1)
+    sent = {}
+    for lm in (ours, stock):
+        found = load_tasks([task], str(tmp_path)).tasks[task]
+        found.build_all_requests(limit=1, apply_chat_template=True, chat_template=lm.apply_chat_template)
+        sent[lm] = found.instances[0].args[0]
+    assert tuple(tokenizer.encode(sent[ours], add_special_tokens=False)) == trained
+    assert tuple(stock.tok_batch_encode([sent[stock]])[0][0].tolist()) == trained
+    assert trained.count(tokenizer.bos_token_id) == (1 if bos else 0)
+    assert tokenizer.decode(trained).count("assistant") == 1
+
+
 def test_the_tasks_say_what_the_styles_say():
     """The system message stands in the task files, where stock lm_eval reads it, and in STYLES, where training does."""
     import pathlib
@@ -81,6 +167,44 @@ def test_the_tasks_say_what_the_styles_say():
         text = file.read_text()
         if "description:" in text:
             assert f"description: '{STYLES['boxed'].system}'" in text, file
+
+
+def command(*arguments):
+    return main(["evaluate", "--model", str(START / "llama"), "--tasks", "lco_miniature", "--limit", "3", *arguments])
+
+
+def test_the_command_names_model_prompt_and_problems_and_replaces_no_other_result(tmp_path, capsys):
+    out = ["--out", str(tmp_path)]
+    assert command("--samples", "2", "--temperature", "1", *out) == 0
+    file = tmp_path / "lco_miniature-T1-n2.json"
+    found = json.loads(file.read_text())
+    assert found["model"]["class"] == "LlamaForCausalLM"
+    assert found["model"]["name"] == "llama"
+    assert len(found["model"]["sha256"]) == len(found["problems_sha256"]) == 64
+    assert found["prompt"]["template_date"] == "26 Jul 2024"
+    assert found["provenance"]["packages"]["lm-eval"]
+    assert str(START) not in file.read_text()
+    before = file.read_bytes()
+    assert command("--samples", "2", "--temperature", "1", *out) == 0
+    assert file.read_bytes() == before
+    assert command("--samples", "2", "--temperature", "1", *out, "--limit", "4") == 2
+    assert "holds the result of another model" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_the_command_finds_mistakes_before_it_reads_weights(tmp_path, capsys, monkeypatch):
+    def reached(*_):
+        raise AssertionError("the weights were read")
+
+    monkeypatch.setattr(models, "load_model", reached)
+    for arguments, words in (
+        (["--samples", "8"], "samples is 8 at temperature 0 of lco_miniature"),
+        (["--temperature", "-1"], "temperature is -1"),
+        (["--tasks", "lco_minature"], "did you mean 'lco_miniature'"),
+        (["--tasks", "lco_gsm8k", "--data-dir", str(tmp_path)], "gsm8k_test.jsonl: No such file"),
+    ):
+        assert command("--out", str(tmp_path), *arguments) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_stock_lm_eval_runs_the_tasks_whatever_the_checkpoint_says(tmp_path):
