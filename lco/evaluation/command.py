@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = {name: file_of(arguments, name, tasks.sampling(name)) for name in tasks.tasks}
     lm, sampler, model = load(arguments)
     try:
-        for name, file in files.items():
+        for file in files.values():
             check_file(file, model, arguments)
         results = evaluate(lm, tasks, samples=arguments.samples, limit=arguments.limit)
     finally:

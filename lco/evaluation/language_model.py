@@ -85,7 +85,9 @@ class SamplerLM(LM):
         temperature = float(options["temperature"]) if self.temperature is None else self.temperature
         limit = int(options["max_gen_toks"]) if self.max_new_tokens is None else self.max_new_tokens
         if samples > 1 and temperature == 0:
-            raise UserError(f"samples is {samples} at temperature 0: all would be equal; give a temperature or 1 sample")
+            raise UserError(
+                f"samples is {samples} at temperature 0: all would be equal; give a temperature or 1 sample"
+            )
         return Sampling(temperature, float(options["top_p"]), int(options["top_k"]), limit, samples, self.ends)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

@@ -118,6 +118,8 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
         problems.append(
             {
                 "id": entry["doc"]["id"],
+                "problem": entry["doc"]["problem"],
+                "answer": entry["doc"]["answer"],
                 "n": len(verdicts),
                 "correct": sum(v["correct"] for v in verdicts),
                 "no_answer": sum(v["extracted"] is None for v in verdicts),
@@ -126,7 +128,7 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
             }
         )
         for v, truncated in zip(verdicts, cut, strict=True):
-            line = {"id": entry["doc"]["id"], "response": v["text"], "answer": entry["doc"]["answer"]}
+            line = {"id": entry["doc"]["id"], "response": v["text"]}
             verdict = {key: v[key] for key in ("correct", "extracted", "reason")}
             responses.append({**line, **verdict, "truncated": truncated})
     sampling = asdict(model.used[task])

@@ -27,7 +27,10 @@ def collect() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """The commit and whether tracked files differ from it; nulls outside a checkout."""
+    """The commit and whether tracked files differ from it; nulls outside a checkout.
+
+    `folder` must be the checkout's root: an environment inside somebody else's repository is not that repository's code.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -36,6 +39,9 @@ def git_state(folder: Path) -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
+    root = git("rev-parse", "--show-toplevel")
+    if root is None or Path(root).resolve() != folder.resolve():
+        return {"commit": None, "dirty": None}
     status = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,12 @@ CURVES = (
 )
 KEYS = ("schema", "experiment", "model", "seed", "method", "budget", "curves", "evaluations", "seconds", "provenance",
         "problems_sha256", "source_sha256")  # fmt: skip
+PARTS = {
+    "model": ("class", "name", "sha256"),
+    "budget": ("rollouts", "rows", "updates", "response_tokens"),
+    "provenance": ("git", "packages", "torch_wheel_sha256", "python", "hardware"),
+}
+"""Keys inside a record's parts, on which tables and the page rely."""
 PRIVATE = ("model", "data_dir", "out")
 """Configuration keys that may hold a path; a record leaves them out."""
 
@@ -95,7 +102,6 @@ def seconds(steps: list[dict[str, Any]]) -> dict[str, float]:
 
 def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, scores and counts per problem; the responses stay in the run folder."""
-    counts = {key: [p[key] for p in found["problems"]] for key in ("correct", "no_answer", "truncated")}
     sizes = {p["n"] for p in found["problems"]}
     return {
         "task": found["task"],
@@ -105,14 +111,35 @@ def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
         "problems": len(found["problems"]),
         "samples": sizes.pop() if len(sizes) == 1 else None,
         "ids_sha256": hashlib.sha256("\n".join(p["id"] for p in found["problems"]).encode()).hexdigest(),
-        "correct": counts["correct"],
+        "correct": [p["correct"] for p in found["problems"]],
+        "examples": examples(found),
     }
 
 
+def examples(found: Mapping[str, Any], count: int = 3, longest: int = 600) -> list[dict[str, Any]]:
+    """The first response to each of the first problems, not picked by anybody, long ones cut."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for response in found["responses"]:
+        first.setdefault(response["id"], response)
+
+    def cut(text: str) -> str:
+        return text if len(text) <= longest else text[:longest] + " …"
+
+    return [
+        {
+            "problem": cut(problem["problem"]),
+            "answer": problem["answer"],
+            "response": cut(first[problem["id"]]["response"]),
+            "correct": first[problem["id"]]["correct"],
+        }
+        for problem in found["problems"][:count]
+    ]
+
+
 def rounded(value: Any, digits: int = 6) -> Any:
-    """Floats to six significant digits, so that records stay small and diffs readable."""
+    """Floats to six significant digits, so that records stay small and diffs readable; null where there is no number."""
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}")
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -137,29 +164,65 @@ def layout(value: Any, indent: int = 0) -> str:
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         inner = ",\n".join(pad + layout(item, indent + 1) for item in value)
         return "[\n" + inner + "\n" + "  " * indent + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def validate(record: Mapping[str, Any], where: str) -> None:
     """Refuses what is not a record of this schema.
 
     Raises:
-        UserError: another schema, or a missing key, named with the file.
+        UserError: another schema, a missing key, or a value of another kind, named with the file.
     """
     if record.get("schema") != SCHEMA:
         raise UserError(f"{where}: schema is {record.get('schema')!r}; this version reads {SCHEMA!r}")
     for key in KEYS:
         if key not in record:
             raise UserError(f"{where}: key {key!r} is missing from the record")
+    for key, kind in {"experiment": dict, "model": dict, "budget": dict, "curves": dict, "evaluations": list,
+                      "seconds": dict, "provenance": dict, "method": str}.items():  # fmt: skip
+        if not isinstance(record[key], kind):
+            raise UserError(f"{where}: {key} is {json.dumps(record[key])[:40]}; expected a {kind.__name__}")
+    for part, keys in PARTS.items():
+        present(record[part], keys, f"{where}: {part}")
+    for i, evaluation in enumerate(record["evaluations"]):
+        check_evaluation(evaluation, f"{where}: evaluations[{i}]")
+    for name, curve in record["curves"].items():
+        steps = record["curves"].get("step", curve)
+        if isinstance(curve, list) and len(curve) != len(steps):
+            raise UserError(f"{where}: curve {name!r} has {len(curve)} values for {len(steps)} steps")
+
+
+def present(value: Any, keys: Iterable[str], where: str) -> None:
+    for key in keys:
+        if not isinstance(value, Mapping) or key not in value:
+            raise UserError(f"{where}: key {key!r} is missing from the record")
+
+
+def check_evaluation(evaluation: Any, where: str) -> None:
+    """Counts per problem must be possible ones and say what the score says, whoever edited the file."""
+    present(evaluation, ("task", "sampling", "limit", "scores", "problems", "samples", "ids_sha256", "correct"), where)
+    present(evaluation["sampling"], ("temperature", "max_new_tokens"), f"{where}: sampling")
+    present(evaluation["scores"], ("pass@1", "pass@k"), f"{where}: scores")
+    correct, samples = evaluation["correct"], evaluation["samples"]
+    if len(correct) != evaluation["problems"]:
+        raise UserError(f"{where}: {len(correct)} counts for {evaluation['problems']} problems")
+    if samples is None or not correct:
+        return
+    if not all(isinstance(c, int) and 0 <= c <= samples for c in correct):
+        raise UserError(f"{where}: a count of right samples is not between 0 and {samples}")
+    counted = sum(correct) / samples / len(correct)
+    if abs(counted - evaluation["scores"]["pass@1"]) > 1e-5:
+        raise UserError(f"{where}: pass@1 is {evaluation['scores']['pass@1']}, its counts say {counted:.6g}")
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
     """All result records below a folder, in order of their paths; other JSON files are passed over.
 
     Raises:
-        UserError: no record, a file that is not JSON, or a broken record.
+        UserError: no record, a file that is not JSON, a broken record, or two records of one run.
     """
-    found = []
+    found: list[dict[str, Any]] = []
+    homes: dict[tuple[Any, ...], Path] = {}
     for path in sorted(folder.rglob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -167,6 +230,12 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
         if isinstance(record, dict) and str(record.get("schema", "")).startswith("lco-result/"):
             validate(record, str(path))
+            run = (record["model"]["class"], record["method"], record["seed"])
+            if run in homes:
+                raise UserError(
+                    f"{path} and {homes[run]} are both {run[1]} seed {run[2]} on {run[0]}; a run counts once: move one away"
+                )
+            homes[run] = path
             found.append(record)
     if not found:
         raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")

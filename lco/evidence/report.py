@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lco.evidence import page, plots, records
+from lco.evidence.differences import differences
 from lco.evidence.tables import Record, Table, by_class, comparison, latex, markdown
 
 LEAD = (
@@ -29,12 +30,15 @@ def build(source: Path, out: Path, title: str = "The miniature") -> list[Table]:
     """Reads all records below `source` and writes the report into `out`; returns its tables."""
     found = records.read_all(source)
     names = titles()
-    tables = [comparison(model_class, runs, names) for model_class, runs in by_class(found).items()]
+    tables: list[Table] = []
+    for model_class, runs in by_class(found).items():
+        between = differences(model_class, runs, names)
+        tables += [comparison(model_class, runs, names), *([between] if between else [])]
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text("\n".join(markdown(table) for table in tables), encoding="utf-8")
     (out / "table.tex").write_text("\n".join(latex(table) for table in tables), encoding="utf-8")
     figures = draw(found, names, out)
-    (out / "index.html").write_text(page.build(title, LEAD, tables, figures, found), encoding="utf-8")
+    (out / "index.html").write_text(page.build(title, LEAD, tables, figures, found, names), encoding="utf-8")
     return tables
 
 

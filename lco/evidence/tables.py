@@ -64,7 +64,14 @@ def comparable(records: Iterable[Record]) -> None:
             "limit": sampled(record)["limit"],
             "samples a problem": sampled(record)["samples"],
             "length limit": sampled(record)["sampling"]["max_new_tokens"],
+            "task": sampled(record)["task"],
+            "greedy test problems": greedy(record)["ids_sha256"],
+            "limit of the greedy evaluation": greedy(record)["limit"],
+            "greedy length limit": greedy(record)["sampling"]["max_new_tokens"],
+            f"start weights of {record['model']['class']}": record["model"]["sha256"],
         }
+        for key in ("top_p", "top_k"):
+            facts[key] = sampled(record)["sampling"].get(key)
         if record["method"] not in (*APART, "start"):
             budget = record["budget"]
             facts |= {key: budget[key] for key in ("rollouts", "rows", "updates")}
@@ -124,6 +131,7 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
         scores = [sampled(r)["scores"]["pass@1"] for r in runs]
         mean, greedies = statistics.fmean(scores), [greedy(r)["scores"]["pass@1"] for r in runs]
         low, high = hierarchical_interval(rates(runs))
+        eights = [r for r in (sampled(run)["scores"]["pass@k"].get("8") for run in runs) if r is not None]
         rows.append(
             (
                 titles.get(method, method) + (" *" if method in APART else ""),
@@ -133,7 +141,7 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
                 f"{100 * (mean - sharpened):+.1f}",
                 spread(greedies),
                 f"{100 * (statistics.fmean(greedies) - base_greedy):+.1f}",
-                spread([float(pass_at(r)) / 100 for r in runs]),
+                spread(eights) if len(eights) == len(runs) else "",
                 ", ".join(percent(s) for s in scores),
                 f"{statistics.fmean([r['budget']['response_tokens'] for r in runs]) / 1000:.0f} k",
             )
@@ -163,7 +171,10 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    escape = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$"})
+    escape = str.maketrans(
+        {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "−": "$-$", "$": r"\$", "{": r"\{", "}": r"\}",
+         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    )  # fmt: skip
     body = [" & ".join(cell.translate(escape) for cell in row) + r" \\" for row in table.rows]
     head = " & ".join(cell.translate(escape) for cell in table.header) + r" \\"
     columns = "l" + "r" * (len(table.header) - 1)

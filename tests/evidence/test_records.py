@@ -9,8 +9,9 @@ import pytest
 
 from lco.errors import UserError
 from lco.evidence import records
+from lco.evidence.provenance import git_state
 from lco.evidence.report import build
-from lco.evidence.tables import comparable, latex, markdown
+from lco.evidence.tables import Table, comparable, latex, markdown
 
 
 def evaluation(temperature, correct, samples):
@@ -18,21 +19,21 @@ def evaluation(temperature, correct, samples):
     return {
         "task": "t", "limit": None, "problems": len(correct), "samples": samples, "ids_sha256": "x", "correct": correct,
         "sampling": {"temperature": temperature, "max_new_tokens": 32, "samples": samples},
-        "scores": {"pass@1": rate, "pass@k": {"1": rate, "8": 1.0}},
+        "scores": {"pass@1": rate, "pass@k": {"1": rate, **({"8": 1.0} if samples == 8 else {})}},
     }  # fmt: skip
 
 
-def record(method, seed, right):
-    evaluations = [evaluation(1.0, [right] * 6 + [0] * 4, 8), evaluation(0.0, [1] * 8 + [0] * 2, 1)]
+def record(method, seed, right, samples=8):
+    evaluations = [evaluation(1.0, [right] * 6 + [0] * 4, samples), evaluation(0.0, [1] * 8 + [0] * 2, 1)]
     if method == "start":
-        evaluations.append(evaluation(0.4, [6] * 10, 8))
-    steps = list(range(1, 5))
+        evaluations.append(evaluation(0.4, [samples] * 9 + [0], samples))
+    curves = {"step": [1, 2, 3, 4], "accuracy": [0.1 * (seed or 0)] * 4, "entropy": [1.0, 0.5, None, 0.2],
+              "gradient_norm": [1, 2, 1, 1], "kl_old": [0.1, 0.1, 0.2, 0.1]}  # fmt: skip
     return {
         "schema": records.SCHEMA, "experiment": {}, "method": method, "seed": seed,
         "model": {"class": "LlamaForCausalLM", "name": "llama", "sha256": "ab" * 32},
         "budget": {"rollouts": 4, "rows": 16, "updates": 8, "response_tokens": 4000},
-        "curves": {"step": steps, "accuracy": [0.1 * seed for _ in steps] if seed is not None else [],
-                   "entropy": [1.0, 0.5, None, 0.2], "gradient_norm": [1, 2, 1, 1], "kl_old": [0.1, 0.1, 0.2, 0.1]},
+        "curves": {} if seed is None else curves,
         "evaluations": evaluations, "seconds": {"update": 1.0},
         "provenance": {"git": {"commit": "c", "dirty": False}, "packages": {"torch": "2"}, "torch_wheel_sha256": None,
                        "python": "3.11", "hardware": {"processor": "p", "cores": 2, "memory_gib": 8, "gpu": None}},
@@ -60,10 +61,10 @@ def test_the_report_is_the_same_byte_for_byte(folder):
 def test_the_table_shows_gains_beyond_sharpening_and_every_seed(folder):
     table = build(folder / "r", folder / "out")[0]
     row = next(r for r in table.rows if r[0] == "GRPO")
-    # Seeds: 6 of 10 problems with 5 and 7 of 8 right: 37.5 and 52.5; start 15, greedy 80.
+    # Seeds: 6 of 10 problems with 5 and 7 of 8 right: 37.5 and 52.5; start 15, greedy 80, cooled 90.
     assert row[1] == "45.0 ± 10.6"
     assert row[3] == "+30.0"
-    assert row[4] == "-35.0"
+    assert row[4] == "-45.0"
     assert row[8] == "37.5, 52.5"
     assert any(r[0] == "SFT *" for r in table.rows)
     assert "GRPO" in markdown(table)
@@ -87,6 +88,9 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(folder):
         (lambda r: r["evaluations"][0].update(limit=5), "limit is None and 5"),
         (lambda r: r["evaluations"][0].update(ids_sha256="z"), "test problems is"),
         (lambda r: r["budget"].update(updates=9), "updates is 8 and 9"),
+        (lambda r: r["model"].update(sha256="cd" * 32), "start weights of LlamaForCausalLM is abab"),
+        (lambda r: r["evaluations"][0]["sampling"].update(top_p=0.7), "top_p is None and 0.7"),
+        (lambda r: r["evaluations"][1].update(limit=5), "limit of the greedy evaluation is None and 5"),
     ],
 )
 def test_unlike_results_are_refused_by_name(change, words):
@@ -111,12 +115,90 @@ def test_broken_records_are_named(tmp_path):
         records.read_all(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.update(budget=[]), "budget is "),
+        (lambda r: r["model"].pop("sha256"), "model: key 'sha256' is missing"),
+        (lambda r: r["evaluations"][0].pop("limit"), r"evaluations\[0\]: key 'limit' is missing"),
+        (lambda r: r["evaluations"][1]["correct"].pop(), "9 counts for 10 problems"),
+        (lambda r: r["evaluations"][0]["correct"].__setitem__(0, 9), "is not between 0 and 8"),
+        (lambda r: r["evaluations"][0]["scores"].update({"pass@1": 0.99}), "pass@1 is 0.99, its counts say 0.375"),
+        (lambda r: r["curves"]["entropy"].pop(), "curve 'entropy' has 3 values for 4 steps"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(change, words):
+    broken = record("grpo", 0, 5)
+    change(broken)
+    with pytest.raises(UserError, match=words):
+        records.validate(broken, "a.json")
+
+
+def test_a_run_counts_once(tmp_path):
+    for name in ("a", "b"):
+        records.write(tmp_path / f"{name}.json", record("grpo", 0, 5))
+    with pytest.raises(UserError, match=r"b\.json and .*a\.json are both grpo seed 0 on LlamaForCausalLM"):
+        records.read_all(tmp_path)
+
+
+def test_fewer_samples_than_eight_leave_a_gap_in_the_table(tmp_path):
+    for method, seed in (("start", None), ("ppo", 0)):
+        records.write(tmp_path / "r" / f"{method}.json", record(method, seed, 2, samples=4))
+    row = build(tmp_path / "r", tmp_path / "out")[0].rows[-1]
+    assert row[0] == "PPO"
+    assert row[7] == ""
+
+
+def test_differences_are_paired_and_corrected(folder):
+    for method, rights in (("lco_kld", (6, 8)), ("lco_mse", (5, 7))):
+        for seed, right in enumerate(rights):
+            records.write(folder / "r" / method / f"{seed}.json", record(method, seed, right))
+    table = build(folder / "r", folder / "out")[1]
+    better, equal = table.rows
+    # One right sample of eight more on 6 of 10 problems, for both seeds: +7.5 points; the other runs are GRPO's twins.
+    assert better[:2] == ("LCO-KLD − GRPO", "+7.5")
+    assert equal == ("LCO-MSE − GRPO", "+0.0", "[+0.0, +0.0]", "1.0000", "1.0000", "2")
+    assert float(better[4]) == pytest.approx(2 * float(better[3]))
+    assert "$-$ GRPO" in latex(table)
+
+
+def test_latex_escapes_what_it_would_read():
+    table = Table("t", ("a_b",), ((r"50 % & {x} \y ~ ^ $1 #",),))
+    escaped = r"50 \% \& \{x\} \textbackslash{}y \textasciitilde{} \textasciicircum{} \$1 \# \\"
+    assert escaped in latex(table)
+    assert r"a\_b" in latex(table)
+
+
+def test_the_page_shows_what_models_write(folder):
+    shown = record("start", None, 2)
+    shown["evaluations"][0]["examples"] = [
+        {"problem": "1 < 2 ?", "answer": "yes", "response": "<b>no</b>", "correct": False}
+    ]
+    records.write(folder / "r" / "start" / "None.json", shown)
+    build(folder / "r", folder / "out")
+    page = (folder / "out" / "index.html").read_text()
+    assert "1 &lt; 2 ?" in page
+    assert "&lt;b&gt;no&lt;/b&gt;" in page
+
+
+def test_an_environment_inside_another_repository_is_not_that_repository(tmp_path):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    inside = tmp_path / "lib"
+    inside.mkdir()
+    assert git_state(inside) == {"commit": None, "dirty": None}
+    assert git_state(tmp_path)["dirty"] is False
+    assert len(git_state(tmp_path)["commit"]) == 40
+
+
 def test_records_read_back_and_stay_small(tmp_path):
     whole = record("grpo", 0, 5)
     records.write(tmp_path / "a.json", whole)
     assert json.loads((tmp_path / "a.json").read_text()) == whole
     assert "\n" not in json.dumps(records.rounded(0.123456789))
     assert records.rounded({"a": [0.123456789]}) == {"a": [0.123457]}
+    assert records.rounded([float("nan"), float("inf")]) == [None, None]
 
 
 def test_evidence_and_verifier_never_import_torch():
