@@ -60,42 +60,6 @@ def request(kind, whole, part, old, critic):
     )
 
 
-class TorchMasters(TorchEngine):
-    """TorchEngine whose AdamW works on float32 copies of bfloat16 parameters, as DeepSpeed's does."""
-
-    def __init__(self, policy, experiment):
-        super().__init__(policy, experiment)
-        self.model = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.masters = [p.detach().clone().float() for p in self.model]
-        masters = iter(self.masters)
-        for group in self.optimizer.param_groups:
-            group["params"] = [next(masters) for _ in group["params"]]
-        self.policy = Parameters(policy, self.masters)
-
-    def step(self):
-        for p, master in zip(self.model, self.masters, strict=True):
-            master.grad, p.grad = None if p.grad is None else p.grad.float(), None
-        done = super().step()
-        with torch.no_grad():
-            for p, master in zip(self.model, self.masters, strict=True):
-                p.copy_(master)
-        return done
-
-
-class Parameters:
-    """A policy that shows the masters as its parameters."""
-
-    def __init__(self, policy, masters):
-        self.policy, self.masters, self.model = policy, masters, policy.model
-        self.named_weights = policy.named_weights
-
-    def __call__(self, batch, request):
-        return self.policy(batch, request)
-
-    def parameters(self):
-        return self.masters
-
-
 class Side:
     """One of the two engines that are compared, and where it stands."""
 
@@ -154,8 +118,7 @@ def run_case(case, folder):
         weight_decay=0.01, device="cpu", dtype="bfloat16" if "bf16" in extras else "float32",
     )  # fmt: skip
     kind, parts = {"token": TokenLoss, "row": RowLoss}[scope], (experiment, head == "tied", "critic" in extras)
-    reference = TorchMasters if "bf16" in extras else TorchEngine
-    plain = Side(reference(build(*parts), experiment), kind, extras)
+    plain = Side(TorchEngine(build(*parts), experiment), kind, extras)
     spread = Side(DeepSpeedEngine(build(*parts), experiment), kind, extras)
     start = {name: weight.clone() for name, weight in plain.engine.named_weights()}
     record = []
