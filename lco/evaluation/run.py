@@ -13,7 +13,7 @@ from lco.evaluation.language_model import SamplerLM
 from lco.evidence.statistics import interval, pass_at_k
 from lco.problems.prompts import prompt_facts
 from lco.problems.records import Problem
-from lco.problems.sets import content_sha256
+from lco.problems.sets import SETS, content_sha256
 
 FIELDS = tuple(Problem.__dataclass_fields__)
 
@@ -136,6 +136,7 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
         "task": task,
         "sampling": {**sampling, "seed": model.seed},
         "limit": limit or None,
+        "generated": SETS[ordered[0]["doc"]["set"]].generate is not None,
         "prompt": prompt_facts(model.tokenizer),
         "problems_sha256": content_sha256(Problem(**{key: entry["doc"][key] for key in FIELDS}) for entry in ordered),
         "scores": scores(problems, samples),

@@ -117,7 +117,12 @@ def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def examples(found: Mapping[str, Any], count: int = 3, longest: int = 600) -> list[dict[str, Any]]:
-    """The first response to each of the first problems, not picked by anybody, long ones cut."""
+    """The first response to each of the first problems, not picked by anybody, long ones cut.
+
+    Of generated problems alone: published ones belong to others, and a record carries none of their text.
+    """
+    if not found["generated"]:
+        return []
     first: dict[str, Mapping[str, Any]] = {}
     for response in found["responses"]:
         first.setdefault(response["id"], response)

@@ -11,6 +11,7 @@ from lco.cli import main
 from lco.errors import UserError
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
+from lco.evidence.records import distil_evaluation
 from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
 from lco.rollout.transformers import TransformersSampler
 from lco.training import models
@@ -70,6 +71,14 @@ def test_a_model_is_evaluated_again_with_the_same_result():
     other = evaluate(lm, ["lco_miniature"], samples=2, limit=5)["lco_miniature"]
     assert other["responses"] != one["responses"]
     assert other["problems_sha256"] == one["problems_sha256"]
+
+
+def test_a_record_shows_generated_problems_and_never_published_ones():
+    found = evaluate(language_model(1.0), ["lco_miniature"], samples=2, limit=4)["lco_miniature"]
+    shown = distil_evaluation(found)["examples"]
+    assert [e["problem"] for e in shown] == [p.problem for p in load_problems("arithmetic", "test")[:3]]
+    assert [e["response"] for e in shown] == [r["response"] for r in found["responses"][:6:2]]
+    assert distil_evaluation({**found, "generated": False})["examples"] == []
 
 
 class Recorder:
