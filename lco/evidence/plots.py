@@ -15,6 +15,8 @@ COLOURS = {
     "lco_kld": "#0072B2", "lco_mse": "#56B4E9", "lco_lch": "#009E73", "ppo": "#D55E00", "grpo": "#E69F00",
     "reinforce": "#CC79A7", "rft": "#7F7F7F", "sft": "#000000",
 }  # fmt: skip
+DEMONSTRATED = ("sft",)
+"""Methods whose rows are reference solutions, all of them right: no accuracy of a policy, so it is not drawn as one."""
 PANELS = (("accuracy", "right answers in the rollout", False), ("entropy", "entropy, nats per token", False),
           ("gradient_norm", "gradient norm", True), ("kl_old", "KL(old ‖ new), last update", True))  # fmt: skip
 
@@ -34,7 +36,7 @@ def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: 
             if logarithmic:
                 axis.set_yscale("log")
         row[0].set_ylabel(model_class)
-    handles, labels = axes[0][0].get_legend_handles_labels()
+    handles, labels = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return save(figure, stem)
 
@@ -59,6 +61,8 @@ def validation_curves(records: Sequence[Record], titles: Mapping[str, str], stem
 def draw(axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Mapping[str, str], part: str = "") -> None:
     """One panel: every seed of every method that recorded this curve."""
     for method, seeds in runs.items():
+        if name == "accuracy" and method in DEMONSTRATED:
+            continue
         colour, lines = COLOURS.get(method, "#999999"), []
         for record in seeds:
             source = record["curves"].get(part, {}) if part else record["curves"]

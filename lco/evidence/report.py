@@ -47,6 +47,7 @@ def draw(found: Sequence[Record], names: dict[str, str], out: Path) -> list[tupl
     watched = plots.validation_curves(found, names, out / "validation")[0]
     return [
         ("Training: right answers, entropy, gradient norm before clipping, and KL from the sampling policy to the policy "
-         "of the last update, by rollout. Thin lines are seeds.", curves),
+         "of the last update, by rollout. Thin lines are seeds. SFT learns from reference solutions, so "
+         "it has no rollout whose answers could be right.", curves),
         ("Validation problems during training.", watched),
     ]  # fmt: skip
