@@ -34,6 +34,12 @@ class Experiment:
     method: str = knob("lco_kld", "method", "see `lco methods`")
     hyper: dict[str, Any] = knob({}, "method", "the method's knobs, NAME=VALUE (see `lco methods NAME`)")  # noqa: RUF009
 
+    reference_model: str = knob(
+        "", "method", "policy that KL terms, DPO and preference pairs refer to (default: --model)"
+    )
+    verifier_model: str = knob("", "method", "LCO with estimator=logprob: the model that scores every token")
+    dpo_model: str = knob("", "method", "LCO with estimator=dpo_ratio: the model that DPO trained from the reference")
+
     problems: str = knob("arithmetic", "problems", "a set's name (see `lco problems`) or a JSON Lines file")
     split: str = knob("train", "problems", "split to train on")
     data_dir: str = knob("", "problems", "folder of JSON Lines files instead of hub ids")
@@ -68,6 +74,9 @@ class Experiment:
     eval_every: int = knob(0, "watching", "rollouts between validations (0: never)", least=0)
     eval_split: str = knob("validation", "watching", "split of the validations; never the test split")
     eval_problems: int = knob(128, "watching", "problems of a validation", least=1)
+    diagnose_every: int = knob(
+        0, "watching", "rollouts between gradient norms by sign of advantage (0: never)", least=0
+    )
     save_every: int = knob(0, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
     out: str = knob("", "watching", "run folder (default: runs/<problems>/<method>/seed-<seed>)")
 
@@ -97,7 +106,14 @@ def check(experiment: Experiment) -> None:
         if least is not None and value < least:
             raise UserError(f"{name} is {value}; the least allowed value is {least}")
     method = method_named(experiment.method)
-    method.hyper(experiment.hyper)
+    check_fixed_models(experiment, fixed_models(experiment))
+    if method.source == "pairs" and experiment.eval_every:
+        raise UserError(
+            f"eval_every is {experiment.eval_every}, but {method.name} samples from the reference policy and has no sampler "
+            "of its own weights to validate with; give 0 and score the checkpoint with `lco evaluate`"
+        )
+    if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
+        raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
     if method.needs.group and experiment.samples < 2:
         raise UserError(
             f"samples is {experiment.samples}: {method.name} compares samples of one prompt, give at least 2"
@@ -108,6 +124,42 @@ def check(experiment: Experiment) -> None:
         )
     if not experiment.model:
         raise UserError("no model given; name a folder or a hub id with --model")
+
+
+def fixed_models(experiment: Experiment) -> dict[str, str]:
+    """{reference, verifier, dpo: folder or hub id} of the policies beside the trained one that this run reads.
+
+    Raises:
+        UserError: a hyper-parameter is unknown or does not fit the others.
+    """
+    from lco.methods import method_named
+
+    method = method_named(experiment.method)
+    hyper = method.hyper(experiment.hyper)
+    names = set(method.target(hyper).fixed if method.target else ())
+    if method.needs.reference or method.source == "pairs":
+        names.add("reference")
+    given = {
+        "reference": experiment.reference_model or experiment.model,
+        "verifier": experiment.verifier_model,
+        "dpo": experiment.dpo_model,
+    }
+    return {name: given[name] for name in sorted(names)}
+
+
+def check_fixed_models(experiment: Experiment, used: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UserError: a model that the method reads is not given, or one is given that it does not read.
+    """
+    for name in ("reference", "verifier", "dpo"):
+        flag = f"--{name}-model"
+        if name in used and not used[name]:
+            raise UserError(f"{experiment.method} reads a {name} model here; name its folder or hub id with {flag}")
+        if name not in used and getattr(experiment, f"{name}_model"):
+            raise UserError(
+                f"{flag} is given, but {experiment.method} with these hyper-parameters reads none; leave it out"
+            )
 
 
 def fields() -> dict[str, dataclasses.Field[Any]]:

@@ -7,18 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Reduction = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum"]
+Reduction = Literal["token_mean", "token_mean_by_sign", "seq_mean_token_mean", "seq_mean_token_sum", "pair_mean"]
 
 LOG_RATIO_BOUND = 20.0
 """ℓ − ℓ_old is clamped to ± this before exp, in token and in sequence ratios (methods.md 0.4)."""
 
 
-def token_scale(mask: Tensor, reduction: Reduction) -> Tensor:
+def token_scale(mask: Tensor, reduction: Reduction, advantage: Tensor | None = None) -> Tensor:
     """[B, T] weights that turn per-token losses of a *whole* minibatch (all micro-batches, all ranks) into one number.
 
     - `token_mean`: Σ m·l / Σ m
+    - `token_mean_by_sign`: the same over the tokens with A > 0 and over those with A < 0, added
     - `seq_mean_token_mean`: mean over rows of (Σ_t m·l / L_i)
     - `seq_mean_token_sum`: mean over rows of Σ_t m·l
+    - `pair_mean`: mean over pairs of rows of Σ_t m·l
 
     Rows without tokens contribute 0 and are left out of the row count (methods.md 0.2).
     """
@@ -32,6 +34,12 @@ def token_scale(mask: Tensor, reduction: Reduction) -> Tensor:
             return weights / torch.where(lengths > 0, lengths, torch.ones_like(lengths)) / rows
         case "seq_mean_token_sum":
             return weights / rows
+        case "pair_mean":
+            return 2 * weights / rows
+        case "token_mean_by_sign":
+            assert advantage is not None
+            signs = [weights * (sign * advantage > 0) for sign in (1, -1)]
+            return signs[0] / signs[0].sum().clamp(min=1) + signs[1] / signs[1].sum().clamp(min=1)
 
 
 def ratio(logprob: Tensor, old_logprob: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ where a head used outside its module's forward is an empty tensor (stack.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lco.heads import LinearHead, OldHead, differentiable_statistics, statistics, token_loss
+from lco.heads import FixedHead, LinearHead, Target, row_loss, spread, statistics, token_loss
 from lco.heads.linear import TokenFunction
 from lco.rollout.records import Batch
 
@@ -29,57 +29,64 @@ ValueFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
-class OldPolicy:
-    """π_old at the response tokens of a batch: one [L_i, d] tensor per row, and the head that belongs to them."""
+class FixedPolicy:
+    """A policy that does not learn (π_old, a verifier, a reference) at the response tokens of a batch: one [L_i, d] tensor
+    of hidden states per row, and the head that belongs to them."""
 
     hidden: tuple[Tensor, ...]
     weight: Tensor
     bias: Tensor | None = None
 
-    def rows(self, indices: Sequence[int]) -> OldPolicy:
-        return OldPolicy(tuple(self.hidden[i] for i in indices), self.weight, self.bias)
+    def rows(self, indices: Sequence[int]) -> FixedPolicy:
+        return FixedPolicy(tuple(self.hidden[i] for i in indices), self.weight, self.bias)
 
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """A loss that is a sum over tokens.
+    """A loss that is a sum over tokens: `function` sees the statistics [C] of a chunk.
 
     Attributes:
         function: ({statistic: [C]}, {input: [C]}) → [C].
         statistics: the statistics that `function` reads.
-        inputs: [B, T] constants.
+        inputs: [B, T, …] constants.
         scale: [B, T], mask / divisor of the whole minibatch over all ranks.
         old: the old policy of these rows, None where it is the current one.
         report: statistics to hand out.
         value_function: the critic's loss per token, added with the same scale; None without a critic.
+        target: LCO's target, for losses that have one.
+        fixed: the fixed policies that the target reads, by name.
     """
 
     function: TokenFunction
     statistics: Sequence[str]
     inputs: Mapping[str, Tensor]
     scale: Tensor
-    old: OldPolicy | None = None
+    old: FixedPolicy | None = None
     report: Sequence[str] = ()
     value_function: ValueFunction | None = None
+    target: Target | None = None
+    fixed: Mapping[str, FixedPolicy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RowLoss:
-    """A loss whose tokens depend on each other; `function` sees [B, T] statistics (0 where padded) with autograd."""
+    """A loss whose tokens depend on each other: `function` sees [B, T] statistics, 0 where padded. Fields as TokenLoss."""
 
     function: TokenFunction
     statistics: Sequence[str]
     inputs: Mapping[str, Tensor]
     scale: Tensor
-    old: OldPolicy | None = None
+    old: FixedPolicy | None = None
     report: Sequence[str] = ()
     value_function: ValueFunction | None = None
+    target: Target | None = None
+    fixed: Mapping[str, FixedPolicy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Statistics:
     names: Sequence[str]
-    old: OldPolicy | None = None
+    old: FixedPolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Answer(NamedTuple):
 
     loss: Tensor | None = None
     statistics: Mapping[str, Tensor] = {}
-    snapshot: OldPolicy | None = None
+    snapshot: FixedPolicy | None = None
 
 
 def softcap(config: Any) -> float | None:
@@ -156,7 +163,7 @@ class PolicyModel(nn.Module):
                     lengths = batch.response_lengths.tolist()
                     head = self.head()
                     bias = None if head.bias is None else head.bias.detach().clone()
-                    return Answer(snapshot=OldPolicy(hidden.split(lengths), head.weight.detach().clone(), bias))
+                    return Answer(snapshot=FixedPolicy(hidden.split(lengths), head.weight.detach().clone(), bias))
 
     def _hidden(self, batch: Batch) -> Tensor:
         """[N, d]: hidden states that predict the response tokens, rows one after another. Padding never gets here."""
@@ -169,54 +176,61 @@ class PolicyModel(nn.Module):
         where = batch.response_mask
         return states[rows[where], batch.predicting_positions[where]]
 
-    def _old_head(self, old: OldPolicy | None, device: torch.device) -> OldHead | None:
-        if old is None:
+    def _fixed_head(self, policy: FixedPolicy | None, device: torch.device) -> FixedHead | None:
+        if policy is None:
             return None
-        hidden = torch.cat([row.to(device) for row in old.hidden])
-        return OldHead(hidden, LinearHead(old.weight.to(device), old.bias, self.temperature))
+        hidden = torch.cat([row.to(device) for row in policy.hidden])
+        bias = None if policy.bias is None else policy.bias.to(device)
+        return FixedHead(hidden, LinearHead(policy.weight.to(device), bias, self.temperature))
 
     def _values(self, hidden: Tensor) -> Tensor:
         assert self.value_head is not None, "this method declared no critic"
         weight, bias = self.value_head.weight.float(), self.value_head.bias.float()  # DeepSpeed casts both to bf16
         return nn.functional.linear(hidden.float(), weight, bias).squeeze(-1)
 
+    def _heads(self, hidden: Tensor, request: TokenLoss | RowLoss) -> dict[str, Any]:
+        """What both losses tell the head besides statistics and inputs."""
+        fixed = {name: self._fixed_head(policy, hidden.device) for name, policy in request.fixed.items()}
+        return {
+            "old": self._fixed_head(request.old, hidden.device),
+            "target": request.target,
+            "fixed": fixed,
+            "report": request.report,
+        }
+
     def _token_loss(self, batch: Batch, hidden: Tensor, request: TokenLoss) -> Answer:
         mask = batch.response_mask
         inputs = {name: value[mask] for name, value in request.inputs.items()}
-        scale = request.scale[mask]
         loss, reported = token_loss(
-            hidden, self.head(), batch.response_ids[mask], request.function, inputs, scale, request.statistics,
-            old=self._old_head(request.old, hidden.device), report=request.report,
+            hidden, self.head(), batch.response_ids[mask], request.function, inputs, request.scale[mask],
+            request.statistics, **self._heads(hidden, request),
         )  # fmt: skip
-        if request.value_function is not None:
-            loss = loss + (request.value_function(self._values(hidden), inputs) * scale).sum()
-        return Answer(loss, {name: scatter(value, mask) for name, value in reported.items()})
+        return self._answer(loss, reported, mask, hidden, request)
 
     def _row_loss(self, batch: Batch, hidden: Tensor, request: RowLoss) -> Answer:
         mask = batch.response_mask
-        # As in token_loss, an input takes the place of the statistic of its name (old log-probabilities).
-        names = [name for name in dict.fromkeys([*request.statistics, *request.report]) if name not in request.inputs]
-        compact = {name: value[mask] for name, value in request.inputs.items()}
-        flat = differentiable_statistics(
-            hidden, self.head(), batch.response_ids[mask], names,
-            inputs=compact, old=self._old_head(request.old, hidden.device),
+        loss, reported = row_loss(
+            hidden, self.head(), mask, batch.response_ids[mask], request.function, request.inputs, request.scale,
+            request.statistics, **self._heads(hidden, request),
         )  # fmt: skip
-        found = {name: scatter(value, mask) for name, value in flat.items()}
-        inputs = {name: value.masked_fill(~mask, 0) for name, value in request.inputs.items()}
-        losses = request.function({**found, **{n: inputs[n] for n in request.statistics if n in inputs}}, inputs)
-        loss = (losses.masked_fill(~mask, 0) * request.scale.masked_fill(~mask, 0)).sum()
+        return self._answer(loss, reported, mask, hidden, request)
+
+    def _answer(
+        self, loss: Tensor, reported: Mapping[str, Tensor], mask: Tensor, hidden: Tensor, request: TokenLoss | RowLoss
+    ) -> Answer:
         if request.value_function is not None:
-            loss = loss + (request.value_function(self._values(hidden), compact) * request.scale[mask]).sum()
-        return Answer(loss, {name: found[name].detach() for name in request.report})
+            inputs = {name: value[mask] for name, value in request.inputs.items()}
+            loss = loss + (request.value_function(self._values(hidden), inputs) * request.scale[mask]).sum()
+        return Answer(loss, {name: spread(value, mask) for name, value in reported.items()})
 
     def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> Answer:
         mask = batch.response_mask
         names = [name for name in request.names if name != "value"]
-        old = self._old_head(request.old, hidden.device)
+        old = self._fixed_head(request.old, hidden.device)
         found = statistics(hidden, self.head(), batch.response_ids[mask], names, old=old)
         if "value" in request.names:
             found["value"] = self._values(hidden)
-        return Answer(statistics={name: scatter(value, mask) for name, value in found.items()})
+        return Answer(statistics={name: spread(value, mask) for name, value in found.items()})
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the language model by its checkpoint name, `lm_head.weight` included when it is tied.
@@ -224,11 +238,6 @@ class PolicyModel(nn.Module):
         `named_parameters()` and saved folders leave a tied head out, and vLLM's reload then keeps the old one silently.
         """
         yield from self.model.state_dict().items()
-
-
-def scatter(values: Tensor, mask: Tensor) -> Tensor:
-    """[N] → [B, T], zero where the mask is False."""
-    return values.new_zeros(mask.shape).masked_scatter(mask, values)
 
 
 def switch_off_dropout(module: nn.Module) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lco.methods import METHODS
-from lco.policy import OldPolicy, PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
+from lco.policy import FixedPolicy, PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Row, collate
 from tests.conftest import tiny_model
 
@@ -67,7 +67,7 @@ def old_policy(batch, tied, kind="qwen"):
     return PolicyModel(tiny_model(kind, tied, seed=9))(batch, Snapshot()).snapshot
 
 
-@pytest.mark.parametrize("name", [m for m in METHODS if not METHODS[m].needs.critic])
+@pytest.mark.parametrize("name", [m for m in METHODS if METHODS[m].scope == "token" and not METHODS[m].needs.critic])
 @pytest.mark.parametrize("off_policy", [False, True])
 @pytest.mark.parametrize("tied", [True, False])
 def test_token_and_row_requests_agree(tied, off_policy, name):
@@ -164,7 +164,7 @@ def test_a_soft_cap_is_refused():
 def test_snapshot_keeps_hidden_states_and_a_copy_of_the_head():
     batch, policy = collate(rows()), PolicyModel(tiny_model())
     kept = policy(batch, Snapshot()).snapshot
-    assert isinstance(kept, OldPolicy)
+    assert isinstance(kept, FixedPolicy)
     assert [len(h) for h in kept.hidden] == [6, 1, 0, 4]
     with torch.no_grad():
         policy.model.lm_head.weight.add_(1)

@@ -1,11 +1,15 @@
 """Rewards become advantages, and for LCO advantages become targets."""
 
+from lco.advantages.dense import LogProbabilityTilt, PreferenceRatioTilt
 from lco.advantages.gae import gae, terminal_rewards, whiten
 from lco.advantages.group import centred, degenerate, group_sizes, leave_one_out, standardised
-from lco.advantages.sparse import SparseTarget, sparse_target, tilt
+from lco.advantages.sparse import SparseTarget, SparseTilt, sparse_target, tilt
 
 __all__ = [
+    "LogProbabilityTilt",
+    "PreferenceRatioTilt",
     "SparseTarget",
+    "SparseTilt",
     "centred",
     "degenerate",
     "gae",

@@ -1,32 +1,37 @@
 """The linear head in chunks of tokens: hidden states in, per-token statistics and losses out, never [tokens, vocab].
 
-Two calls with gradient, one without:
-
-- `token_loss`: the loss is a sum of per-token terms, so the logit gradient is known chunk by chunk in the forward pass;
-  the gradients of hidden states and weight are formed right there (8NdV multiply-adds off-policy, 6NdV on-policy).
-- `differentiable_statistics`: the loss couples tokens of a row, so autograd needs the statistics first; logits are
-  recomputed in the backward pass (12NdV, 8NdV).
+- `token_loss`: the loss is a sum of per-token terms, so the logit gradient is known chunk by chunk, and the gradients of
+  hidden states and weight are formed in the same pass (8NdV multiply-adds off-policy, 6NdV on-policy).
+- `row_loss`: the loss couples the tokens of a row, so one pass collects the statistics and a second, with the
+  coefficients that autograd finds for them, forms the gradients (12NdV, 8NdV; as `token_loss` if all fits one chunk).
 - `statistics`: values only.
 
-All mathematics after the head's matrix product is float32 whatever the model's dtype (methods.md 0.4).
+All mathematics after the head's matrix product is float32 whatever the model's dtype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lco.heads.statistics import STATISTICS, Chunk, LogitGradient
+from lco.heads.chunk import Chunk, LogitGradient, Target, Workspace
+from lco.heads.statistics import statistic
 
 TokenFunction = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-"""(statistics [C] each, inputs [C] each) → loss of each token [C]"""
+"""(statistics, inputs) → loss of each token; [C] each for a token loss, [B, T] for a row loss"""
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at once: 32 Mi elements are 128 MiB in float32, i.e. 220 tokens of a 151 936-word vocabulary."""
+
+BLOCK_ROWS = 1 << 13
+"""Rows of a bfloat16 head that a CPU widens to float32 at a time."""
+
+HIDDEN_GRADIENT = "hidden_gradient_sq"
+"""May be reported by the losses: ‖∂L/∂h‖² of each token, its scale included."""
 
 
 @dataclass(frozen=True)
@@ -36,185 +41,188 @@ class LinearHead:
     Attributes:
         weight: [V, d]; of any floating dtype.
         bias: [V] or None.
-        temperature: the sampling temperature; part of the policy (methods.md 0.5).
+        temperature: the sampling temperature; part of the policy.
     """
 
     weight: Tensor
     bias: Tensor | None = None
     temperature: float = 1.0
 
-    def chunk_size(self) -> int:
-        return max(1, CHUNK_ELEMENTS // self.weight.shape[0])
+    @property
+    def wide(self) -> torch.dtype:
+        """What logits, losses and gradients are computed in: float32, or float64 for a float64 head (the tests')."""
+        return torch.float64 if self.weight.dtype == torch.float64 else torch.float32
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """(rows, weight) parts of W that a product can take.
+
+        CUDA multiplies bfloat16 with float32 accumulation and output. The CPU has no such product: it widens the weight
+        a block of rows at a time, so that no float32 copy of the whole is kept.
+        """
+        if self.weight.dtype == self.wide or self.weight.is_cuda:
+            yield slice(None), self.weight
+            return
+        for start in range(0, len(self.weight), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            yield rows, self.weight[rows].to(self.wide)
+
+    def logits(self, hidden: Tensor, out: Tensor) -> Tensor:
+        """[C, d] → [C, V], into `out`."""
+        for rows, weight in self.blocks():
+            _product(hidden, weight.T, out[:, rows])
+        if self.bias is not None:
+            out += self.bias.to(out.dtype)
+        return out if self.temperature == 1.0 else out.div_(self.temperature)
+
+
+def _product(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """x @ y into `out`, which is float32 or wider."""
+    if y.dtype == out.dtype:
+        return torch.mm(x.to(y.dtype), y, out=out)
+    return torch.mm(x.to(y.dtype), y, out_dtype=out.dtype, out=out)
 
 
 @dataclass(frozen=True)
-class OldHead:
-    """The old policy at the same tokens: hidden states [N, d] and the head that belongs to them."""
+class FixedHead:
+    """A policy that does not learn, at the same tokens: hidden states [N, d] and the head that belongs to them."""
 
     hidden: Tensor
     head: LinearHead
 
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """What losses and gradients are summed in: float32, or float64 for a float64 head (as the tests use)."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _product_weight(head: LinearHead) -> Tensor:
-    # CUDA multiplies bf16 with float32 accumulation and output; the CPU has no such kernel, so it upcasts.
-    keep = head.weight.is_cuda or head.weight.dtype == torch.float64
-    return head.weight if keep else head.weight.float()
-
-
-def _logits(hidden: Tensor, weight: Tensor, head: LinearHead) -> Tensor:
-    if weight.dtype == torch.float32 or weight.dtype == torch.float64:
-        z = hidden.to(weight.dtype) @ weight.T
-    else:
-        z = torch.mm(hidden.to(weight.dtype), weight.T, out_dtype=torch.float32)
-    if head.bias is not None:
-        z += head.bias.to(z.dtype)
-    return z if head.temperature == 1.0 else z.div_(head.temperature)
-
-
-def _times(x: Tensor, y: Tensor) -> Tensor:
-    """x @ y with float32 accumulation and output."""
-    if y.dtype == torch.float32 or y.dtype == torch.float64:
-        return x.to(y.dtype) @ y
-    return torch.mm(x.to(y.dtype), y, out_dtype=torch.float32)
-
-
-class _Head:
-    """The head of one call: weights ready for products, and chunks of tokens on demand."""
-
-    def __init__(self, head: LinearHead, old: OldHead | None) -> None:
-        self.head, self.old = head, old
-        self.weight = _product_weight(head)
-        self.old_weight = None if old is None else _product_weight(old.head)
-
-    def chunk(self, hidden: Tensor, targets: Tensor, inputs: Mapping[str, Tensor], rows: slice) -> Chunk:
-        z_old = None
-        if self.old is not None and self.old_weight is not None:
-            z_old = _logits(self.old.hidden[rows], self.old_weight, self.old.head)
-        z = _logits(hidden[rows], self.weight, self.head)
-        return Chunk(z, targets[rows], z_old, {name: value[rows] for name, value in inputs.items()})
+    def logits(self, rows: slice, out: Tensor) -> Tensor:
+        return self.head.logits(self.hidden[rows], out)
 
 
 class _Gradients:
     """∂loss/∂(hidden, weight, bias), accumulated over chunks in float32."""
 
     def __init__(self, hidden: Tensor, head: LinearHead, needs_weight: bool) -> None:
-        dtype = _wide(head.weight.dtype)
         self.hidden = torch.empty_like(hidden)
-        self.weight = torch.zeros_like(head.weight, dtype=dtype) if needs_weight else None
-        self.bias = None if head.bias is None or not needs_weight else torch.zeros_like(head.bias, dtype=dtype)
+        self.hidden_sq = torch.zeros(len(hidden), dtype=head.wide, device=hidden.device)
+        self.weight = torch.zeros_like(head.weight, dtype=head.wide) if needs_weight else None
+        self.bias = None if head.bias is None or not needs_weight else torch.zeros_like(head.bias, dtype=head.wide)
 
-    def add(self, head: _Head, hidden: Tensor, rows: slice, g: Tensor) -> None:
-        if head.head.temperature != 1.0:
-            g = g.div_(head.head.temperature)
-        self.hidden[rows] = _times(g, head.weight).to(self.hidden.dtype)
-        if self.weight is not None:
-            if self.weight.dtype == head.weight.dtype:
-                self.weight.addmm_(g.T, hidden[rows].to(g.dtype))
+    def add(self, head: LinearHead, hidden: Tensor, rows: slice, g: Tensor) -> None:
+        """Takes in ∂loss/∂z of some rows, [C, V]."""
+        if head.temperature != 1.0:
+            g = g.div_(head.temperature)
+        states = hidden[rows]
+        slope = torch.zeros(states.shape, dtype=head.wide, device=g.device)
+        for part, weight in head.blocks():
+            narrow = g[:, part].to(weight.dtype)
+            if weight.dtype == head.wide:
+                slope.addmm_(narrow, weight)
             else:
-                self.weight += _times(g.T, hidden[rows].to(head.weight.dtype))
+                slope += torch.mm(narrow, weight, out_dtype=head.wide)
+        if self.weight is not None:
+            if g.is_cuda and head.weight.dtype != head.wide:
+                self.weight += torch.mm(g.T.to(head.weight.dtype), states.to(head.weight.dtype), out_dtype=head.wide)
+            else:
+                self.weight.addmm_(g.T, states.to(head.wide))
         if self.bias is not None:
             self.bias += g.sum(0)
+        self.hidden[rows] = slope.to(self.hidden.dtype)
+        self.hidden_sq[rows] = slope.square().sum(1)
 
 
-def _leaf(name: str, chunk: Chunk) -> Tensor:
-    """A statistic as the loss sees it. An input of the same name takes its place: that is how old log-probabilities,
-    measured before the first update, reach a loss that reads `old_logprob`."""
-    if name in chunk.inputs:
-        return chunk.inputs[name]
-    return STATISTICS[name].value(chunk).detach().requires_grad_(STATISTICS[name].backward is not None)
+@dataclass
+class _Call:
+    """What one call of the head is about; `chunk` does its work."""
+
+    head: LinearHead
+    targets: Tensor
+    inputs: Mapping[str, Tensor]
+    old: FixedHead | None
+    target: Target | None
+    fixed: Mapping[str, FixedHead]
+    size: int
+    _workspace: Workspace = field(init=False)
+
+    def __post_init__(self) -> None:
+        like = torch.empty(0, dtype=self.head.wide, device=self.head.weight.device)
+        self._workspace = Workspace(min(self.size, max(1, len(self.targets))), len(self.head.weight), like)
+
+    def slices(self) -> list[slice]:
+        count = len(self.targets)
+        return [slice(start, min(start + self.size, count)) for start in range(0, count, self.size)]
+
+    def chunk(self, hidden: Tensor, rows: slice) -> Chunk:
+        """The chunk of `rows`; it takes the workspace from the chunk before."""
+        states = hidden[rows]
+
+        def buffer(name: str) -> Tensor:
+            return self._workspace.get(name, len(states))
+
+        z_old = None if self.old is None else self.old.logits(rows, buffer("z_old"))
+        fixed = {
+            name: (lambda name=name, policy=policy: policy.logits(rows, buffer(name)))
+            for name, policy in self.fixed.items()
+        }
+        inputs = {name: value[rows] for name, value in self.inputs.items()}
+        z = self.head.logits(states, buffer("z"))
+        return Chunk(z, self.targets[rows], z_old, inputs, self.target, fixed, self._workspace)
 
 
-def _slices(count: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+def _call(
+    head: LinearHead,
+    targets: Tensor,
+    inputs: Mapping[str, Tensor] | None,
+    old: FixedHead | None,
+    target: Target | None,
+    fixed: Mapping[str, FixedHead] | None,
+    chunk_size: int | None,
+) -> _Call:
+    size = chunk_size or max(1, CHUNK_ELEMENTS // len(head.weight))
+    return _Call(head, targets, inputs or {}, old, target, fixed or {}, size)
 
 
-class _TokenLoss(torch.autograd.Function):
+def _value(name: str, chunk: Chunk) -> Tensor:
+    """A statistic's value. An input of the same name takes its place: that is how old log-probabilities, measured before
+    the first update, reach a loss that reads `old_logprob`."""
+    return chunk.inputs[name] if name in chunk.inputs else statistic(name).value(chunk)
+
+
+def _learns(name: str, inputs: Mapping[str, Tensor]) -> bool:
+    return name not in inputs and statistic(name).backward is not None
+
+
+def _logit_gradient(chunk: Chunk, coefficients: Mapping[str, Tensor | None]) -> Tensor:
+    """∂loss/∂z [C, V] from ∂loss/∂statistic [C, …]."""
+    gradient = LogitGradient.zeros(chunk)
+    for name, k in coefficients.items():
+        backward = statistic(name).backward
+        if k is not None and backward is not None:
+            backward(chunk, k, gradient)
+    return gradient.assemble(chunk)
+
+
+def _joined(parts: Mapping[str, list[Tensor]], like: Tensor) -> dict[str, Tensor]:
+    return {name: torch.cat(values) if values else like.new_zeros(0) for name, values in parts.items()}
+
+
+Run = Callable[[Tensor, bool], tuple[Tensor, dict[str, Tensor], _Gradients]]
+"""(hidden, whether the weight wants a gradient) → loss, reported statistics, gradients"""
+
+
+class _HeadLoss(torch.autograd.Function):
+    """A loss whose gradients are known when its value is; `backward` only hands them out."""
+
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        spec: tuple[_Head, Tensor, TokenFunction, Mapping[str, Tensor], Tensor, Sequence[str], Sequence[str], int],
-    ) -> tuple[Tensor, ...]:
-        head, targets, function, inputs, scale, names, report, size = spec
-        gradients = _Gradients(hidden, head.head, ctx.needs_input_grad[1])
-        total = torch.zeros((), dtype=_wide(head.head.weight.dtype), device=hidden.device)
-        reported: dict[str, list[Tensor]] = {name: [] for name in report}
-        for rows in _slices(len(hidden), size):
-            chunk = head.chunk(hidden, targets, inputs, rows)
-            with torch.enable_grad():
-                leaves = {name: _leaf(name, chunk) for name in names}
-                loss = (function(leaves, chunk.inputs) * scale[rows]).sum()
-                wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
-                coefficients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-            total += loss.detach()
-            for name in report:
-                value = leaves[name] if name in leaves else STATISTICS[name].value(chunk)
-                reported[name].append(value.detach())
-            z_gradient = LogitGradient.zeros(chunk)
-            for name, k in zip(wanted, coefficients, strict=True):
-                backward = STATISTICS[name].backward
-                if k is not None and backward is not None:
-                    backward(chunk, k, z_gradient)
-            gradients.add(head, hidden, rows, z_gradient.assemble(chunk))
-        ctx.gradients = gradients
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, run: Run, reported: dict[str, Tensor]
+    ) -> Tensor:
+        total, found, ctx.gradients = run(hidden, ctx.needs_input_grad[1])
+        reported |= found
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
-        outputs = tuple(torch.cat(reported[name]) if reported[name] else hidden.new_zeros(0) for name in report)
-        ctx.mark_non_differentiable(*outputs)
-        return (total, *outputs)
+        return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients, (weight_dtype, bias_dtype) = ctx.gradients, ctx.dtypes
         ctx.gradients = None
         weight = None if gradients.weight is None else gradients.weight.mul_(upstream).to(weight_dtype)
         bias = None if gradients.bias is None else gradients.bias.mul_(upstream).to(bias_dtype)
-        return gradients.hidden.mul_(upstream.to(gradients.hidden.dtype)), weight, bias, None
-
-
-class _Statistics(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        spec: tuple[_Head, Tensor, Mapping[str, Tensor], Sequence[str], int],
-    ) -> tuple[Tensor, ...]:
-        head, targets, inputs, names, size = spec
-        values: dict[str, list[Tensor]] = {name: [] for name in names}
-        for rows in _slices(len(hidden), size):
-            chunk = head.chunk(hidden, targets, inputs, rows)
-            for name in names:
-                values[name].append(STATISTICS[name].value(chunk))
-        ctx.spec, ctx.weight_grad = spec, ctx.needs_input_grad[1]
-        ctx.save_for_backward(hidden, weight, *([] if bias is None else [bias]))
-        outputs = tuple(torch.cat(values[name]) if values[name] else hidden.new_zeros(0).float() for name in names)
-        ctx.mark_non_differentiable(*(o for n, o in zip(names, outputs, strict=True) if not STATISTICS[n].backward))
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        head, targets, inputs, names, size = ctx.spec
-        hidden, weight, *bias = ctx.saved_tensors
-        gradients = _Gradients(hidden, head.head, ctx.weight_grad)
-        for rows in _slices(len(hidden), size):
-            chunk = head.chunk(hidden, targets, inputs, rows)
-            z_gradient = LogitGradient.zeros(chunk)
-            for name, k in zip(names, upstream, strict=True):
-                backward = STATISTICS[name].backward
-                if backward is not None:
-                    backward(chunk, k[rows], z_gradient)
-            gradients.add(head, hidden, rows, z_gradient.assemble(chunk))
-        weight_gradient = None if gradients.weight is None else gradients.weight.to(weight.dtype)
-        bias_gradient = None if gradients.bias is None else gradients.bias.to(bias[0].dtype)
-        return gradients.hidden, weight_gradient, bias_gradient, None
+        return gradients.hidden.mul_(upstream.to(gradients.hidden.dtype)), weight, bias, None, None
 
 
 def token_loss(
@@ -226,7 +234,9 @@ def token_loss(
     scale: Tensor,
     names: Sequence[str],
     *,
-    old: OldHead | None = None,
+    old: FixedHead | None = None,
+    target: Target | None = None,
+    fixed: Mapping[str, FixedHead] | None = None,
     report: Sequence[str] = (),
     chunk_size: int | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -236,36 +246,123 @@ def token_loss(
         hidden: [N, d] hidden states that predict the targets.
         targets: [N] sampled tokens.
         function: maps statistics [C] and inputs [C] of a chunk to losses [C]; differentiated inside the chunk.
-        inputs: [N] constants.
+        inputs: [N, …] constants.
         scale: [N], mask / divisor of the whole minibatch over all ranks.
-        names: statistics that `function` reads, keys of STATISTICS.
+        names: statistics that `function` reads.
         old: the old policy at the same tokens; None where it is the current one.
-        report: statistics to hand out.
+        target: LCO's target, for losses that have one.
+        fixed: the policies that `target` reads, by name.
+        report: statistics to hand out, and `hidden_gradient_sq`.
 
     Returns:
-        the loss, a scalar with gradient (float32; float64 for a float64 head), and {statistic: [N]} without.
+        the loss, a scalar with gradient (float32; float64 for a float64 head), and {statistic: [N, …]} without.
     """
     assert hidden.ndim == 2
     assert targets.shape == scale.shape == hidden.shape[:1]
-    size = chunk_size or head.chunk_size()
-    spec = (_Head(head, old), targets, function, inputs, scale, tuple(names), tuple(report), size)
-    total, *outputs = _TokenLoss.apply(hidden, head.weight, head.bias, spec)
-    return total, dict(zip(report, outputs, strict=True))
+    call = _call(head, targets, inputs, old, target, fixed, chunk_size)
+    wanted = [name for name in names if _learns(name, inputs)]
+    listed = [name for name in report if name != HIDDEN_GRADIENT]
+
+    def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
+        gradients = _Gradients(hidden, head, needs_weight)
+        total = torch.zeros((), dtype=head.wide, device=hidden.device)
+        reported: dict[str, list[Tensor]] = {name: [] for name in listed}
+        for rows in call.slices():
+            chunk = call.chunk(hidden, rows)
+            values = {name: _value(name, chunk).detach() for name in names}
+            with torch.enable_grad():
+                leaves = {name: values[name].requires_grad_() if name in wanted else values[name] for name in names}
+                loss = (function(leaves, chunk.inputs) * scale[rows]).sum()
+                # A loss may touch none of them in some chunk (all advantages masked): then there is nothing to learn.
+                slopes = (
+                    torch.autograd.grad(loss, [leaves[name] for name in wanted], allow_unused=True)
+                    if loss.requires_grad
+                    else [None] * len(wanted)
+                )
+            total += loss.detach()
+            for name in listed:
+                reported[name].append((values[name] if name in values else _value(name, chunk)).detach().clone())
+            gradients.add(head, hidden, rows, _logit_gradient(chunk, dict(zip(wanted, slopes, strict=True))))
+        return total, _joined(reported, total), gradients
+
+    return _apply(hidden, head, run, report)
 
 
-def differentiable_statistics(
+def row_loss(
     hidden: Tensor,
     head: LinearHead,
+    mask: Tensor,
     targets: Tensor,
+    function: TokenFunction,
+    inputs: Mapping[str, Tensor],
+    scale: Tensor,
     names: Sequence[str],
     *,
-    inputs: Mapping[str, Tensor] | None = None,
-    old: OldHead | None = None,
+    old: FixedHead | None = None,
+    target: Target | None = None,
+    fixed: Mapping[str, FixedHead] | None = None,
+    report: Sequence[str] = (),
     chunk_size: int | None = None,
-) -> dict[str, Tensor]:
-    """{statistic: [N]} with gradient to hidden states and head; logits are recomputed in the backward pass."""
-    spec = (_Head(head, old), targets, inputs or {}, tuple(names), chunk_size or head.chunk_size())
-    return dict(zip(names, _Statistics.apply(hidden, head.weight, head.bias, spec), strict=True))
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Σ scale · function(statistics, inputs) where the loss of a token may depend on all of its row.
+
+    Args:
+        hidden: [N, d], the tokens of all rows one after another.
+        mask: [B, T] bool with N True entries.
+        targets: [N].
+        function: maps statistics [B, T, …] (0 where padded) and inputs [B, T, …] to losses [B, T].
+        inputs: [B, T, …] constants; `scale`: [B, T]. What stands at padding is replaced by 0.
+
+    Returns:
+        as `token_loss`.
+    """
+    assert hidden.ndim == 2
+    assert mask.shape == scale.shape
+    assert targets.shape == hidden.shape[:1]
+    call = _call(head, targets, {n: v[mask] for n, v in inputs.items()}, old, target, fixed, chunk_size)
+    clean = {name: spread(value[mask], mask) for name, value in inputs.items()}
+    weights = scale.masked_fill(~mask, 0)
+    listed = [name for name in report if name != HIDDEN_GRADIENT]
+    wanted = [name for name in names if _learns(name, inputs)]
+
+    def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
+        collected: dict[str, list[Tensor]] = {name: [] for name in dict.fromkeys([*names, *listed])}
+        chunk: Chunk | None = None
+        for rows in call.slices():
+            chunk = call.chunk(hidden, rows)
+            for name, parts in collected.items():
+                parts.append(_value(name, chunk).detach().clone())
+        values = _joined(collected, hidden.new_zeros(0, dtype=head.wide))
+        with torch.enable_grad():
+            leaves = {name: values[name].requires_grad_() if name in wanted else values[name] for name in names}
+            losses = function({name: spread(leaf, mask) for name, leaf in leaves.items()}, clean)
+            loss = (losses.masked_fill(~mask, 0) * weights).sum()
+            slopes = torch.autograd.grad(loss, [leaves[name] for name in wanted], allow_unused=True)
+        gradients = _Gradients(hidden, head, needs_weight)
+        for rows in call.slices():
+            if chunk is None or len(call.slices()) > 1:
+                chunk = call.chunk(hidden, rows)
+            coefficients = {n: None if k is None else k[rows] for n, k in zip(wanted, slopes, strict=True)}
+            gradients.add(head, hidden, rows, _logit_gradient(chunk, coefficients))
+        return loss.detach().to(head.wide), {name: values[name].detach() for name in listed}, gradients
+
+    return _apply(hidden, head, run, report)
+
+
+def _apply(hidden: Tensor, head: LinearHead, run: Run, report: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    reported: dict[str, Tensor] = {}
+
+    def with_gradient(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
+        total, found, gradients = run(hidden, needs_weight)
+        return total, {**found, HIDDEN_GRADIENT: gradients.hidden_sq}, gradients
+
+    total = _HeadLoss.apply(hidden, head.weight, head.bias, with_gradient, reported)
+    return total, {name: reported[name] for name in report}
+
+
+def spread(values: Tensor, mask: Tensor) -> Tensor:
+    """[N, …] → [B, T, …], zero where the mask is False."""
+    return values.new_zeros((*mask.shape, *values.shape[1:])).index_put((mask,), values)
 
 
 @torch.no_grad()
@@ -276,8 +373,16 @@ def statistics(
     names: Sequence[str],
     *,
     inputs: Mapping[str, Tensor] | None = None,
-    old: OldHead | None = None,
+    old: FixedHead | None = None,
+    target: Target | None = None,
+    fixed: Mapping[str, FixedHead] | None = None,
     chunk_size: int | None = None,
 ) -> dict[str, Tensor]:
-    """{statistic: [N]}, values only."""
-    return differentiable_statistics(hidden, head, targets, names, inputs=inputs, old=old, chunk_size=chunk_size)
+    """{statistic: [N, …]}, values only."""
+    call = _call(head, targets, inputs, old, target, fixed, chunk_size)
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    for rows in call.slices():
+        chunk = call.chunk(hidden, rows)
+        for name in names:
+            found[name].append(_value(name, chunk).clone())
+    return _joined(found, hidden.new_zeros(0, dtype=head.wide))

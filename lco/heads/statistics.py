@@ -1,38 +1,43 @@
 """Token statistics: the few scalars per token that every objective is a function of, with their logit gradients.
 
-The table of methods.md 0.3 as code. z are the logits of C positions [C, V] (already divided by the sampling
-temperature), π = softmax(z), a the sampled token, π_old the policy that the data is judged against, d = z − z_old.
+z are the logits of C positions [C, V] (divided by the sampling temperature), π = softmax(z), a the sampled token, π_old
+the policy that the data is judged against, d = z − z_old, and c the tilt A/β of LCO's target π* ∝ π_old eᶜ, of the
+sampled token alone (sparse) or of the whole vocabulary (dense). P removes the mean over the vocabulary.
 
-| statistic          | value                      | ∂/∂z                       |
-|--------------------|----------------------------|----------------------------|
-| `logit`            | z_a                        | e_a                        |
-| `logsumexp`        | lse(z)                     | π                          |
-| `logprob`          | z_a − lse(z)               | e_a − π                    |
-| `entropy`          | lse − Σ π z                | −π (log π + H)             |
-| `mean_logit`       | Σ z / V                    | 1/V                        |
-| `sq_prob`          | Σ π²                       | 2π (π − Σ π²)              |
-| `kl_old`           | KL(π_old ‖ π)              | π − π_old                  |
-| `sum_gap`          | Σ d                        | 1                          |
-| `sq_gap`           | Σ d²                       | 2d                         |
-| `old_mean_gap`     | Σ π_old d                  | π_old                      |
-| `old_mean_sq_gap`  | Σ π_old d²                 | 2 π_old d                  |
-| `logcosh_gap`      | Σ log cosh P(d − c e_a)    | P tanh P(d − c e_a)        |
+| statistic            | value                                   | ∂/∂z                            |
+|----------------------|-----------------------------------------|---------------------------------|
+| `logit`              | z_a                                     | e_a                             |
+| `logsumexp`          | lse(z)                                  | π                               |
+| `logprob`            | z_a − lse(z)                            | e_a − π                         |
+| `entropy`            | lse − Σ π z                             | −π (log π + H)                  |
+| `mean_logit`         | Σ z / V                                 | 1/V                             |
+| `sq_prob`            | Σ π²                                    | 2π (π − Σ π²)                   |
+| `kl_old`             | KL(π_old ‖ π)                           | π − π_old                       |
+| `kl_target`          | KL(π* ‖ π)                              | π − π*                          |
+| `kl_from_target`     | KL(π ‖ π*)                              | π (log π/π* − KL)               |
+| `sq_residual`        | Σ (P(d − c))²                           | 2 P(d − c)                      |
+| `var_residual`       | Var of d − c under π_old                | 2 π_old (d − c − mean)          |
+| `logcosh_residual`   | Σ log cosh P(d − c)                     | P tanh P(d − c)                 |
+| `sq_gap_known`       | Σ (d − c + E_old c)², dense tilts       | 2 (d − c + E_old c)             |
+| `logcosh_gap_known`  | Σ log cosh(d − c + E_old c), dense      | tanh(d − c + E_old c)           |
+| `logprob_at_top/k`   | log π at π_old's k likeliest, [C, k]    | e_i − π                         |
 
-`logcosh_gap` reads the tilt c = A/β from the loss's input `tilt`; P removes the mean over the vocabulary.
-`old_logit`, `old_logprob`, `old_entropy` and `vocabulary_size` are constants.
-
-Without an old policy (the first minibatch after a rollout) π_old *is* π: d = 0 in value while gradients still flow, and
-the old statistics are the new ones, detached. Nothing about the old policy has to be kept then.
+Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_entropy`; `old_top/k` and `old_logit_at_top/k`, the k
+likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is not among them; of the target `tilt` (sparse),
+`tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lco.advantages.sparse import TILT_BOUND
+from lco.heads.chunk import Chunk, LogitGradient, rowwise_dot
 
 
 def logcosh(x: Tensor) -> Tensor:
@@ -40,110 +45,17 @@ def logcosh(x: Tensor) -> Tensor:
     return x.abs() + torch.nn.functional.softplus(-2 * x.abs()) - math.log(2)
 
 
-@dataclass
-class Chunk:
-    """Logits of C positions and what is derived from them, each computed at most once.
-
-    Attributes:
-        z: [C, V] float32 logits.
-        targets: [C] sampled tokens.
-        z_old: [C, V] float32 logits of the old policy, or None where it is the current one.
-        inputs: the loss's constants, [C] each.
-    """
-
-    z: Tensor
-    targets: Tensor
-    z_old: Tensor | None
-    inputs: Mapping[str, Tensor]
-    _cache: dict[str, Tensor] = field(default_factory=dict)
-
-    def _once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        if name not in self._cache:
-            self._cache[name] = compute()
-        return self._cache[name]
-
-    def at_target(self, z: Tensor) -> Tensor:
-        return z.gather(1, self.targets[:, None]).squeeze(1)
-
-    @property
-    def lse(self) -> Tensor:
-        return self._once("lse", lambda: torch.logsumexp(self.z, 1))
-
-    @property
-    def probs(self) -> Tensor:
-        return self._once("probs", lambda: (self.z - self.lse[:, None]).exp_())
-
-    @property
-    def lse_old(self) -> Tensor:
-        return self._once("lse_old", lambda: self.lse if self.z_old is None else torch.logsumexp(self.z_old, 1))
-
-    @property
-    def probs_old(self) -> Tensor:
-        if self.z_old is None:
-            return self.probs
-        z_old = self.z_old
-        return self._once("probs_old", lambda: (z_old - self.lse_old[:, None]).exp_())
-
-    @property
-    def entropy(self) -> Tensor:
-        return self._once("entropy", lambda: self.lse - rowwise_dot(self.probs, self.z))
-
-    @property
-    def entropy_old(self) -> Tensor:
-        z_old = self.z if self.z_old is None else self.z_old
-        return self._once("entropy_old", lambda: self.lse_old - rowwise_dot(self.probs_old, z_old))
-
-    def zeros(self) -> Tensor:
-        return self.z.new_zeros(self.z.shape[0])
-
-
-def rowwise_dot(x: Tensor, y: Tensor) -> Tensor:
-    """[C, V], [C, V] → [C] without a third [C, V] buffer."""
-    return torch.bmm(x[:, None, :], y[:, :, None]).view(-1)
-
-
-@dataclass
-class LogitGradient:
-    """∂loss/∂z as coefficients [C] on π, π_old, e_a and 1, plus whatever is not of that form ([C, V])."""
-
-    probs: Tensor
-    probs_old: Tensor
-    onehot: Tensor
-    uniform: Tensor
-    dense: Tensor | None = None
-
-    @staticmethod
-    def zeros(chunk: Chunk) -> LogitGradient:
-        return LogitGradient(chunk.zeros(), chunk.zeros(), chunk.zeros(), chunk.zeros())
-
-    def add_dense(self, term: Tensor) -> None:
-        self.dense = term if self.dense is None else self.dense.add_(term)
-
-    def assemble(self, chunk: Chunk) -> Tensor:
-        """The gradient [C, V]. Overwrites the chunk's probabilities: call it last."""
-        if chunk.z_old is None:
-            self.probs = self.probs + self.probs_old
-        gradient = chunk.probs.mul_(self.probs[:, None])
-        if chunk.z_old is not None and bool(self.probs_old.any()):
-            gradient.addcmul_(chunk.probs_old, self.probs_old[:, None])
-        if bool(self.uniform.any()):
-            gradient.add_(self.uniform[:, None])
-        if self.dense is not None:
-            gradient.add_(self.dense)
-        return gradient.scatter_add_(1, chunk.targets[:, None], self.onehot[:, None])
-
-
 @dataclass(frozen=True)
 class Statistic:
-    """`value(chunk) → [C]` and `backward(chunk, k, gradient)`, which adds k·∂value/∂z ([C] times [C, V])."""
+    """`value(chunk)` → [C] (or [C, k]), `backward(chunk, k, gradient)` adds k·∂value/∂z, [C] times [C, V].
+
+    Attributes:
+        whole_old: whether it needs π_old over the whole vocabulary, so that hidden states and head have to be kept.
+    """
 
     value: Callable[[Chunk], Tensor]
-    backward: Callable[[Chunk, Tensor, LogitGradient], None] | None
-
-
-def _gap(chunk: Chunk) -> Tensor:
-    assert chunk.z_old is not None
-    return chunk.z - chunk.z_old
+    backward: Callable[[Chunk, Tensor, LogitGradient], None] | None = None
+    whole_old: bool = False
 
 
 def _logit_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
@@ -162,7 +74,7 @@ def _logprob_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
 def _entropy_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
     # −π (log π + H) = −π z + π (lse − H)
     g.probs += k * (chunk.lse - chunk.entropy)
-    g.add_dense((chunk.probs * chunk.z).mul_(-k[:, None]))
+    g.add_dense(torch.mul(chunk.probs, chunk.z, out=chunk.buffer("entropy")).mul_(-k[:, None]))
 
 
 def _mean_logit_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
@@ -170,19 +82,19 @@ def _mean_logit_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
 
 
 def _sq_prob(chunk: Chunk) -> Tensor:
-    return (torch.logsumexp(2 * chunk.z, 1) - 2 * chunk.lse).exp()
+    return rowwise_dot(chunk.probs, chunk.probs)
 
 
 def _sq_prob_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
     g.probs -= 2 * k * _sq_prob(chunk)
-    g.add_dense(chunk.probs.square().mul_(2 * k[:, None]))
+    g.add_dense(torch.square(chunk.probs, out=chunk.buffer("sq_prob")).mul_(2 * k[:, None]))
 
 
 def _kl_old(chunk: Chunk) -> Tensor:
     if chunk.z_old is None:
         return chunk.zeros()
     # Σ π_old (z_old − z) + lse − lse_old: one product, so that equal logits give exactly 0.
-    return chunk.lse - chunk.lse_old - rowwise_dot(chunk.probs_old, _gap(chunk))
+    return chunk.once("kl_old", lambda: chunk.lse - chunk.lse_old - rowwise_dot(chunk.probs_old, chunk.gap))
 
 
 def _kl_old_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
@@ -190,85 +102,242 @@ def _kl_old_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
     g.probs_old -= k
 
 
-def _sum_gap(chunk: Chunk) -> Tensor:
-    return chunk.zeros() if chunk.z_old is None else _gap(chunk).sum(1)
+def _kl_of_the_rest(chunk: Chunk) -> Tensor:
+    """Σ over v ≠ a of π_old (log π_old − log π)."""
+    if chunk.z_old is None:
+        return chunk.zeros()
+    rest = _kl_old(chunk) + chunk.old_logprob.exp() * chunk.log_ratio
+    # Where the rest is nearly nothing and weighs 10⁶, it has to be summed by itself.
+    extreme = (chunk.sparse.stay > 100).nonzero().squeeze(1)
+    if len(extreme):
+        others = chunk.probs_old[extreme].scatter_(1, chunk.targets[extreme, None], 0.0)
+        shift = (chunk.lse - chunk.lse_old)[extreme]
+        rest[extreme] = others.sum(1) * shift - rowwise_dot(others, chunk.gap[extreme])
+    return rest
 
 
-def _sum_gap_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
-    g.uniform += k
+def _kl_target(chunk: Chunk) -> Tensor:
+    if chunk.is_dense:
+        # log π* − log π, summed under π*
+        gap = torch.sub(chunk.log_target, chunk.z, out=chunk.buffer("scratch"))
+        return rowwise_dot(chunk.target_probs, gap) + chunk.lse
+    target = chunk.sparse
+    sampled = target.probability * (target.log_probability - chunk.logprob)
+    return sampled + target.stay * _kl_of_the_rest(chunk) - target.others * target.log_partition
 
 
-def _sq_gap(chunk: Chunk) -> Tensor:
-    return chunk.zeros() if chunk.z_old is None else _gap(chunk).square_().sum(1)
+def _kl_target_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    """π − π*. Sparse: π(a) − q at the sampled token, π − π_old/Z elsewhere."""
+    if chunk.is_dense:
+        g.probs += k
+        g.add_dense(chunk.target_probs.mul_(-k[:, None]))
+    elif chunk.z_old is None:
+        g.rest += k * chunk.sparse.imitate
+        g.onehot -= k * chunk.sparse.moved
+    else:
+        g.probs += k
+        g.rest -= k * chunk.sparse.stay
+        g.onehot -= k * chunk.sparse.probability
 
 
-def _sq_gap_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+def _kl_from_target(chunk: Chunk) -> Tensor:
+    if chunk.is_dense:
+        gap = torch.sub(chunk.z, chunk.log_target, out=chunk.buffer("scratch"))
+        return rowwise_dot(chunk.probs, gap) - chunk.lse
+    reverse = chunk.zeros()
     if chunk.z_old is not None:
-        g.add_dense(_gap(chunk).mul_(2 * k[:, None]))
+        reverse = rowwise_dot(chunk.probs, chunk.gap) + chunk.lse_old - chunk.lse
+    return reverse - chunk.tilt * chunk.logprob.exp() + chunk.sparse.log_partition
 
 
-def _old_mean_gap(chunk: Chunk) -> Tensor:
-    return chunk.zeros() if chunk.z_old is None else rowwise_dot(chunk.probs_old, _gap(chunk))
-
-
-def _old_mean_gap_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
-    g.probs_old += k
-
-
-def _old_mean_sq_gap(chunk: Chunk) -> Tensor:
-    return chunk.zeros() if chunk.z_old is None else rowwise_dot(chunk.probs_old, _gap(chunk).square_())
-
-
-def _old_mean_sq_gap_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+def _kl_from_target_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    """π (log π − log π* − KL)."""
+    divergence = _kl_from_target(chunk)
+    if chunk.is_dense:
+        gap = torch.sub(chunk.z, chunk.log_target, out=chunk.buffer("reverse"))
+        g.probs -= k * (chunk.lse + divergence)
+        g.add_dense(gap.mul_(chunk.probs).mul_(k[:, None]))
+        return
+    g.onehot -= k * chunk.tilt * chunk.logprob.exp()
+    g.probs += k * (chunk.sparse.log_partition - divergence)
     if chunk.z_old is not None:
-        g.add_dense(_gap(chunk).mul_(chunk.probs_old).mul_(2 * k[:, None]))
+        g.probs += k * (chunk.lse_old - chunk.lse)
+        g.add_dense(torch.mul(chunk.probs, chunk.gap, out=chunk.buffer("reverse")).mul_(k[:, None]))
 
 
-def _centred_residual(chunk: Chunk) -> Tensor:
-    """P(d − c e_a), [C, V]; off-policy only."""
-    residual = _gap(chunk).scatter_add_(1, chunk.targets[:, None], -chunk.inputs["tilt"][:, None].to(chunk.z.dtype))
+def _residual(chunk: Chunk, name: str) -> Tensor:
+    """d − c, [C, V], in the statistic's own buffer. On-policy d = 0."""
+    residual = chunk.buffer(name)
+    if chunk.z_old is None:
+        residual.zero_()
+    else:
+        residual.copy_(chunk.gap)
+    if chunk.is_dense:
+        return residual.sub_(chunk.tilt)
+    return chunk.add_at_target(residual, -chunk.tilt)
+
+
+def _centred_residual(chunk: Chunk, name: str) -> Tensor:
+    residual = _residual(chunk, name)
     return residual.sub_(residual.mean(1, keepdim=True))
 
 
-def _logcosh_gap(chunk: Chunk) -> Tensor:
-    if chunk.z_old is None:
-        # d = 0: the residual is c/V everywhere and −c(1 − 1/V) at a, so no vector is needed.
-        size, tilt = chunk.z.shape[1], chunk.inputs["tilt"]
-        return logcosh(tilt * (1 - 1 / size)) + (size - 1) * logcosh(tilt / size)
-    return logcosh(_centred_residual(chunk)).sum(1)
+def _without_vector(chunk: Chunk) -> bool:
+    """On-policy and sparse, P(d − c e_a) is c/V everywhere and −c (1 − 1/V) at a: no vector is needed."""
+    return chunk.z_old is None and not chunk.is_dense
 
 
-def _logcosh_gap_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
-    if chunk.z_old is None:
+def _sq_residual(chunk: Chunk) -> Tensor:
+    if _without_vector(chunk):
+        return chunk.tilt**2 * (1 - 1 / chunk.z.shape[1])
+    residual = _centred_residual(chunk, "sq_residual")
+    return rowwise_dot(residual, residual)
+
+
+def _sq_residual_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    if _without_vector(chunk):
+        g.onehot -= 2 * k * chunk.tilt
+        g.uniform += 2 * k * chunk.tilt / chunk.z.shape[1]
+        return
+    g.add_dense(_centred_residual(chunk, "sq_residual").mul_(2 * k[:, None]))
+
+
+def _old_centred_residual(chunk: Chunk) -> Tensor:
+    """d − c minus its mean under π_old."""
+    residual = _residual(chunk, "var_residual")
+    return residual.sub_(rowwise_dot(chunk.probs_old, residual)[:, None])
+
+
+def _var_residual(chunk: Chunk) -> Tensor:
+    if _without_vector(chunk):
+        p = chunk.old_logprob.exp()
+        return chunk.tilt**2 * p * (1 - p)
+    return rowwise_dot(chunk.probs_old, _old_centred_residual(chunk).square_())
+
+
+def _var_residual_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    if _without_vector(chunk):
+        # −2 π_old(a) c (e_a − π_old)
+        step = 2 * k * chunk.tilt * chunk.old_logprob.exp()
+        g.onehot -= step
+        g.probs_old += step
+        return
+    g.add_dense(_old_centred_residual(chunk).mul_(chunk.probs_old).mul_(2 * k[:, None]))
+
+
+def _logcosh_residual(chunk: Chunk) -> Tensor:
+    if _without_vector(chunk):
+        size = chunk.z.shape[1]
+        return logcosh(chunk.tilt * (1 - 1 / size)) + (size - 1) * logcosh(chunk.tilt / size)
+    return logcosh(_centred_residual(chunk, "logcosh_residual")).sum(1)
+
+
+def _logcosh_residual_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    if _without_vector(chunk):
         # P tanh(residual) = (tanh_a − tanh_other)(e_a − 1/V)
-        size, tilt = chunk.z.shape[1], chunk.inputs["tilt"]
-        step = -torch.tanh(tilt * (1 - 1 / size)) - torch.tanh(tilt / size)
+        size = chunk.z.shape[1]
+        step = -torch.tanh(chunk.tilt * (1 - 1 / size)) - torch.tanh(chunk.tilt / size)
         g.onehot += k * step
         g.uniform -= k * step / size
         return
-    slope = torch.tanh_(_centred_residual(chunk))
+    slope = _centred_residual(chunk, "logcosh_residual").tanh_()
     g.add_dense(slope.sub_(slope.mean(1, keepdim=True)).mul_(k[:, None]))
 
 
-def _old_logit(chunk: Chunk) -> Tensor:
-    return chunk.at_target(chunk.z if chunk.z_old is None else chunk.z_old)
+def _known_residual(chunk: Chunk, name: str) -> Tensor:
+    """d − (c − E_old c): raw logits against a dense tilt that is centred under π_old, where its constant is fixed."""
+    assert chunk.is_dense, "of a sparse tilt only the sampled token is known: read `logit` and `old_logit`"
+    return _residual(chunk, name).add_(rowwise_dot(chunk.probs_old, chunk.tilt)[:, None])
+
+
+def _sq_gap_known(chunk: Chunk) -> Tensor:
+    residual = _known_residual(chunk, "sq_gap_known")
+    return rowwise_dot(residual, residual)
+
+
+def _sq_gap_known_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    g.add_dense(_known_residual(chunk, "sq_gap_known").mul_(2 * k[:, None]))
+
+
+def _logcosh_gap_known(chunk: Chunk) -> Tensor:
+    return logcosh(_known_residual(chunk, "logcosh_gap_known")).sum(1)
+
+
+def _logcosh_gap_known_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    g.add_dense(_known_residual(chunk, "logcosh_gap_known").tanh_().mul_(k[:, None]))
+
+
+def _target_kl(chunk: Chunk) -> Tensor:
+    if chunk.is_dense:
+        gap = torch.sub(chunk.log_target, chunk.logprobs_old, out=chunk.buffer("scratch"))
+        return rowwise_dot(chunk.target_probs, gap)
+    return chunk.sparse.kl
+
+
+def _target_tv(chunk: Chunk) -> Tensor:
+    if chunk.is_dense:
+        return torch.sub(chunk.target_probs, chunk.probs_old, out=chunk.buffer("scratch")).abs_().sum(1) / 2
+    return chunk.sparse.moved.abs()
+
+
+def _tilt(chunk: Chunk) -> Tensor:
+    assert not chunk.is_dense, "a dense tilt is no scalar"
+    return chunk.tilt
+
+
+def _tilt_clamped(chunk: Chunk) -> Tensor:
+    return chunk.zeros() if chunk.is_dense else (chunk.tilt.abs() >= TILT_BOUND).to(chunk.z.dtype)
+
+
+def _at_top(k: int) -> dict[str, Statistic]:
+    """The statistics that read π_old's k likeliest tokens."""
+
+    def logprob(chunk: Chunk) -> Tensor:
+        return chunk.z.gather(1, chunk.top_old(k)[1]) - chunk.lse[:, None]
+
+    def logprob_backward(chunk: Chunk, upstream: Tensor, g: LogitGradient) -> None:
+        g.probs -= upstream.sum(1)
+        g.add_dense(chunk.buffer(f"top {k}").zero_().scatter_add_(1, chunk.top_old(k)[1], upstream))
+
+    def outside(chunk: Chunk) -> Tensor:
+        return (chunk.top_old(k)[1] != chunk.targets[:, None]).all(1).to(chunk.z.dtype)
+
+    return {
+        "logprob_at_top": Statistic(logprob, logprob_backward),
+        "old_logit_at_top": Statistic(lambda c: c.top_old(k)[0]),
+        "old_top": Statistic(lambda c: c.top_old(k)[1]),
+        "outside_top": Statistic(outside),
+    }
 
 
 STATISTICS: dict[str, Statistic] = {
     "logit": Statistic(lambda c: c.at_target(c.z), _logit_backward),
     "logsumexp": Statistic(lambda c: c.lse, _logsumexp_backward),
-    "logprob": Statistic(lambda c: c.at_target(c.z) - c.lse, _logprob_backward),
+    "logprob": Statistic(lambda c: c.logprob, _logprob_backward),
     "entropy": Statistic(lambda c: c.entropy, _entropy_backward),
     "mean_logit": Statistic(lambda c: c.z.mean(1), _mean_logit_backward),
     "sq_prob": Statistic(_sq_prob, _sq_prob_backward),
-    "kl_old": Statistic(_kl_old, _kl_old_backward),
-    "sum_gap": Statistic(_sum_gap, _sum_gap_backward),
-    "sq_gap": Statistic(_sq_gap, _sq_gap_backward),
-    "old_mean_gap": Statistic(_old_mean_gap, _old_mean_gap_backward),
-    "old_mean_sq_gap": Statistic(_old_mean_sq_gap, _old_mean_sq_gap_backward),
-    "logcosh_gap": Statistic(_logcosh_gap, _logcosh_gap_backward),
-    "vocabulary_size": Statistic(lambda c: torch.full_like(c.lse, c.z.shape[1]), None),
-    "old_logit": Statistic(_old_logit, None),
-    "old_logprob": Statistic(lambda c: _old_logit(c) - c.lse_old, None),
-    "old_entropy": Statistic(lambda c: c.entropy_old, None),
+    "kl_old": Statistic(_kl_old, _kl_old_backward, whole_old=True),
+    "kl_target": Statistic(_kl_target, _kl_target_backward, whole_old=True),
+    "kl_from_target": Statistic(_kl_from_target, _kl_from_target_backward, whole_old=True),
+    "sq_residual": Statistic(_sq_residual, _sq_residual_backward, whole_old=True),
+    "var_residual": Statistic(_var_residual, _var_residual_backward, whole_old=True),
+    "logcosh_residual": Statistic(_logcosh_residual, _logcosh_residual_backward, whole_old=True),
+    "sq_gap_known": Statistic(_sq_gap_known, _sq_gap_known_backward, whole_old=True),
+    "logcosh_gap_known": Statistic(_logcosh_gap_known, _logcosh_gap_known_backward, whole_old=True),
+    "token": Statistic(lambda c: c.targets),
+    "old_logit": Statistic(lambda c: c.at_target(c.old_logits)),
+    "old_logsumexp": Statistic(lambda c: c.lse_old),
+    "old_logprob": Statistic(lambda c: c.old_logprob),
+    "old_entropy": Statistic(lambda c: c.lse_old - rowwise_dot(c.probs_old, c.old_logits)),
+    "tilt": Statistic(_tilt),
+    "tilt_clamped": Statistic(_tilt_clamped),
+    "target_kl": Statistic(_target_kl),
+    "target_tv": Statistic(_target_tv),
 }
+
+
+def statistic(name: str) -> Statistic:
+    """By name; `name/k` for those that read π_old's k likeliest tokens."""
+    stem, slash, count = name.partition("/")
+    return _at_top(int(count))[stem] if slash else STATISTICS[name]

@@ -1,18 +1,40 @@
 """The registry: one method, one file, one line here."""
 
 from lco.errors import UserError, nearest
+from lco.methods.dpo import DPO
 from lco.methods.grpo import GRPO
 from lco.methods.lco_kld import LCO_KLD
 from lco.methods.lco_lch import LCO_LCH
 from lco.methods.lco_mse import LCO_MSE
+from lco.methods.lco_reference import LCO_KLD_REFERENCE, LCO_LCH_REFERENCE, LCO_MSE_REFERENCE
+from lco.methods.lco_rho import LCO_RHO
+from lco.methods.lco_rkl import LCO_RKL
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
 from lco.methods.ppo import PPO
+from lco.methods.preference_verifier import PREFERENCE_VERIFIER
 from lco.methods.reinforce import REINFORCE
 from lco.methods.rft import RFT
 from lco.methods.sft import SFT
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (LCO_KLD, LCO_MSE, LCO_LCH, PPO, GRPO, REINFORCE, RFT, SFT)
+    method.name: method
+    for method in (
+        LCO_KLD,
+        LCO_MSE,
+        LCO_LCH,
+        LCO_KLD_REFERENCE,
+        LCO_MSE_REFERENCE,
+        LCO_LCH_REFERENCE,
+        LCO_RKL,
+        LCO_RHO,
+        PPO,
+        GRPO,
+        REINFORCE,
+        RFT,
+        SFT,
+        DPO,
+        PREFERENCE_VERIFIER,
+    )
 }
 
 

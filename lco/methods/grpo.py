@@ -46,5 +46,5 @@ GRPO = Method(
         ),
         "epsilon_std": Hyperparameter(1e-6, "added to the standard deviation", "verl and TRL use 1e-6 to 1e-4"),
     },
-    needs=Needs(group=True, old="logprob"),
+    needs=Needs(group=True),
 )

@@ -1,15 +1,24 @@
-"""What the three LCO losses share: the tilt of the sampled token, c = A/β (methods.md A.1, A.2.1, A.14)."""
+"""What the LCO losses share: where the tilt c = A/β of the optimal policy π* ∝ π_old e^c comes from (arXiv 2603.00963).
+
+sparse       A on the sampled token alone, from rewards
+sparse_ips   the same divided by π_old(a), which makes its expectation A (this suite's, not the paper's)
+logprob      A(v) = log π_ver(v), a verifier language model over the whole vocabulary
+dpo_ratio    A(v) = β_dpo (log π_dpo(v) − log π_ref(v)), a DPO model and its reference
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from lco.advantages import centred, leave_one_out, standardised, tilt
+from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt, centred, leave_one_out, standardised
+from lco.heads import Target
 from lco.methods.method import Hyper, Hyperparameter, Signal
 
 PAPER = "Stabilizing Policy Optimization via Logits Convexity (arXiv 2603.00963)"
 
-TILT_HYPERPARAMETERS = {
+RELEASED = "released code"
+
+TARGET_HYPERPARAMETERS = {
     "beta": Hyperparameter(
         2.0,
         "KL weight of the RL objective; the tilt is A/beta, a trust region of TV tanh(|A|/(4 beta)) per token",
@@ -24,6 +33,24 @@ TILT_HYPERPARAMETERS = {
         "A of every token of a row: R minus the group's mean; minus the others' mean; standardised; or ±1",
         "suite; the released code broadcasts ±1",
         ("group_mean", "leave_one_out", "group_std", "sign_broadcast"),
+    ),
+    "estimator": Hyperparameter(
+        "sparse",
+        "which tokens carry an advantage: the sampled one, the same unbiased, or all by a verifier or a DPO model",
+        "paper (sparse, logprob, dpo_ratio); sparse_ips is the suite's",
+        ("sparse", "sparse_ips", "logprob", "dpo_ratio"),
+    ),
+    "least_probability": Hyperparameter(0.05, "sparse_ips divides by max(π_old(a), this)"),
+    "beta_dpo": Hyperparameter(0.1, "dpo_ratio: the β that the DPO model was trained with", "DPO's own default"),
+    "dense_top": Hyperparameter(0, "dense estimators: restrict to so many tokens (0: none; 5 in the released code)"),
+    "dense_scale": Hyperparameter(
+        "none",
+        "dense estimators: top_std divides by the standard deviation over the dense_top tokens",
+        "suite: none; the released code: top_std",
+        ("none", "top_std"),
+    ),
+    "agreement_scale": Hyperparameter(
+        1.0, "logprob: beta is multiplied by this where policy and verifier are sure of the sampled token"
     ),
 }
 
@@ -41,7 +68,32 @@ def row_advantage(signal: Signal, kind: str) -> Tensor:
             return (signal.rewards > 0).float() * 2 - 1
 
 
-def tilted_advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
-    """{"advantage": [B, T], "tilt": [B, T]}: the row's advantage on each of its tokens, and c = A/β."""
-    advantage = row_advantage(signal, hyper["advantage"])[:, None] * signal.mask
-    return {"advantage": advantage, "tilt": tilt(advantage, hyper["beta"], hyper["beta_negative_scale"])}
+def broadcast_advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
+    """{"advantage": [B, T]}: the row's advantage on each of its tokens (of a dense estimator: for the record only)."""
+    return {"advantage": row_advantage(signal, hyper["advantage"])[:, None] * signal.mask}
+
+
+def target_of(hyper: Hyper, centre_top: bool = False) -> Target:
+    """The estimator that the hyper-parameters name."""
+    match hyper["estimator"]:
+        case "logprob":
+            return LogProbabilityTilt(
+                hyper["beta"], hyper["dense_top"], centre_top, hyper["dense_scale"], hyper["agreement_scale"]
+            )
+        case "dpo_ratio":
+            return PreferenceRatioTilt(hyper["beta"], hyper["beta_dpo"], hyper["dense_top"], hyper["dense_scale"])
+        case "sparse_ips":
+            return SparseTilt(hyper["beta"], hyper["beta_negative_scale"], hyper["least_probability"])
+        case _:
+            return SparseTilt(hyper["beta"], hyper["beta_negative_scale"])
+
+
+def is_dense(hyper: Hyper) -> bool:
+    return hyper["estimator"] in {"logprob", "dpo_ratio"}
+
+
+def dense_conflict(hyper: Hyper) -> str | None:
+    """Why the estimator's hyper-parameters do not go together, if they do not."""
+    if hyper["dense_scale"] == "top_std" and not hyper["dense_top"]:
+        return "dense_scale top_std is the spread over the dense_top tokens, but dense_top is 0; give dense_top=5"
+    return None

@@ -1,9 +1,11 @@
-"""LCO-LCH: log-cosh between the policy's logits and the optimal ones (arXiv 2603.00963; methods.md A.5).
+"""LCO-LCH: log-cosh between the policy's logits and the optimal ones (arXiv 2603.00963).
 
-    L = Σ_v log cosh(x_v),   x = P(z_θ − z_old − c e_a)   (`centred`)   or   x = z_θ,a − z_old,a − c alone (`raw`)
+    L = Σ_v log cosh(x_v)
 
-with c = A/β. Near 0 it equals half the squared residual, far away its absolute value, so each logit's gradient is
-bounded: |tanh| ≤ 1 in `raw`, ≤ 2 − 2/V in `centred`. The Hessian diag sech² is positive semi-definite everywhere.
+with the residual x = P(z_θ − z_old − c) (`centred`), or without P on the tokens that carry an advantage (`raw`), or
+x = z_θ(a) − sg(z_θ(a)) − c as the released code has it (`moving`); c = A/β. Near 0 it equals half the squared residual,
+far away its absolute value, so each logit's gradient is bounded: |tanh| ≤ 1 in `raw`, ≤ 2 − 2/V in `centred`. The Hessian
+diag sech² is positive semi-definite everywhere, and flat far away.
 """
 
 from __future__ import annotations
@@ -14,23 +16,58 @@ from torch import Tensor
 
 from lco.heads import logcosh
 from lco.heads.linear import TokenFunction
-from lco.methods.lco_common import PAPER, TILT_HYPERPARAMETERS, tilted_advantage
+from lco.methods.lco_common import (
+    PAPER,
+    TARGET_HYPERPARAMETERS,
+    broadcast_advantage,
+    dense_conflict,
+    is_dense,
+    target_of,
+)
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
 
 
-def centred(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-    return s["logcosh_gap"]
+def centred(s: Mapping[str, Tensor]) -> Tensor:
+    return s["logcosh_residual"]
 
 
-def raw(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-    return logcosh(s["logit"] - s["old_logit"] - x["tilt"])
+def raw(s: Mapping[str, Tensor]) -> Tensor:
+    return logcosh(s["logit"] - s["old_logit"] - s["tilt"])
 
 
-SPACES = {"centred": centred, "raw": raw}
+def raw_dense(s: Mapping[str, Tensor]) -> Tensor:
+    return s["logcosh_gap_known"]
+
+
+def moving(s: Mapping[str, Tensor]) -> Tensor:
+    return logcosh(s["logit"] - s["logit"].detach() - s["tilt"])
+
+
+SPACES = {
+    "centred": (centred, ("logcosh_residual",)),
+    "raw": (raw, ("logit", "old_logit", "old_logprob", "tilt")),
+    "moving": (moving, ("logit", "old_logprob", "tilt")),
+}
+RAW_DENSE = (raw_dense, ("logcosh_gap_known",))
+
+
+def space(hyper: Hyper) -> tuple:
+    return RAW_DENSE if hyper["target_space"] == "raw" and is_dense(hyper) else SPACES[hyper["target_space"]]
 
 
 def loss(hyper: Hyper) -> TokenFunction:
-    return SPACES[hyper["target_space"]]
+    error = space(hyper)[0]
+
+    def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+        return error(s)
+
+    return per_token
+
+
+def conflict(hyper: Hyper) -> str | None:
+    if is_dense(hyper) and hyper["target_space"] == "moving":
+        return f"target_space moving knows the sampled token only; use centred or raw with {hyper['estimator']}"
+    return dense_conflict(hyper)
 
 
 LCO_LCH = Method(
@@ -38,16 +75,18 @@ LCO_LCH = Method(
     title="LCO-LCH",
     paper=PAPER,
     summary="Log-cosh between the policy's logits and the optimal ones.",
-    advantage=tilted_advantage,
+    advantage=broadcast_advantage,
+    target=lambda hyper: target_of(hyper, centre_top=True),
     loss=loss,
-    statistics=lambda hyper: ("logcosh_gap",) if hyper["target_space"] == "centred" else ("logit", "old_logit"),
+    statistics=lambda hyper: space(hyper)[1],
     reduction="token_mean",
     hyperparameters={
-        **TILT_HYPERPARAMETERS,
+        **TARGET_HYPERPARAMETERS,
         "target_space": Hyperparameter(
             "centred", "the space of the residual; see the equation", "suite: the paper does not say", tuple(SPACES)
         ),
     },
-    needs=Needs(group=True, old="distribution"),
+    conflict=conflict,
+    needs=Needs(group=True),
     certainty="the function is certain; space and reduction as open as LCO-MSE's",
 )

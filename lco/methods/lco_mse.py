@@ -1,14 +1,18 @@
-"""LCO-MSE: squared error between the policy's logits and the optimal ones (arXiv 2603.00963; methods.md A.4).
+"""LCO-MSE: squared error between the policy's logits and the optimal ones (arXiv 2603.00963).
 
-The optimal logits are z* = z_old + A/β + const. With d = z_θ − z_old and the tilt c = A/β on the sampled token a, the
-loss is ½‖residual‖², where `target_space` says what the residual is; these are different objectives:
+The optimal logits are z* = z_old + c + const with the tilt c = A/β, of the sampled token a or of all tokens. With
+d = z_θ − z_old the loss is ½‖residual‖², where `target_space` says what the residual is; these are different objectives:
 
-    centred        P(d − c e_a), P = I − 11ᵀ/V       ½ (Σd² − 2c d_a + c² − (Σd − c)²/V)
-    weighted       Var under π_old of d − c e_a        ½ (E[d²] − 2c p d_a + c² p − (E[d] − c p)²)
-    raw            d_a − c                             not shift-invariant: also penalises changes that leave π alone
+    centred        P(d − c), P = I − 11ᵀ/V             shift-invariant; convex
+    weighted       d − c under π_old: ½ Var            shift-invariant; convex; second order of LCO-KLD at the target
+    raw            d − c on the tokens that carry an advantage (a dense c is centred under π_old first)
     token_logprob  log π_θ(a) − log π*(a)              convex in z only below the target
+    moving         z_θ(a) − sg(z_θ(a)) − c, times √2   what the released code computes: no fixed point, see below
 
-`centred` and `weighted` are convex in z with the target as only minimum (up to a shift); the divisor is 1, not V.
+`centred` and `weighted` have the target as only minimum (up to a shift); the divisor is 1, not V. `raw` is not invariant
+to shifts: a change that moves all logits alike leaves π alone and is penalised. In `moving` the target is the current
+logit plus c, so the residual is −c at every step and the gradient −2c e_a never vanishes; the released code's squared
+error has no factor ½.
 """
 
 from __future__ import annotations
@@ -19,42 +23,72 @@ from torch import Tensor
 
 from lco.advantages import sparse_target
 from lco.heads.linear import TokenFunction
-from lco.methods.lco_common import PAPER, TILT_HYPERPARAMETERS, tilted_advantage
+from lco.methods.lco_common import (
+    PAPER,
+    TARGET_HYPERPARAMETERS,
+    broadcast_advantage,
+    dense_conflict,
+    is_dense,
+    target_of,
+)
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
 
-STATISTICS = {
-    "centred": ("logit", "old_logit", "sq_gap", "sum_gap", "vocabulary_size"),
-    "weighted": ("logit", "old_logit", "old_logprob", "old_mean_gap", "old_mean_sq_gap"),
-    "raw": ("logit", "old_logit"),
-    "token_logprob": ("logprob", "old_logprob"),
+
+def centred(s: Mapping[str, Tensor]) -> Tensor:
+    return 0.5 * s["sq_residual"]
+
+
+def weighted(s: Mapping[str, Tensor]) -> Tensor:
+    return 0.5 * s["var_residual"]
+
+
+def raw(s: Mapping[str, Tensor]) -> Tensor:
+    return 0.5 * (s["logit"] - s["old_logit"] - s["tilt"]) ** 2
+
+
+def raw_dense(s: Mapping[str, Tensor]) -> Tensor:
+    return 0.5 * s["sq_gap_known"]
+
+
+def token_logprob(s: Mapping[str, Tensor]) -> Tensor:
+    target = sparse_target(s["old_logprob"], s["tilt"])
+    return 0.5 * (s["logprob"] - target.log_probability) ** 2
+
+
+def moving(s: Mapping[str, Tensor]) -> Tensor:
+    return (s["logit"] - s["logit"].detach() - s["tilt"]) ** 2
+
+
+SPACES = {
+    "centred": (centred, ("sq_residual",)),
+    "weighted": (weighted, ("var_residual",)),
+    "raw": (raw, ("logit", "old_logit", "old_logprob", "tilt")),
+    "token_logprob": (token_logprob, ("logprob", "old_logprob", "tilt")),
+    "moving": (moving, ("logit", "old_logprob", "tilt")),
 }
+RAW_DENSE = (raw_dense, ("sq_gap_known",))
 
 
-def centred(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-    c, d = x["tilt"], s["logit"] - s["old_logit"]
-    return 0.5 * (s["sq_gap"] - 2 * c * d + c**2 - (s["sum_gap"] - c) ** 2 / s["vocabulary_size"])
-
-
-def weighted(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-    c, d, p = x["tilt"], s["logit"] - s["old_logit"], s["old_logprob"].exp()
-    return 0.5 * (s["old_mean_sq_gap"] - 2 * c * p * d + c**2 * p - (s["old_mean_gap"] - c * p) ** 2)
-
-
-def raw(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-    return 0.5 * (s["logit"] - s["old_logit"] - x["tilt"]) ** 2
-
-
-def token_logprob(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-    c = x["tilt"]
-    log_partition = sparse_target(s["old_logprob"], c).log_partition
-    return 0.5 * (s["logprob"] - s["old_logprob"] - c + log_partition) ** 2
-
-
-SPACES = {"centred": centred, "weighted": weighted, "raw": raw, "token_logprob": token_logprob}
+def space(hyper: Hyper) -> tuple:
+    return RAW_DENSE if hyper["target_space"] == "raw" and is_dense(hyper) else SPACES[hyper["target_space"]]
 
 
 def loss(hyper: Hyper) -> TokenFunction:
-    return SPACES[hyper["target_space"]]
+    error = space(hyper)[0]
+
+    def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+        return error(s)
+
+    return per_token
+
+
+def conflict(hyper: Hyper) -> str | None:
+    if is_dense(hyper) and hyper["target_space"] in {"token_logprob", "moving"}:
+        return (
+            f"target_space {hyper['target_space']} knows the sampled token only, but estimator {hyper['estimator']} gives "
+            "every token an advantage; use centred, weighted or raw"
+        )
+    return dense_conflict(hyper)
 
 
 LCO_MSE = Method(
@@ -62,16 +96,18 @@ LCO_MSE = Method(
     title="LCO-MSE",
     paper=PAPER,
     summary="Squared error between the policy's logits and the optimal ones.",
-    advantage=tilted_advantage,
+    advantage=broadcast_advantage,
+    target=lambda hyper: target_of(hyper, centre_top=True),
     loss=loss,
-    statistics=lambda hyper: STATISTICS[hyper["target_space"]],
+    statistics=lambda hyper: space(hyper)[1],
     reduction="token_mean",
     hyperparameters={
-        **TILT_HYPERPARAMETERS,
+        **TARGET_HYPERPARAMETERS,
         "target_space": Hyperparameter(
             "centred", "the space of the residual; see the equation", "suite: the paper does not say", tuple(SPACES)
         ),
     },
-    needs=Needs(group=True, old="distribution"),
+    conflict=conflict,
+    needs=Needs(group=True),
     certainty="regression of logits on z_old + A/β certain; space and constants unknown",
 )

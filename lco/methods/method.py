@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
 
 from lco.errors import UserError, nearest
+from lco.heads import Target, statistic
 from lco.heads.linear import TokenFunction
 from lco.losses import Reduction
 from lco.policy import ValueFunction
@@ -26,6 +27,7 @@ class Signal:
         mask: [B, T] bool, True where the policy sampled the token.
         truncated: [B] bool, True where the length limit cut the row.
         values: [B, T] the critic's values before each token, or None without a critic.
+        ref_logprob: [B, T] the reference policy's log-probabilities, or None where the method needs none.
     """
 
     rewards: Tensor
@@ -33,6 +35,7 @@ class Signal:
     mask: Tensor
     truncated: Tensor
     values: Tensor | None = None
+    ref_logprob: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,28 @@ class Needs:
 
     Attributes:
         group: at least two samples per prompt.
-        old: what must be known about π_old once the policy has moved: nothing, the sampled tokens' log-probabilities,
-            or the whole distribution (kept as hidden states and head).
         critic: a value head on the shared body.
+        reference: the reference policy's log-probabilities of the sampled tokens (`ref_logprob`).
         verified_only: rows with reward 0 are dropped before the update.
     """
 
     group: bool = False
-    old: Literal["nothing", "logprob", "distribution"] = "nothing"
     critic: bool = False
+    reference: bool = False
     verified_only: bool = False
+
+
+@dataclass(frozen=True)
+class OldNeeds:
+    """What must be known about π_old once the policy has moved.
+
+    Attributes:
+        whole: the whole distribution, kept as hidden states and head.
+        statistics: else these scalars of every token, measured before the first update.
+    """
+
+    whole: bool
+    statistics: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,9 +92,14 @@ class Method:
         statistics: hyper → the head statistics that the loss reads.
         reduction: how per-token losses become one number.
         hyperparameters: every knob with its default.
-        scope: "token" where a token's loss depends on that token alone, "row" where it couples a row.
-        source: where the rows come from.
+        scope: "token" where a token's loss depends on that token alone, "row" where it couples a row, "pair" where rows
+            2i (right) and 2i + 1 (wrong) belong together.
+        source: where the rows come from; "pairs" are made from rollouts of the reference policy, verified.
         value_loss: hyper → the critic's loss per token, for methods with a critic.
+        target: hyper → LCO's target policy, for losses that have one.
+        conflict: hyper → why its values do not go together, or None.
+        metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
+            its rows (`logprob`, and `old_logprob` from before the first update).
         certainty: how sure the specification is (methods.md's tags, spelled out).
     """
 
@@ -93,9 +113,12 @@ class Method:
     reduction: Reduction
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
     needs: Needs = Needs()
-    scope: Literal["token", "row"] = "token"
-    source: Literal["rollouts", "demonstrations"] = "rollouts"
+    scope: Literal["token", "row", "pair"] = "token"
+    source: Literal["rollouts", "demonstrations", "pairs"] = "rollouts"
     value_loss: Callable[[Hyper], ValueFunction] | None = None
+    target: Callable[[Hyper], Target] | None = None
+    conflict: Callable[[Hyper], str | None] | None = None
+    metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
     certainty: str = "certain"
 
     def hyper(self, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -112,7 +135,26 @@ class Method:
             if knob.choices and value not in knob.choices:
                 raise UserError(f"{self.name}: {name} is {value!r}{nearest(value, knob.choices)}")
             values[name] = coerce(name, value, knob.default)
+        reason = self.conflict(values) if self.conflict else None
+        if reason:
+            raise UserError(f"{self.name}: {reason}")
         return values
+
+    def old(self, hyper: Hyper) -> OldNeeds:
+        """What the loss reads of π_old, found from its statistics."""
+        names = self.statistics(hyper)
+        target = self.target(hyper) if self.target else None
+        whole = any(statistic(name).whole_old for name in names) or bool(target and target.dense)
+        return OldNeeds(whole, () if whole else tuple(name for name in names if name.startswith("old_")))
+
+    def variant(self, name: str, title: str, summary: str, **defaults: Any) -> Method:
+        """The same method under another name with other defaults, so that both can stand in one table."""
+        knobs = {
+            key: replace(knob, default=defaults[key], source="this preset") if key in defaults else knob
+            for key, knob in self.hyperparameters.items()
+        }
+        assert defaults.keys() <= knobs.keys()
+        return replace(self, name=name, title=title, summary=summary, hyperparameters=knobs)
 
 
 def coerce(name: str, value: Any, default: Any) -> Any:

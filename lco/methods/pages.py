@@ -12,13 +12,14 @@ from lco.methods.method import Method
 
 def needs(method: Method) -> str:
     """What the loop has to provide, in words."""
+    old = method.old(method.hyper())
     parts = [
         "several samples a prompt" if method.needs.group else "",
-        {"nothing": "", "logprob": "old log-probabilities", "distribution": "old hidden states and head"}[
-            method.needs.old
-        ],
+        "old hidden states and head" if old.whole else "",
+        "old log-probabilities" if old.statistics else "",
         "a critic" if method.needs.critic else "",
         "verified rows only" if method.needs.verified_only else "",
+        "a reference policy" if method.needs.reference or method.source == "pairs" else "",
         "worked solutions" if method.source == "demonstrations" else "",
     ]
     return ", ".join(part for part in parts if part) or "nothing"
@@ -51,6 +52,7 @@ def listing(methods: Iterable[Method]) -> str:
 def page(method: Method) -> str:
     """The method's own docstring (purpose, equation, source), its knobs, and what the loop provides."""
     text = inspect.getdoc(sys.modules[method.loss.__module__]) or ""
+
     lines = [text, "", f"reduction: {method.reduction}", f"needs: {needs(method)}", f"certainty: {method.certainty}"]
     if method.hyperparameters:
         lines += ["", "hyper-parameters (--hyper NAME=VALUE):"]

@@ -64,6 +64,6 @@ PPO = Method(
         "value_weight": Hyperparameter(0.1, "c_v: weight of the value loss", "TRL's paper index"),
         "whiten": Hyperparameter(True, "advantages to mean 0 and standard deviation 1 over the rollout's tokens"),
     },
-    needs=Needs(old="logprob", critic=True),
+    needs=Needs(critic=True),
     value_loss=value_loss,
 )

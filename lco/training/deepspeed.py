@@ -25,7 +25,7 @@ from lco.errors import UserError
 from lco.policy import Answer, PolicyModel, Request
 from lco.rollout.records import Batch
 from lco.training.checkpoint import sha256, write_json
-from lco.training.engine import Step, learning_rate_factor, parameter_groups
+from lco.training.engine import Norms, Step, gradient_norms, learning_rate_factor, parameter_groups
 
 SHARED_MEMORY = Path("/dev/shm")
 STATE, RECORD = "deepspeed", "engine.json"
@@ -89,6 +89,11 @@ class DeepSpeedEngine:
         self.updates += 1
         applied = self.module.skipped_steps == before and math.isfinite(norm)
         return Step(norm, self.experiment.lr * factor, applied)
+
+    def probe(self, batch: Batch, request: Request) -> Norms:
+        # Asked of the module itself, so that DeepSpeed's accumulation sees nothing of it; not possible under ZeRO-3.
+        norms: Norms = self.gather(gradient_norms(self.policy, batch.to(self.device), request))[0]
+        return norms
 
     def gather(self, value: Any) -> list[Any]:
         found: list[Any] = [None] * self.world

@@ -26,6 +26,25 @@ class Step:
     applied: bool
 
 
+@dataclass(frozen=True)
+class Norms:
+    """L2 norms of a gradient: of all parameters together, and the mean over the query, key and value projections'
+    weights of each one's norm (what the released code of arXiv 2603.00963 plots)."""
+
+    whole: float
+    projections: float
+
+
+def gradient_norms(policy: PolicyModel, batch: Batch, request: Request) -> Norms:
+    """The norms for a policy whose parameters are whole tensors; `.grad` stays as it is."""
+    named = [(name, p) for name, p in policy.named_parameters() if p.requires_grad]
+    loss = policy(batch, request).loss
+    gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
+    norms = {n: float(g.float().norm()) for (n, _), g in zip(named, gradients, strict=True) if g is not None}
+    attention = [x for name, x in norms.items() if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))]
+    return Norms(math.sqrt(sum(x * x for x in norms.values())), sum(attention) / max(1, len(attention)))
+
+
 class Engine(Protocol):
     """Two implementations: TorchEngine here, DeepSpeedEngine in deepspeed.py.
 
@@ -48,6 +67,10 @@ class Engine(Protocol):
 
     def step(self) -> Step:
         """Clips, applies, clears. A gradient that is not finite is not applied; the result says so."""
+        ...
+
+    def probe(self, batch: Batch, request: Request) -> Norms:
+        """Norms of the gradient of one micro-batch's loss, rank 0's; no gradient is kept."""
         ...
 
     def gather(self, value: Any) -> list[Any]:
@@ -136,6 +159,9 @@ class TorchEngine:
         for p, copy in self.pairs:
             if copy is not p:
                 p.copy_(copy)
+
+    def probe(self, batch: Batch, request: Request) -> Norms:
+        return gradient_norms(self.policy, batch.to(self.device), request)
 
     def gather(self, value: Any) -> list[Any]:
         return [value]

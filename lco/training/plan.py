@@ -35,24 +35,33 @@ class MicroBatch:
     real: bool
 
 
-def minibatches(rows: Sequence[int], count: int, epochs: int, step: int, seed: int) -> list[list[int]]:
-    """The rows of every optimizer step of a rollout, in order: `epochs` passes of `count` near-equal parts."""
+def minibatches(rows: Sequence[int], count: int, epochs: int, step: int, seed: int, unit: int = 1) -> list[list[int]]:
+    """The rows of every optimizer step of a rollout, in order: `epochs` passes of `count` near-equal parts.
+
+    `unit` neighbouring rows stay together (2 for preference pairs).
+    """
     plan = []
+    units = grouped(rows, unit)
     for epoch in range(epochs):
-        order = list(rows)
+        order = units
         if count > 1:
-            shuffle = torch.randperm(len(rows), generator=generator(seed, step, f"minibatches/{epoch}"))
-            order = [rows[i] for i in shuffle.tolist()]
+            shuffle = torch.randperm(len(units), generator=generator(seed, step, f"minibatches/{epoch}"))
+            order = [units[i] for i in shuffle.tolist()]
         bounds = [round(k * len(order) / count) for k in range(count + 1)]
-        plan += [order[a:b] for a, b in itertools.pairwise(bounds) if b > a]
+        plan += [[row for rows in order[a:b] for row in rows] for a, b in itertools.pairwise(bounds) if b > a]
     return plan
 
 
-def micro_batches(rows: Sequence[int], size: int, rank: int, world: int) -> Iterator[MicroBatch]:
-    """This rank's share of `rows` in parts of at most `size`; the same number of parts on every rank."""
-    mine = rows[rank::world]
-    largest = -(-len(rows) // world)
-    parts = max(1, -(-largest // size))
+def grouped(rows: Sequence[int], unit: int) -> list[tuple[int, ...]]:
+    return [tuple(rows[i : i + unit]) for i in range(0, len(rows), unit)]
+
+
+def micro_batches(rows: Sequence[int], size: int, rank: int, world: int, unit: int = 1) -> Iterator[MicroBatch]:
+    """This rank's share of `rows` in parts of at most `size` (never less than one unit); the same number on every rank."""
+    units = grouped(rows, unit)
+    mine = units[rank::world]
+    largest = -(-len(units) // world)
+    parts = max(1, -(-largest // max(1, size // unit)))
     for part in range(parts):
-        chosen = tuple(mine[part::parts])
-        yield MicroBatch(chosen or (rows[0],), real=bool(chosen))
+        chosen = tuple(row for rows in mine[part::parts] for row in rows)
+        yield MicroBatch(chosen or units[0], real=bool(chosen))

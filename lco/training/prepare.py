@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from lco.config import Experiment
+from lco.config import Experiment, fixed_models
 from lco.errors import UserError
 from lco.evidence.provenance import collect
 from lco.methods import method_named
@@ -54,13 +55,15 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
     model = models.load_model(experiment.model, experiment.dtype, device)
     if experiment.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
+    fixed = load_fixed(experiment, tokenizer, model, device)
     manifest = {
         **collect(),
-        "model": {
-            "class": type(model).__name__,
-            "name": models.public_name(experiment.model),
-            "sha256": models.weights_sha256(model),
-        },
+        "model": identity(experiment.model, model),
+        **(
+            {"fixed_models": {name: identity(where, network) for name, (where, network) in fixed.items()}}
+            if fixed
+            else {}
+        ),
         "problems_sha256": content_sha256([p.problem for p in kept]),
         "problems_used": len(kept),
         "problems_dropped": len(prompts) - len(kept),
@@ -83,8 +86,38 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         verify=lambda pairs: pool.verify_many(pairs, rules),
         decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
         export=lambda where, weights: export(model, tokenizer, where, weights),
+        fixed={name: PolicyModel(network, experiment.temperature) for name, (_, network) in fixed.items()},
     )
     return run, [Prompt(p, encode(tokenizer, p, style)) for p in held_out], manifest
+
+
+def identity(where: str, model: nn.Module) -> dict[str, str]:
+    """How a record names a model: never by its path."""
+    return {"class": type(model).__name__, "name": models.public_name(where), "sha256": models.weights_sha256(model)}
+
+
+def load_fixed(
+    experiment: Experiment, tokenizer: Any, model: nn.Module, device: str
+) -> dict[str, tuple[str, nn.Module]]:
+    """{reference, verifier, dpo: (its name, its network)} of those that the run reads, none of them trainable.
+
+    Raises:
+        UserError: a model has another vocabulary, so that its tokens are not the policy's.
+    """
+    found = {}
+    for name, where in fixed_models(experiment).items():
+        if models.load_tokenizer(where).get_vocab() != tokenizer.get_vocab():
+            raise UserError(
+                f"{where} has another vocabulary than {experiment.model}; --{name}-model needs the same tokenizer"
+            )
+        network = models.load_model(where, experiment.dtype, device).requires_grad_(False)
+        rows, expected = (m.get_output_embeddings().weight.shape[0] for m in (network, model))  # type: ignore[operator]
+        if rows != expected:
+            raise UserError(
+                f"{where} has a head of {rows} rows, {experiment.model} one of {expected}; give a {name} model alike"
+            )
+        found[name] = (where, network)
+    return found
 
 
 def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, ends: Sequence[int]) -> list[tuple[int, ...]]:
@@ -107,21 +140,24 @@ def build_engine(policy: PolicyModel, experiment: Experiment) -> Engine:
 
 
 def build_sampler(run: Run, experiment: Experiment, world: int) -> Sampler | None:
-    """The sampler of this rank. vLLM beside several ranks is one process of its own, owned by rank 0."""
-    if run.method.source != "rollouts" and not experiment.eval_every:
+    """The sampler of this rank, of preference pairs the reference policy's. vLLM beside several ranks is one process of
+    its own, owned by rank 0."""
+    if run.method.source == "demonstrations" and not experiment.eval_every:
         return None
     if experiment.rollouts == "transformers":
         from lco.rollout.transformers import TransformersSampler
 
         # ZeRO-3 gathers weights inside every forward, so its ranks must sample in step.
         in_step = experiment.engine == "deepspeed" and experiment.zero_stage == 3
+        if "reference" in run.fixed and run.method.source == "pairs":
+            return TransformersSampler(run.fixed["reference"].model)
         return TransformersSampler(run.engine.policy.model, any_rank=run.engine.any if in_step else None)
     if run.engine.rank != 0:
         return None
     from lco.rollout.vllm import VLLMSampler
 
     return VLLMSampler(
-        experiment.model,
+        fixed_models(experiment)["reference"] if run.method.source == "pairs" else experiment.model,
         dtype=experiment.dtype,
         cache_gib=experiment.vllm_cache_gib,
         max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,

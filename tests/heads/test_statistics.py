@@ -3,22 +3,39 @@
 import pytest
 import torch
 
-from lco.heads import STATISTICS, LinearHead, OldHead, differentiable_statistics, statistics, token_loss
+from lco.heads import STATISTICS, FixedHead, LinearHead, row_loss, spread, statistic, statistics, token_loss
 
 N, V, D = 7, 37, 5
 TEMPERATURE = 0.7
 
 
+TOP = 4
+
+
+class DenseTilt:
+    """A tilt of the whole vocabulary, from one fixed policy."""
+
+    dense, fixed = True, ("verifier",)
+
+    def tilt(self, chunk):
+        return chunk.fixed_logprobs("verifier") * 0.7
+
+
 def brute_force(z, z_old, targets, tilt):
-    """The definitions of methods.md 0.3 written out, on whole [N, V] matrices."""
+    """The definitions written out on whole [N, V] matrices; `tilt` is [N, V]."""
     rows = torch.arange(len(targets))
     logp, logp_old = z.log_softmax(1), z_old.log_softmax(1)
     p, p_old = logp.exp(), logp_old.exp()
     d = z - z_old
-    onehot = torch.nn.functional.one_hot(targets, z.shape[1]).to(z)
-    residual = d - tilt[:, None] * onehot
-    residual = residual - residual.mean(1, keepdim=True)
+    log_target = (z_old + tilt).log_softmax(1)
+    target = log_target.exp()
+    residual = d - tilt
+    centred = residual - residual.mean(1, keepdim=True)
+    spread = residual - (p_old * residual).sum(1, keepdim=True)
+    known = d - (tilt - (p_old * tilt).sum(1, keepdim=True))
+    top = z_old.topk(TOP, 1).indices
     return {
+        "token": targets,
         "logit": z[rows, targets],
         "logsumexp": z.logsumexp(1),
         "logprob": logp[rows, targets],
@@ -26,16 +43,31 @@ def brute_force(z, z_old, targets, tilt):
         "mean_logit": z.mean(1),
         "sq_prob": (p**2).sum(1),
         "kl_old": (p_old * (logp_old - logp)).sum(1),
-        "sum_gap": d.sum(1),
-        "sq_gap": (d**2).sum(1),
-        "old_mean_gap": (p_old * d).sum(1),
-        "old_mean_sq_gap": (p_old * d**2).sum(1),
-        "logcosh_gap": residual.cosh().log().sum(1),
-        "vocabulary_size": torch.full_like(tilt, z.shape[1]),
+        "kl_target": (target * (log_target - logp)).sum(1),
+        "kl_from_target": (p * (logp - log_target)).sum(1),
+        "sq_residual": (centred**2).sum(1),
+        "var_residual": (p_old * spread**2).sum(1),
+        "logcosh_residual": centred.cosh().log().sum(1),
+        "sq_gap_known": (known**2).sum(1),
+        "logcosh_gap_known": known.cosh().log().sum(1),
         "old_logit": z_old[rows, targets],
+        "old_logsumexp": z_old.logsumexp(1),
         "old_logprob": logp_old[rows, targets],
         "old_entropy": -(p_old * logp_old).sum(1),
+        "tilt": tilt[rows, targets],
+        "tilt_clamped": torch.zeros(len(targets)).double(),
+        "target_kl": (target * (log_target - logp_old)).sum(1),
+        "target_tv": (target - p_old).abs().sum(1) / 2,
+        f"logprob_at_top/{TOP}": logp.gather(1, top),
+        f"old_logit_at_top/{TOP}": z_old.gather(1, top),
+        f"old_top/{TOP}": top,
+        f"outside_top/{TOP}": (top != targets[:, None]).all(1).double(),
     }
+
+
+DENSE_ONLY = {"sq_gap_known", "logcosh_gap_known"}
+SPARSE_ONLY = {"tilt"}
+NAMES = [*STATISTICS, *(f"{name}/{TOP}" for name in ("logprob_at_top", "old_logit_at_top", "old_top", "outside_top"))]
 
 
 @pytest.fixture
@@ -51,52 +83,85 @@ def case():
         "bias": draw(V).requires_grad_(),
         "old_hidden": draw(N, D),
         "old_weight": draw(V, D),
+        "verifier_hidden": draw(N, 3),
+        "verifier_weight": draw(V, 3),
         "targets": torch.randint(V, (N,), generator=g),
         "tilt": draw(N) * 3,
         "mix": draw(N),
     }
 
 
-def parts(case, on_policy):
+def parts(case, on_policy, dense=False):
+    """(head, what the head's calls take besides, the expected statistics)"""
     head = LinearHead(case["weight"], case["bias"], TEMPERATURE)
-    old = None if on_policy else OldHead(case["old_hidden"], LinearHead(case["old_weight"], None, TEMPERATURE))
+    old = None if on_policy else FixedHead(case["old_hidden"], LinearHead(case["old_weight"], None, TEMPERATURE))
     z = (case["hidden"] @ case["weight"].T + case["bias"]) / TEMPERATURE
     z_old = z.detach() if on_policy else case["old_hidden"] @ case["old_weight"].T / TEMPERATURE
-    return head, old, brute_force(z, z_old, case["targets"], case["tilt"])
+    if not dense:
+        onehot = torch.nn.functional.one_hot(case["targets"], V)
+        tilt = case["tilt"][:, None] * onehot
+        return head, {"old": old}, {"tilt": case["tilt"]}, brute_force(z, z_old, case["targets"], tilt)
+    verifier = FixedHead(case["verifier_hidden"], LinearHead(case["verifier_weight"]))
+    tilt = 0.7 * (case["verifier_hidden"] @ case["verifier_weight"].T).log_softmax(1)
+    options = {"old": old, "target": DenseTilt(), "fixed": {"verifier": verifier}}
+    return head, options, {}, brute_force(z, z_old, case["targets"], tilt)
 
 
 @pytest.mark.parametrize("on_policy", [True, False])
-@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("chunk_size", [1, 3, 100])
-def test_value_and_gradient(case, name, on_policy, chunk_size):
-    head, old, expected = parts(case, on_policy)
-    leaves = [case["hidden"], case["weight"], case["bias"]]
-    got = differentiable_statistics(
-        case["hidden"], head, case["targets"], [name], inputs={"tilt": case["tilt"]}, old=old, chunk_size=chunk_size
-    )[name]
-    torch.testing.assert_close(got, expected[name], rtol=1e-9, atol=1e-9)
-    if STATISTICS[name].backward is None:
-        assert not got.requires_grad
+@pytest.mark.parametrize("request_kind", ["token", "row"])
+def test_value_and_gradient(case, name, dense, on_policy, chunk_size, request_kind):
+    if name in (SPARSE_ONLY if dense else DENSE_ONLY):
         return
-    ours = torch.autograd.grad((got * case["mix"]).sum(), leaves)
-    theirs = torch.autograd.grad((expected[name] * case["mix"]).sum(), leaves, allow_unused=True)
+    head, options, inputs, expected = parts(case, on_policy, dense)
+    value = statistics(case["hidden"], head, case["targets"], [name], inputs=inputs, chunk_size=chunk_size, **options)
+    torch.testing.assert_close(value[name], expected[name].detach(), rtol=1e-9, atol=1e-9)
+    if statistic(name).backward is None:
+        return
+    mix = case["mix"] if expected[name].ndim == 1 else case["mix"][:, None] * torch.arange(1.0, TOP + 1)
+
+    def function(s, x):
+        weighted = s[name] * x["mix"]
+        return weighted if weighted.ndim == s["logit"].ndim else weighted.sum(-1)
+
+    leaves = [case["hidden"], case["weight"], case["bias"]]
+    options |= {"chunk_size": chunk_size}
+    inputs = {**inputs, "mix": mix}
+    ones, names = torch.ones(N, dtype=torch.float64), [name, "logit"]
+    if request_kind == "token":
+        loss, _ = token_loss(case["hidden"], head, case["targets"], function, inputs, ones, names, **options)
+    else:
+        mask = torch.tensor([[True] * 5 + [False], [True] * 2 + [False] * 4])
+        padded = {key: spread(x, mask).masked_fill(~_like(mask, x), float("nan")) for key, x in inputs.items()}
+        loss, _ = row_loss(
+            case["hidden"], head, mask, case["targets"], function, padded, spread(ones, mask), names, **options
+        )
+    ours = torch.autograd.grad(loss, leaves)
+    theirs = torch.autograd.grad((expected[name] * mix).sum(), leaves, allow_unused=True)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-8, atol=1e-9)
+
+
+def _like(mask, x):
+    """[B, T] → [B, T, …]"""
+    return mask.view(*mask.shape, *[1] * (x.ndim - 1)).expand(*mask.shape, *x.shape[1:])
 
 
 @pytest.mark.parametrize("on_policy", [True, False])
 @pytest.mark.parametrize("chunk_size", [1, 3, 100])
 def test_token_loss_equals_autograd_of_a_nonlinear_function(case, on_policy, chunk_size):
-    head, old, expected = parts(case, on_policy)
-    names = ["logprob", "entropy", "kl_old", "sq_gap", "old_logprob"]
+    head, options, inputs, expected = parts(case, on_policy)
+    names = ["logprob", "entropy", "kl_old", "sq_residual", "var_residual", "kl_target", "old_logprob"]
 
     def function(s, x):
-        return (s["logprob"] - s["old_logprob"]).exp() * x["tilt"] + s["entropy"] * s["kl_old"] + s["sq_gap"] ** 2
+        ratio = (s["logprob"] - s["old_logprob"]).exp() * x["tilt"]
+        return ratio + s["entropy"] * s["kl_old"] + s["sq_residual"] ** 2 * s["var_residual"] + s["kl_target"] ** 2
 
-    inputs = {"tilt": case["tilt"]}
     loss, reported = token_loss(
         case["hidden"], head, case["targets"], function, inputs, case["mix"], names,
-        old=old, report=("entropy", "sq_prob"), chunk_size=chunk_size,
+        report=("entropy", "sq_prob", "hidden_gradient_sq"), chunk_size=chunk_size, **options,
     )  # fmt: skip
     brute = (function(expected, inputs) * case["mix"]).sum()
     torch.testing.assert_close(loss.double(), brute, rtol=1e-6, atol=1e-6)
@@ -105,15 +170,18 @@ def test_token_loss_equals_autograd_of_a_nonlinear_function(case, on_policy, chu
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(reported["sq_prob"], expected["sq_prob"].detach())
+    torch.testing.assert_close(reported["hidden_gradient_sq"], (theirs[0] / 2.5).square().sum(1))
     assert not reported["entropy"].requires_grad
 
 
 def test_the_same_hidden_states_as_old_give_exactly_zero_divergence(case):
     head = LinearHead(case["weight"].detach().float())
     hidden = case["hidden"].detach().float()
-    s = statistics(hidden, head, case["targets"], ["kl_old", "sq_gap"], old=OldHead(hidden, head))
+    tilt = {"tilt": torch.zeros(N)}
+    names = ["kl_old", "sq_residual"]
+    s = statistics(hidden, head, case["targets"], names, inputs=tilt, old=FixedHead(hidden, head))
     assert s["kl_old"].abs().max() < 1e-6
-    assert (s["sq_gap"] == 0).all()
+    assert (s["sq_residual"] == 0).all()
 
 
 def test_bf16_inputs_give_float32_statistics_close_to_float64(case):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lco.heads import LinearHead, OldHead, token_loss
+from lco.heads import FixedHead, LinearHead, token_loss
 from lco.methods import METHODS
 
 Z_OLD = torch.tensor([[1.0, 0.0, -1.0, 2.0]], dtype=torch.float64)
@@ -23,7 +23,7 @@ def loss_and_gradient(name, advantage, **hyper):
     inputs = {"advantage": torch.tensor([advantage]).double(), "tilt": torch.tensor([advantage / BETA]).double()}
     loss, _ = token_loss(
         hidden, LinearHead(eye), ACTION, method.loss(knobs), inputs, torch.ones(1).double(), method.statistics(knobs),
-        old=OldHead(Z_OLD, LinearHead(eye)),
+        old=FixedHead(Z_OLD, LinearHead(eye)),
     )  # fmt: skip
     return float(loss.detach()), torch.autograd.grad(loss, hidden)[0][0]
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lco.advantages import sparse_target
-from lco.heads import LinearHead, OldHead, token_loss
+from lco.heads import FixedHead, LinearHead, token_loss
 from lco.methods import METHODS
 
 
@@ -20,7 +20,7 @@ def gradient(name, z_new, z_old, action, c, **hyper):
     knobs = method.hyper(hyper)
     z = z_new.clone().requires_grad_()
     inputs = {"tilt": c, "advantage": c}
-    old = None if z_old is None else OldHead(z_old, LinearHead(eye))
+    old = None if z_old is None else FixedHead(z_old, LinearHead(eye))
     loss, _ = token_loss(
         z, LinearHead(eye), action, method.loss(knobs), inputs, torch.ones_like(c), method.statistics(knobs), old=old
     )

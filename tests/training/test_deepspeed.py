@@ -64,7 +64,8 @@ def check_float32(case, steps):
         assert step["off"] < (1e-6 if number == 0 or skipped else 3e-6), (case, number, step)
         assert step["drift"] < 3e-5, (case, number, step)
         assert step["statistics"] < 5e-5, (case, number, step)
-        check_scalars(case, number, step, 1e-5)
+        # From the second step on they are those of parameters that differ by the noise above.
+        check_scalars(case, number, step, 1e-5 if number == 0 else 5e-5)
 
 
 def check_bfloat16(case, steps):
@@ -72,7 +73,7 @@ def check_bfloat16(case, steps):
     for number, step in enumerate(steps):
         assert step["drift"] < 0.1, (case, number, step)
         assert step["statistics"] < 0.2, (case, number, step)
-        check_scalars(case, number, step, 0.03)
+        check_scalars(case, number, step, 0.1)
 
 
 def check_scalars(case, number, step, tolerance):

@@ -36,3 +36,14 @@ def test_ranks_share_a_minibatch_with_equally_many_forward_passes(rows, size, wo
     real = [row for share in shares for part in share if part.real for row in part.rows]
     assert sorted(real) == list(range(rows))
     assert all(len(part.rows) <= size for share in shares for part in share)
+
+
+@given(st.integers(1, 20), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4))
+def test_pairs_are_never_separated(pairs, size, world, count):
+    rows = range(2 * pairs)
+    plan = minibatches(rows, count, 1, 3, 0, unit=2)
+    assert sorted(row for part in plan for row in part) == list(rows)
+    for minibatch in plan:
+        for rank in range(world):
+            for part in micro_batches(minibatch, size, rank, world, unit=2):
+                assert all(a % 2 == 0 and b == a + 1 for a, b in zip(part.rows[0::2], part.rows[1::2], strict=True))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,11 +47,14 @@ def without_time(line):
 def test_every_method_leaves_a_whole_run(tmp_path, name):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = train(small(tmp_path / "run", method=name, steps=2))
-    assert [line["step"] for line in lines(folder)] == [0, 1, 2]
+    # Preference pairs are the reference policy's: such a run has no sampler of its own weights to validate with.
+    validates = METHODS[name].source != "pairs"
+    folder = train(small(tmp_path / "run", method=name, steps=2, eval_every=2 if validates else 0, diagnose_every=1))
+    assert [line["step"] for line in lines(folder)] == ([0, 1, 2] if validates else [1, 2])
     last = lines(folder)[-1]
     assert last["updates"] in (0, 2)
-    assert {"pass@1", "greedy"} <= set(last["validation"])
+    if validates:
+        assert {"pass@1", "greedy"} <= set(last["validation"])
     assert set(last["seconds"]) >= {"update", "total"} or last["updates"] == 0
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["model"]["class"] == "LlamaForCausalLM"
@@ -62,11 +66,94 @@ def test_every_method_leaves_a_whole_run(tmp_path, name):
     assert moved == any(line.get("updates", 0) > 0 and line.get("gradient_norm", 0) > 0 for line in lines(folder))
 
 
-@pytest.mark.parametrize("name", ["lco_kld", "ppo"])
+def test_every_update_is_diagnosed(tmp_path):
+    """What is logged of LCO's target, of the old policy, and of the gradient by sign of advantage."""
+    whole = lines(train(small(tmp_path / "kld", steps=1, epochs=2, diagnose_every=1, eval_every=0)))[0]
+    assert 0 < whole["target_tv"] < 0.25  # tanh(|A|/(4β)) for |A| ≤ 1 and β = 2 is 0.124
+    assert whole["target_tv"] <= 0.125
+    assert 0 < whole["target_kl"] <= 0.03126
+    assert whole["tilt_clamped"] == 0
+    # π_old is kept for the later updates, so the divergence is exact; the estimate on samples is near it.
+    assert whole["kl_old_exact"] > 0
+    assert whole["kl_target"] > 0
+    signs = whole["hidden_gradient_positive"] ** 2 + whole["hidden_gradient_negative"] ** 2
+    assert signs > 0
+    # A gradient is the sum of its two signs' parts.
+    assert whole["gradient_norm_positive"] + whole["gradient_norm_negative"] > 0
+    assert whole["gradient_norm_projections"] > 0
+    clipped = lines(train(small(tmp_path / "grpo", method="grpo", steps=1, epochs=2, eval_every=0)))[0]
+    assert "kl_old_exact" not in clipped
+    assert clipped["kl_old"] > 0
+    reference = lines(train(small(tmp_path / "ref", method="lco_kld_reference", steps=1, eval_every=0)))[0]
+    assert 0 <= reference["outside_top/5"] < 0.5
+
+
+def test_dense_estimators_run_from_models_that_pairs_trained(tmp_path):
+    """DPO and the preference verifier learn from the start model's verified answers; LCO then reads them."""
+    common = {"eval_every": 0, "minibatches": 2, "steps": 4, "samples": 8}
+    dpo = train(small(tmp_path / "dpo", method="dpo", lr=3e-4, **common))
+    margins = [line["margin"] for line in lines(dpo) if line["updates"]]
+    assert margins[-1] > margins[0] - 1e-6
+    verifier = train(small(tmp_path / "verifier", method="preference_verifier", lr=3e-4, **common))
+    final = "checkpoints/final"
+    ratio = small(
+        tmp_path / "ratio", steps=2, eval_every=0, hyper={"estimator": "dpo_ratio"}, dpo_model=str(dpo / final)
+    )  # fmt: skip
+    line = lines(train(ratio))[-1]
+    assert line["target_kl"] > 0
+    assert line["gradient_norm"] > 0
+    scored = small(
+        tmp_path / "scored", steps=2, eval_every=0, method="lco_mse", hyper={"estimator": "logprob"},
+        verifier_model=str(verifier / final),
+    )  # fmt: skip
+    line = lines(train(scored))[-1]
+    assert line["target_tv"] > 0
+    manifest = json.loads((tmp_path / "scored" / "manifest.json").read_text())
+    assert manifest["fixed_models"]["verifier"]["name"] == "final"
+
+
+def test_with_the_dpo_model_equal_to_the_reference_nothing_is_learnt(tmp_path):
+    start = str(START / "llama")
+    run = small(
+        tmp_path / "run", steps=1, eval_every=0, minibatches=1, hyper={"estimator": "dpo_ratio"}, dpo_model=start
+    )
+    assert lines(train(run))[0]["gradient_norm"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hyper": {"estimator": "logprob"}}, "name its folder or hub id with --verifier-model"),
+        ({"hyper": {"estimator": "dpo_ratio"}}, "name its folder or hub id with --dpo-model"),
+        ({"dpo_model": "x"}, "--dpo-model is given, but lco_kld with these hyper-parameters reads none"),
+        ({"method": "dpo"}, "has no sampler of its own weights to validate with"),
+        ({"hyper": {"estimator": "logprob", "support": "top_rest"}}, "knows only a tilt of the sampled token"),
+        ({"hyper": {"dense_scale": "top_std"}}, "give dense_top=5"),
+    ],
+)
+def test_models_and_estimators_that_do_not_go_together_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        train(small(tmp_path / "run", **changes))
+
+
+def test_a_verifier_with_another_vocabulary_is_refused(tmp_path):
+    from transformers import AutoTokenizer
+
+    other = tmp_path / "other"
+    shutil.copytree(START / "llama", other)
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.add_tokens(["<judge>"])
+    tokenizer.save_pretrained(other)
+    with pytest.raises(UserError, match="has another vocabulary than"):
+        train(small(tmp_path / "run", verifier_model=str(other), hyper={"estimator": "logprob"}))
+
+
+@pytest.mark.parametrize("name", ["lco_kld", "ppo", "dpo"])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     """Bit for bit: weights, and every metric line once. Stopped exactly where a checkpoint was saved."""
-    whole = train(small(tmp_path / "whole", method=name, steps=4, save_every=2))
-    part = small(tmp_path / "part", method=name, steps=2)
+    every = 0 if name == "dpo" else 2
+    whole = train(small(tmp_path / "whole", method=name, steps=4, save_every=2, eval_every=every))
+    part = small(tmp_path / "part", method=name, steps=2, eval_every=every)
     train(part)
     resumed = train(dataclasses.replace(part, steps=4), resume=True)
     # The shorter run validated after its last rollout too.

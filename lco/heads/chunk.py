@@ -1,0 +1,272 @@
+"""One chunk of the head's work: the logits of C positions and everything that statistics derive from them, once each.
+
+z are the logits [C, V], already divided by the sampling temperature; π = softmax(z); a the sampled token. Without an old
+policy (the first minibatch after a rollout) π_old *is* π: z − z_old is 0 in value while gradients still flow, and nothing
+about the old policy has to be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lco.advantages.sparse import SparseTarget, sparse_target
+
+
+class Target(Protocol):
+    """LCO's optimal policy π* ∝ π_old exp(c), given by its tilt c = A/β (arXiv 2603.00963; two kinds in advantages/).
+
+    Attributes:
+        dense: whether the whole vocabulary carries an advantage, or the sampled token alone.
+        fixed: names of the fixed policies (verifier, dpo, reference) that the tilt is made from.
+    """
+
+    @property
+    def dense(self) -> bool: ...
+
+    @property
+    def fixed(self) -> tuple[str, ...]: ...
+
+    def tilt(self, chunk: Chunk) -> Tensor:
+        """c: [C] of the sampled token, or [C, V]. Never kept longer than the chunk."""
+        ...
+
+
+class Workspace:
+    """[C, V] buffers by name, allocated once for all chunks of a call: fresh pages cost more than the arithmetic."""
+
+    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        self._make = lambda: torch.empty(rows, columns, dtype=like.dtype, device=like.device)
+        self._buffers: dict[str, Tensor] = {}
+
+    def get(self, name: str, rows: int) -> Tensor:
+        if name not in self._buffers:
+            self._buffers[name] = self._make()
+        return self._buffers[name][:rows]
+
+
+def rowwise_dot(x: Tensor, y: Tensor) -> Tensor:
+    """[C, V], [C, V] → [C] without a third [C, V] buffer."""
+    return torch.bmm(x[:, None, :], y[:, :, None]).view(-1)
+
+
+@dataclass
+class Chunk:
+    """
+    Attributes:
+        z: [C, V] float32 logits (float64 for a float64 head).
+        targets: [C] sampled tokens.
+        z_old: [C, V] logits of the old policy, or None where it is the current one.
+        inputs: the loss's constants, [C, …] each.
+        target: LCO's target, for losses that have one.
+        fixed: name → a function that computes the logits [C, V] of a fixed policy.
+        workspace: where [C, V] buffers come from.
+    """
+
+    z: Tensor
+    targets: Tensor
+    z_old: Tensor | None
+    inputs: Mapping[str, Tensor]
+    target: Target | None
+    fixed: Mapping[str, Callable[[], Tensor]]
+    workspace: Workspace
+    _cache: dict[str, Tensor] = field(default_factory=dict)
+    _sparse: SparseTarget | None = None
+
+    def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        if name not in self._cache:
+            self._cache[name] = compute()
+        return self._cache[name]
+
+    def buffer(self, name: str) -> Tensor:
+        """[C, V] of this chunk; whatever it holds is overwritten."""
+        return self.workspace.get(name, len(self.z))
+
+    def zeros(self) -> Tensor:
+        return self.z.new_zeros(len(self.z))
+
+    def at_target(self, x: Tensor) -> Tensor:
+        return x.gather(1, self.targets[:, None]).squeeze(1)
+
+    def add_at_target(self, x: Tensor, value: Tensor) -> Tensor:
+        return x.scatter_add_(1, self.targets[:, None], value[:, None].to(x.dtype))
+
+    def softmax(self, z: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """(probabilities [C, V], logsumexp [C]) from one exponential per logit."""
+        peak = z.amax(1)
+        weights = torch.sub(z, peak[:, None], out=self.buffer(name)).exp_()
+        total = weights.sum(1)
+        return weights.mul_(total.reciprocal()[:, None]), peak + total.log()
+
+    def _distribution(self, z: Tensor, name: str) -> None:
+        if name not in self._cache:
+            self._cache[name], self._cache[name + " lse"] = self.softmax(z, name)
+
+    @property
+    def probs(self) -> Tensor:
+        self._distribution(self.z, "probs")
+        return self._cache["probs"]
+
+    @property
+    def lse(self) -> Tensor:
+        self._distribution(self.z, "probs")
+        return self._cache["probs lse"]
+
+    @property
+    def logprob(self) -> Tensor:
+        return self.once("logprob", lambda: self.at_target(self.z) - self.lse)
+
+    @property
+    def entropy(self) -> Tensor:
+        return self.once("entropy", lambda: self.lse - rowwise_dot(self.probs, self.z))
+
+    @property
+    def old_logits(self) -> Tensor:
+        return self.z if self.z_old is None else self.z_old
+
+    @property
+    def probs_old(self) -> Tensor:
+        if self.z_old is None:
+            return self.probs
+        self._distribution(self.z_old, "probs_old")
+        return self._cache["probs_old"]
+
+    @property
+    def lse_old(self) -> Tensor:
+        if self.z_old is None:
+            return self.lse
+        self._distribution(self.z_old, "probs_old")
+        return self._cache["probs_old lse"]
+
+    @property
+    def old_logprob(self) -> Tensor:
+        """log π_old(a): measured before the first update, from the old policy's logits, or the current one."""
+        if "old_logprob" in self.inputs:
+            return self.inputs["old_logprob"]
+        return self.once("old_logprob", lambda: self.at_target(self.old_logits) - self.lse_old)
+
+    @property
+    def gap(self) -> Tensor:
+        """d = z − z_old, [C, V]; off-policy only, not to be written to."""
+        assert self.z_old is not None
+        z_old = self.z_old
+        return self.once("gap", lambda: torch.sub(self.z, z_old, out=self.buffer("gap")))
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """log π − log π_old at the sampled token, [C]."""
+        return self.logprob - self.old_logprob
+
+    @property
+    def tilt(self) -> Tensor:
+        """c: [C] of the sampled token, or [C, V]."""
+        if "tilt" in self.inputs:
+            return self.inputs["tilt"]
+        assert self.target is not None, "this loss reads a target, but the method declares none"
+        target = self.target
+        return self.once("tilt", lambda: target.tilt(self))
+
+    @property
+    def sparse(self) -> SparseTarget:
+        """π* of a tilt of the sampled token alone, as scalars."""
+        if self._sparse is None:
+            self._sparse = sparse_target(self.old_logprob, self.tilt, self._rest_old())
+        return self._sparse
+
+    def _rest_old(self) -> Tensor | None:
+        """1 − π_old(a), [C], summed over the other tokens where 1 − exp(log p) is too coarse: p → 1 with c ≪ 0."""
+        p = self.old_logprob.exp()
+        extreme = ((p > 0.9) & (self.tilt < -3)).nonzero().squeeze(1)
+        if not len(extreme) or "old_logprob" in self.inputs:
+            return None
+        others = self.probs_old[extreme].scatter_(1, self.targets[extreme, None], 0.0)
+        return (1 - p).index_copy(0, extreme, others.sum(1))
+
+    @property
+    def logprobs_old(self) -> Tensor:
+        """log π_old, [C, V]; for dense targets."""
+        return self.once(
+            "logprobs_old", lambda: torch.sub(self.old_logits, self.lse_old[:, None], out=self.buffer("logprobs_old"))
+        )
+
+    def fixed_logprobs(self, name: str) -> Tensor:
+        """log-probabilities [C, V] of a fixed policy; the caller may write to them."""
+        z = self.fixed[name]()
+        return z.sub_(torch.logsumexp(z, 1, keepdim=True))
+
+    def top_old(self, k: int) -> tuple[Tensor, Tensor]:
+        """(logits, indices) [C, k] of π_old's k likeliest tokens, as measured before the first update if they were."""
+        if f"old_top/{k}" in self.inputs:
+            return self.inputs[f"old_logit_at_top/{k}"], self.inputs[f"old_top/{k}"]
+        name = f"top {k}"
+        if name not in self._cache:
+            self._cache[name], self._cache[name + " indices"] = self.old_logits.topk(min(k, self.z.shape[1]), 1)
+        return self._cache[name], self._cache[name + " indices"]
+
+    @property
+    def log_target(self) -> Tensor:
+        """log π* of a dense tilt, [C, V]."""
+
+        def compute() -> Tensor:
+            z = torch.add(self.logprobs_old, self.tilt, out=self.buffer("log_target"))
+            return z.sub_(torch.logsumexp(z, 1, keepdim=True))
+
+        return self.once("log_target", compute)
+
+    @property
+    def target_probs(self) -> Tensor:
+        """π* of a dense tilt, [C, V]."""
+        return self.once("target_probs", lambda: torch.exp(self.log_target, out=self.buffer("target_probs")))
+
+    @property
+    def is_dense(self) -> bool:
+        return self.target is not None and self.target.dense and "tilt" not in self.inputs
+
+
+@dataclass
+class LogitGradient:
+    """∂loss/∂z as coefficients [C] on π, π_old, e_a and 1, plus whatever is not of that form ([C, V]).
+
+    `rest` is a coefficient on π_old without its sampled token. LCO-KLD uses it: its gradient at the sampled token is
+    π(a) − π*(a), while elsewhere the weight of π_old may be 10⁶, and a difference of such numbers would be noise.
+    """
+
+    probs: Tensor
+    probs_old: Tensor
+    onehot: Tensor
+    uniform: Tensor
+    rest: Tensor
+    dense: Tensor | None = None
+
+    @staticmethod
+    def zeros(chunk: Chunk) -> LogitGradient:
+        return LogitGradient(*(chunk.zeros() for _ in range(5)))
+
+    def add_dense(self, term: Tensor) -> None:
+        """`term` is a buffer that nobody else reads."""
+        self.dense = term if self.dense is None else self.dense.add_(term)
+
+    def assemble(self, chunk: Chunk) -> Tensor:
+        """The gradient [C, V]. Overwrites the chunk's probabilities: call it last."""
+        onehot = self.onehot
+        if bool(self.rest.any()):
+            # The sampled token leaves both tables; what belongs there comes back by `onehot`.
+            onehot = onehot + self.probs * chunk.logprob.exp() + self.probs_old * chunk.old_logprob.exp()
+            for table in (chunk.probs, chunk.probs_old):
+                table.scatter_(1, chunk.targets[:, None], 0.0)
+        old = self.probs_old + self.rest
+        if chunk.z_old is None:
+            gradient = chunk.probs.mul_((self.probs + old)[:, None])
+        else:
+            gradient = chunk.probs.mul_(self.probs[:, None])
+            if bool(old.any()):
+                gradient.addcmul_(chunk.probs_old, old[:, None])
+        if bool(self.uniform.any()):
+            gradient.add_(self.uniform[:, None])
+        if self.dense is not None:
+            gradient.add_(self.dense)
+        return chunk.add_at_target(gradient, onehot)

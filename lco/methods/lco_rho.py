@@ -1,0 +1,74 @@
+"""The ρ-target of the paper's earlier version (Smooth Gradients, Stable Learning, OpenReview, withdrawn).
+
+    π′(a) = ρ p, the other tokens rescaled by (1 − ρ p)/(1 − p)          L = |A| KL(π′ ‖ π_θ)
+
+with p = π_old(a), ρ = ρ₊ for A > 0, capped so that ρ p ≤ 0.99, and ρ₋ for A < 0 where ρ₋ p ≥ 0.80 (else p stays). It is
+the mixture of LCO-KLD with q = ρ p, a tilt c = logit(ρ p) − logit(p); LCO replaced the fixed probability ratio by a fixed
+logit shift. Tokens with A > 0 and with A < 0 are averaged separately and added. The released code builds π′ from the
+current policy's logits; here p is the old policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lco.heads.chunk import Chunk
+from lco.heads.linear import TokenFunction
+from lco.methods.lco_common import PAPER, TARGET_HYPERPARAMETERS, broadcast_advantage
+from lco.methods.method import Hyper, Hyperparameter, Method, Needs
+
+CEILING = 0.99
+"""ρ₊ p is capped here."""
+
+FLOOR = 0.80
+"""Where ρ₋ p is below this, a wrong token keeps its probability."""
+
+
+@dataclass(frozen=True)
+class RatioTilt:
+    """c = logit(ρ p) − logit(p)."""
+
+    rho_positive: float
+    rho_negative: float
+    dense = False
+    fixed = ()
+
+    def tilt(self, chunk: Chunk) -> Tensor:
+        p, advantage = chunk.old_logprob.exp().clamp(1e-7, 1 - 1e-6), chunk.inputs["advantage"]
+        raised = (self.rho_positive * p).clamp(max=CEILING)
+        lowered = torch.where(self.rho_negative * p >= FLOOR, self.rho_negative * p, p)
+        wanted = torch.where(advantage > 0, raised, torch.where(advantage < 0, lowered, p))
+        return torch.logit(wanted) - torch.logit(p)
+
+
+def loss(hyper: Hyper) -> TokenFunction:
+    def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+        return x["advantage"].abs() * s["kl_target"]
+
+    return per_token
+
+
+LCO_RHO = Method(
+    name="lco_rho",
+    title="LCO, ρ-target",
+    paper=f"{PAPER}, earlier version (OpenReview)",
+    summary="Forward KL to a target that multiplies the sampled token's probability by ρ: LCO's predecessor.",
+    advantage=broadcast_advantage,
+    target=lambda hyper: RatioTilt(hyper["rho_positive"], hyper["rho_negative"]),
+    loss=loss,
+    statistics=lambda hyper: ("logprob", "old_logprob", "kl_target"),
+    reduction="token_mean_by_sign",
+    hyperparameters={
+        "advantage": TARGET_HYPERPARAMETERS["advantage"],
+        "rho_positive": Hyperparameter(
+            1.2, "ρ₊", "released code; its visualisation script and the reviewed paper: 1.8"
+        ),
+        "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9"),
+    },
+    needs=Needs(group=True),
+    certainty="target and constants read in the released code; the averaging by sign too",
+)

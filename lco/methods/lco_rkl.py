@@ -1,0 +1,41 @@
+"""LCO with the reverse KL, an ablation that a reviewer of the paper's earlier version asked for.
+
+    L = KL(π_θ ‖ π*) = KL(π_θ ‖ π_old) − c π_θ(a) + log Z          for a tilt c = A/β of the sampled token
+
+This is the negative of the KL-regularised RL objective itself, divided by β. Its gradient π (log π/π* − KL) vanishes at
+the target too, but the loss is not convex in the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from lco.heads.linear import TokenFunction
+from lco.methods.lco_common import PAPER, TARGET_HYPERPARAMETERS, broadcast_advantage, dense_conflict, target_of
+from lco.methods.method import Hyper, Method, Needs
+
+
+def loss(hyper: Hyper) -> TokenFunction:
+    def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+        return s["kl_from_target"]
+
+    return per_token
+
+
+LCO_RKL = Method(
+    name="lco_rkl",
+    title="LCO, reverse KL",
+    paper=PAPER,
+    summary="Reverse KL from the policy to the closed-form optimal target: an ablation, not convex in the logits.",
+    advantage=broadcast_advantage,
+    target=target_of,
+    loss=loss,
+    statistics=lambda hyper: ("logprob", "old_logprob", "kl_from_target"),
+    reduction="token_mean",
+    hyperparameters=TARGET_HYPERPARAMETERS,
+    conflict=dense_conflict,
+    needs=Needs(group=True),
+    certainty="ablation of this suite; not in the paper as far as known",
+)
