@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,13 +52,14 @@ class Subject:
         method: from the registry.
         hyper: complete hyper-parameters.
         label: the printed name.
-        has_target: whether the loss depends on the optimal target, so on the tilt and not only on the advantage.
+        kind: "target" if the loss depends on the optimal target, so on the tilt and not only on the advantage; "clipped"
+            if its gradient is exactly 0 over whole regions; "open" otherwise. Found by asking the loss, not by its name.
     """
 
     method: Method
     hyper: Mapping[str, Any]
     label: str
-    has_target: bool
+    kind: Literal["target", "clipped", "open"]
 
     @property
     def signs(self) -> tuple[int, ...]:
@@ -130,16 +131,20 @@ def subjects(methods: Iterable[Method] = METHODS.values()) -> list[Subject]:
                     variants.append((hyper, f"{method.title} {choice}"))
                     marked = f" {knob.default}"
         for hyper, label in [(default, method.title + marked), *variants]:
-            has_target = not torch.equal(probe(method, hyper), probe(method, hyper, stretch=2.0))
-            found.append(Subject(method, hyper, label, has_target))
+            found.append(Subject(method, hyper, label, kind_of(method, hyper)))
     return found
 
 
-def probe(method: Method, hyper: Mapping[str, Any], stretch: float = 1.0) -> Tensor:
-    """[6, 5] gradients at a few fixed positions, the tilts multiplied by `stretch`: what tells two losses apart."""
+def kind_of(method: Method, hyper: Mapping[str, Any]) -> Literal["target", "clipped", "open"]:
+    if not torch.equal(probe(method, hyper), probe(method, hyper, stretch=2.0)):
+        return "target"
+    return "clipped" if bool((probe(method, hyper, distance=2.0) == 0).all(1).any()) else "open"
+
+
+def probe(method: Method, hyper: Mapping[str, Any], stretch: float = 1.0, distance: float = 0.05) -> Tensor:
+    """[16, 5] gradients at fixed positions `distance` from the old logits, with tilts times `stretch`: tells losses apart."""
     g = torch.Generator().manual_seed(0)
-    z_old = torch.randn(6, 5, generator=g, dtype=torch.float64)
-    z = z_old + 0.05 * torch.randn(6, 5, generator=g, dtype=torch.float64)  # inside any clip
-    advantages = torch.tensor([1.0, -1.0] * 3, dtype=torch.float64)
-    at = Positions(z_old, torch.tensor([0, 1, 2, 3, 4, 0]), advantages, stretch * advantages / BETA)
-    return logit_gradient(method, hyper, z, at).gradient
+    z_old, move = torch.randn(2, 16, 5, generator=g, dtype=torch.float64)
+    advantages = torch.tensor([1.0, -1.0] * 8, dtype=torch.float64)
+    at = Positions(z_old, torch.arange(16) % 5, advantages, stretch * advantages / BETA)
+    return logit_gradient(method, hyper, z_old + distance * move, at).gradient
