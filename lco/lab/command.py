@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     import torch
 
     from lco.evidence.records import rounded
@@ -31,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)  # products of 8 numbers: more threads only wait for each other
     found = measure()
-    numbers = json.dumps(rounded(found.numbers()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    numbers = json.dumps(rounded(asdict(found)), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     write(arguments.out / "lab.json", numbers + "\n")
     write(arguments.out / "index.html", build(found))
     for experiment, verdicts in found.verdicts.items():

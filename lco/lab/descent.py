@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lco.lab.position import Positions, Subject, slope
 
+STEPS = 400
+
 
 @dataclass(frozen=True)
 class Data:

@@ -67,7 +67,8 @@ def inner_steps(found: Laboratory) -> bytes:
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("inner step")
-        axis.set_xscale("symlog", linthresh=10)
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xlim(left=0)
     axes[0].set_ylim(-0.1, 2.5)
     axes[0].axhline(1, color="black", linewidth=0.8)
     axes[1].set_yscale("log")

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
-from lco.lab.descent import Data, descend, gradient
+from lco.lab.descent import STEPS, Data, descend, gradient
 from lco.lab.position import BETA, Subject
 from lco.lab.ray import centred, old_logits
-from lco.lab.verdict import Verdict
+from lco.lab.verdict import Verdict, joined
 
 PROBABILITY = 0.3
-STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,8 @@ class Negatives:
 
     Attributes:
         label, kind: the loss.
-        moved: [STEPS + 1] ‖P(z_k − z_old)‖, how far the logits went.
-        probability: [STEPS + 1] π_k(a).
+        moved: [steps + 1] ‖P(z_k − z_old)‖, how far the logits went.
+        probability: [steps + 1] π_k(a).
         rest: ‖P∇L‖ at the last step; 0 means that it came to rest.
     """
 
@@ -42,13 +41,13 @@ def target_probability() -> float:
     return float(torch.sigmoid(torch.logit(torch.tensor(PROBABILITY).double()) - 1 / BETA))
 
 
-def negatives(subject: Subject) -> Negatives | None:
+def negatives(subject: Subject, steps: int = STEPS) -> Negatives | None:
     """None for methods that see no negative row."""
     one = torch.ones(1, dtype=torch.float64)
     data = Data(old_logits(PROBABILITY), torch.tensor([0]), one, -one, -one / BETA).seen_by(subject)
     if data is None:
         return None
-    path = descend(subject, data, STEPS)
+    path = descend(subject, data, steps)
     moved = centred(path - path[0]).norm(dim=1)
     rest = centred(gradient(subject, data, path[-1])).norm()
     return Negatives(
@@ -61,19 +60,19 @@ def verdicts(found: Sequence[Negatives]) -> list[Verdict]:
     target, clipped, free = ([n for n in found if n.kind == kind] for kind in ("target", "clipped", "open"))
 
     def ends(group: Sequence[Negatives]) -> str:
-        return "; ".join(f"{n.label} π(a) = {n.probability[-1]:.4g}, ‖z − z_old‖ = {n.moved[-1]:.3g}" for n in group)
+        return joined(f"{n.label} π(a) = {n.probability[-1]:.4g}, ‖z − z_old‖ = {n.moved[-1]:.3g}" for n in group)
 
     return [
         Verdict(
-            "From one negative token LCO comes to rest at the target probability.", "paper",
-            bool(target) and all(abs(n.probability[-1] - q) < 1e-4 for n in target), f"q = {q:.4f}: {ends(target)}",
+            "From one negative token LCO comes to rest at the target probability.", "suite",
+            bool(target) and all(abs(n.probability[-1] - q) < 1e-4 for n in target), f"q = {q:.4f}; {ends(target)}",
         ),
         Verdict(
             "A loss without target or clip never rests on it: the logits run away.", "suite",
-            bool(free) and all(n.rest > 1e-3 and n.moved[-1] > 1.5 * n.moved[STEPS // 2] for n in free), ends(free),
+            bool(free) and all(n.rest > 1e-3 and n.moved[-1] > 1.5 * n.moved[len(n.moved) // 2] for n in free), ends(free),
         ),
         Verdict(
-            "A clipped surrogate rests at a probability that its step size chose, not the objective.", "suite",
+            "A clipped surrogate rests on its plateau, not at the target probability.", "suite",
             bool(clipped) and all(n.rest == 0 and abs(n.probability[-1] - q) > 1e-3 for n in clipped), ends(clipped),
         ),
     ]  # fmt: skip

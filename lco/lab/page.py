@@ -17,38 +17,36 @@ from lco.lab.verdict import Verdict
 LEAD = (
     "Every registered method at single positions, in float64, through the head that trains models: the logits are free, "
     "so the optimal policy π* ∝ π_old e^{A/β} is known exactly. A “target” loss depends on π*, a “clipped” one has no "
-    "gradient over whole regions, an “open” one neither; a loss is asked which it is, its name does not count. "
-    "Methods that differ only in advantages or in reductions over many tokens coincide here. Convex in the logits is not "
-    "convex in a network's parameters."
+    "gradient over whole regions, an “open” one neither; a loss is asked which it is, its name does not count. Of a method "
+    "with several target spaces the first is its default. Methods that differ only in advantages or in reductions over many "
+    "tokens coincide here. Convex in the logits is not convex in a network's parameters."
 )
 
 
 def build(found: Laboratory) -> str:
     """The whole page."""
-    sections = {
-        "Convexity in the logits": (convexity(found.curvatures), "", "", found.verdicts["convexity"]),
-        "Where gradients point": (
-            ray_table(found) + alignment_table(found),
-            image(figures.rays(found), "Push along the ray from the old policy to the optimal one and as far again, in units "
-                  "of its size at the old policy. Zero at s = 1 is right; methods with one loss lie on each other."),
-            "", found.verdicts["ray"],
-        ),
-        "A bandit with eight arms": (
-            bandit_table(found),
-            image(figures.inner_steps(found), "Inner steps on fixed data. Left: the bandit with exact expectations. "
-                  "Right: one token with A = −1; the line is the optimal probability."),
-            "", found.verdicts["bandit"],
-        ),
-        "Negative data alone": (negative_table(found), "", "", found.verdicts["negative only"]),
-    }  # fmt: skip
+    rays = image(
+        figures.rays(found), "Push along the ray from the old policy to the optimal one and as far again, in units of its "
+        "size at the old policy. Zero at s = 1 is right; methods with the same loss lie on each other.",
+    )  # fmt: skip
+    inner_steps = image(
+        figures.inner_steps(found), "Inner steps on fixed data. Left: the bandit with exact expectations. Right: one token "
+        "with A = −1; the line is the optimal probability.",
+    )  # fmt: skip
+    sections = (
+        ("Convexity in the logits", "convexity", convexity(found.curvatures)),
+        ("Where gradients point", "ray", rays + ray_table(found) + alignment_table(found)),
+        ("A bandit with eight arms", "bandit", inner_steps + bandit_table(found)),
+        ("Negative data alone", "negative only", ""),
+    )
     verdicts = [v for group in found.verdicts.values() for v in group]
     count = sum(v.supported for v in verdicts)
     parts = ["<h1>The laboratory</h1>", f"<p>{html.escape(LEAD)}</p>"]
     parts.append(
         f"<p>{count} of {len(verdicts)} claims are supported by every number, {len(verdicts) - count} are not.</p>"
     )
-    for title, (tables, figure, _, claims) in sections.items():
-        parts += [f"<h2>{html.escape(title)}</h2>", listed(claims), figure, tables]
+    for title, experiment, shown in sections:
+        parts += [f"<h2>{html.escape(title)}</h2>", listed(found.verdicts[experiment]), shown]
     body = "\n".join(parts)
     return (
         "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\n"
@@ -105,14 +103,15 @@ def convexity(found: Iterable[Curvature]) -> str:
 
 def ray_table(found: Laboratory) -> str:
     places = [(p, c) for c in TILTS for p in PROBABILITIES]
-    header = ("first stop, in s", *(f"p {p:g}, c {c:+g}" for p, c in places))
+    header = ("first stop, in s", *(f"p {p:g}, c {c:+g}" for p, c in places), "gradient along")
     at: dict[tuple[str, float, float], Ray] = {(r.label, r.probability, r.tilt): r for r in found.rays}
 
     def cell(label: str, p: float, c: float) -> str:
         r = at.get((label, p, c))
         return "—" if r is None else "none" if r.stop is None else f"{r.stop:.3f}"
 
-    rows = tuple((label, *(cell(label, p, c) for p, c in places)) for label, _, _ in found.methods)
+    along = {r.label: r.along for r in found.rays}
+    rows = tuple((label, *(cell(label, p, c) for p, c in places), along[label]) for label, _, _ in found.methods)
     notes = ("p = π_old(a), c = A/β. 1 is exactly at the optimal policy, less stops short, “none” runs on past s = 2; "
              "— where the method sees no such row.",)  # fmt: skip
     return html_table(Table("Along the ray", header, rows, notes))
@@ -142,11 +141,3 @@ def bandit_table(found: Laboratory) -> str:
         "2 if linear. Verified-only methods and demonstrations see the arms with A > 0.",
     )
     return html_table(Table("Bandit", header, rows, notes))
-
-
-def negative_table(found: Laboratory) -> str:
-    header = ("loss", "kind", "π(a)", "‖z − z_old‖", "‖gradient‖")
-    rows = tuple(
-        (n.label, n.kind, number(n.probability[-1]), number(n.moved[-1]), number(n.rest)) for n in found.negatives
-    )
-    return html_table(Table("One token, A = −1", header, rows))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lco.lab.convexity import random_positions
 from lco.lab.position import Positions, Subject, slope
-from lco.lab.verdict import Verdict
+from lco.lab.verdict import Verdict, joined, signed
 
 PROBABILITIES = (0.05, 0.3, 0.9)
 TILTS = (0.5, 2.0, -0.5, -2.0)
@@ -40,6 +40,7 @@ class Ray:
         label, kind: the loss.
         probability, tilt: p = π_old(a) and c.
         s, push, cosine: points of the ray; the cosine is None where a vector vanishes.
+        outcome: what that means for an optimum at s = 1.
         stop: the first s at which the gradient vanishes or turns round; None if there is none up to 2.
         ratio: π(a)/p there.
         along: what the gradient is parallel to on the whole ray: "e_a − π_old", "e_a − 1/V" or "neither".
@@ -55,20 +56,13 @@ class Ray:
     s: tuple[float, ...]
     push: tuple[float, ...]
     cosine: tuple[float | None, ...]
+    outcome: str
     stop: float | None
     ratio: float | None
     along: str
     shrinks: bool
     ahead: float | None
     behind: tuple[float, float] | None
-
-    @property
-    def outcome(self) -> str:
-        if self.stop is None:
-            return "overshoots, no stop up to s = 2"
-        if abs(self.stop - 1) < 1.5 * float(GRID[1]):
-            return "stops exactly"
-        return f"{'stops short' if self.stop < 1 else 'overshoots, stops'} at s = {self.stop:.3f}"
 
 
 @dataclass(frozen=True)
@@ -105,8 +99,8 @@ def ray(subject: Subject, probability: float, tilt: float) -> Ray:
     direction = tilt * torch.eye(SIZE, dtype=torch.float64)[0]
     z = z_old + GRID[:, None] * direction
     c = torch.full((count,), tilt, dtype=torch.float64)
-    at = Positions(z_old.expand_as(z), torch.zeros(count, dtype=torch.int64), c.sign(), c)
-    g = -centred(slope(subject, z, at).gradient)
+    rows = Positions(z_old.expand_as(z), torch.zeros(count, dtype=torch.int64), c.sign(), c)
+    g = -centred(slope(subject, z, rows).gradient)
     norm, u = g.norm(dim=1), centred(direction) / centred(direction).norm()
     push, cosine = g @ u, cosines(g, centred((1 - GRID[:, None]) * direction))
     stop = first_stop(push, norm)
@@ -117,12 +111,20 @@ def ray(subject: Subject, probability: float, tilt: float) -> Ray:
     return Ray(
         subject.label, subject.kind, probability, tilt, tuple(GRID[::SHOWN].tolist()), tuple(push[::SHOWN].tolist()),
         tuple(None if math.isnan(x) else x for x in cosine[::SHOWN].tolist()),
-        stop, None if gone is None else float(gone),
+        outcome(stop), stop, None if gone is None else float(gone),
         next((name for name, angle in angles.items() if float(angle) > 1 - 1e-9), "neither"),
         bool((norm[GRID <= 1].diff() <= ZERO).all()),
         float(before.min()) if len(before) else None,
         (float(after.max()), float(after.min())) if len(after) else None,
     )  # fmt: skip
+
+
+def outcome(stop: float | None) -> str:
+    if stop is None:
+        return "overshoots, no stop up to s = 2"
+    if abs(stop - 1) < 1.5 * float(GRID[1]):
+        return "stops exactly"
+    return f"{'stops short' if stop < 1 else 'overshoots, stops'} at s = {stop:.3f}"
 
 
 def first_stop(push: Tensor, norm: Tensor) -> float | None:
@@ -137,10 +139,10 @@ def rays(subject: Subject) -> list[Ray]:
 
 
 def alignment(subject: Subject, sign: int, count: int = 1000) -> Alignment:
-    z, at = random_positions(SIZE, count, sign, seed=2)
-    assert at.z_old is not None
-    optimal = at.z_old.scatter_add(1, at.tokens[:, None], at.tilts[:, None])
-    found = cosines(-centred(slope(subject, z, at).gradient), centred(optimal - z))
+    z, rows = random_positions(SIZE, count, sign, seed=2)
+    assert rows.z_old is not None
+    optimal = rows.z_old.scatter_add(1, rows.tokens[:, None], rows.tilts[:, None])
+    found = cosines(-centred(slope(subject, z, rows).gradient), centred(optimal - z))
     known = found[~found.isnan()]
     low, middle, high = known.quantile(torch.tensor([0.25, 0.5, 0.75]).double()).tolist()
     return Alignment(
@@ -159,64 +161,66 @@ def verdicts(found: Sequence[Ray], aligned: Sequence[Alignment]) -> list[Verdict
     cosine = min((min(r.ahead or 0, r.behind[1] if r.behind else 0) for r in target), default=math.nan)
     astray = [r for r in target if r.outcome != "stops exactly"]
     askew = [a for a in aligned if a.kind == "target" and a.positive < 1]
+    straight = joined(a.label for a in aligned if a.kind == "target" and a.label not in {b.label for b in askew})
     grows = [r for r in target if not r.shrinks]
     short = [r for r in clipped if r.stop is not None and r.stop < 1]
-    ratios = [r.ratio for r in clipped if r.ratio is not None]
-    bounds = sorted({round(ratio, 2) for ratio in ratios})
-    likely = [r for r in clipped if r.tilt > 0 and bounds and r.probability * bounds[-1] > 1]
+    # The ratios at which each loss stopped, by the sign of the tilt: one number if its clip is one of ratios.
+    ratios: dict[tuple[str, bool], list[float]] = {}
+    for r in clipped:
+        if r.ratio is not None:
+            ratios.setdefault((r.label, r.tilt > 0), []).append(r.ratio)
+    uneven = [key for key, seen in ratios.items() if max(seen) - min(seen) > 0.01]
+    likely = [r for r in clipped if r.tilt > 0 and r.probability * max(ratios.get((r.label, True), [0.0])) > 1]
     past = [r for r in unclipped if r.stop is not None or not r.behind or r.behind[0] >= 0]
     wrong = [r for r in found if (r.ahead or 0) <= 0]
     ahead = min((r.ahead or 0 for r in clipped), default=math.nan)
     return [
         Verdict(
             "On the ray, LCO's gradient points at the optimal policy from both sides and vanishes only there.", "paper",
-            cosine > 0 and not astray, exceptions(astray) or f"smallest cosine {cosine:.3f} on {len(target)} rays",
+            cosine > 0 and not astray, f"smallest cosine {cosine:.3f} on {len(target)} rays; stops elsewhere: {at(astray)}",
         ),
         Verdict(
             "At random positions too, LCO's gradient has a positive cosine with the way to the optimal policy.", "paper",
-            not askew, f"not always: {described(askew)}; always: {names(target, askew)}",
+            not askew, f"not always: {described(askew)}; always: {straight}",
         ),
         Verdict(
             "The clipped surrogate's gradient does not point along the way to the optimal policy.", "paper", ahead <= 0,
             f"on the ray before s = 1 its cosine is at least {ahead:.3f} where there is a gradient; at random positions "
-            + described([a for a in aligned if a.kind == "clipped"]),
+            + described(a for a in aligned if a.kind == "clipped"),
         ),
         Verdict(
             "The norm of LCO's gradient shrinks on the way to the optimal policy.", "paper", not grows,
-            f"grows somewhere: {exceptions(grows) or 'never'}; shrinks throughout on {len(target) - len(grows)} of "
-            f"{len(target)} rays, and on {sum(r.shrinks for r in unclipped)} of {len(unclipped)} of losses that never stop",
+            f"on {len(target) - len(grows)} of {len(target)} rays, not on {at(grows)}; "
+            f"and on {sum(r.shrinks for r in unclipped)} of {len(unclipped)} rays of losses without target or clip",
         ),
         Verdict(
             "A clipped surrogate stops where the ratio leaves its interval, short of the optimum or past it.", "suite",
-            bool(ratios) and all(min(abs(x - bound) for bound in bounds) < 0.01 for x in ratios) and len(bounds) == 2,
-            f"ratio at the stop {' or '.join(map(str, bounds))}; short on {len(short)} of {len(clipped)} rays, else past",
+            bool(ratios) and not uneven,
+            joined(f"{signed(label, up - 0.5)} ratio {sum(x) / len(x):.2f}" for (label, up), x in ratios.items())
+            + f"; short on {len(short)} of {len(clipped)} rays, else past; ratio uneven for {joined(x for x, _ in uneven)}",
         ),
         Verdict(
             "Where p (1 + ε) > 1 the upper clip can never stop the surrogate.", "suite",
-            bool(likely) and all(r.stop is None for r in likely), f"no stop up to s = 2 on {len(likely)} such rays",
+            bool(likely) and all(r.stop is None for r in likely),
+            f"of {len(likely)} such rays {sum(r.stop is None for r in likely)} have no stop up to s = 2",
         ),
         Verdict(
             "A loss without target or clip pushes on past the optimum.", "suite", bool(unclipped) and not past,
-            exceptions(past) or f"all {len(unclipped)} rays of {names(unclipped)}",
+            f"on {len(unclipped) - len(past)} of {len(unclipped)} rays, not on {at(past)}",
         ),
         Verdict(
             "At the old policy every loss points the right way: they differ after the first update only.", "suite",
-            not wrong, exceptions(wrong) or f"smallest cosine {min(r.ahead or 0 for r in found):.3f}",
+            not wrong, f"smallest cosine {min(r.ahead or 0 for r in found):.3f}; none or wrong: {at(wrong)}",
         ),
     ]  # fmt: skip
 
 
-def names(found: Iterable[Ray | Alignment], but: Iterable[Ray | Alignment] = ()) -> str:
-    left_out = {x.label for x in but}
-    return ", ".join(dict.fromkeys(x.label for x in found if x.label not in left_out)) or "none"
-
-
 def described(found: Iterable[Alignment]) -> str:
-    return "; ".join(
-        f"{a.label} (A {'>' if a.sign > 0 else '<'} 0) {a.positive:.0%} positive, {a.vanishing:.0%} vanish, median "
-        f"{a.quartiles[1]:.2f}" for a in found
-    ) or "none"  # fmt: skip
+    return joined(
+        f"{signed(a.label, a.sign)} {a.positive:.0%} positive, {a.vanishing:.0%} vanish, median {a.quartiles[1]:.2f}"
+        for a in found
+    )
 
 
-def exceptions(found: Iterable[Ray]) -> str:
-    return "; ".join(f"{r.label} at p = {r.probability:g}, c = {r.tilt:+g} {r.outcome}" for r in found)
+def at(found: Iterable[Ray]) -> str:
+    return joined(f"{r.label} (p = {r.probability:g}, c = {r.tilt:+g}: {r.outcome})" for r in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -20,3 +21,12 @@ class Verdict:
     source: str
     supported: bool
     measured: str
+
+
+def signed(label: str, sign: float) -> str:
+    return f"{label} (A {'>' if sign > 0 else '<'} 0)"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """The distinct parts in order, or "none"."""
+    return "; ".join(dict.fromkeys(parts)) or "none"
