@@ -120,7 +120,7 @@ def verdicts(found: Sequence[Course], entropies: Sequence[float]) -> list[Verdic
             for c in group if c.progress and c.divergence
         )  # fmt: skip
 
-    best = [min(c.divergence[-1] for c in group if c.divergence) for group in (target, clipped) if group]
+    plateau = min((c.divergence[-1] for c in clipped if c.divergence), default=0.0)
     worst = max((c.divergence[-1] for c in target if c.divergence), default=0.0)
     growth = {c.label: c.moving[1] / c.moving[0] for c in target if c.moving}
     losers = [c for c in free if c.negative]
@@ -141,12 +141,12 @@ def verdicts(found: Sequence[Course], entropies: Sequence[float]) -> list[Verdic
         ),
         Verdict(
             f"At β = {BETA:g} every LCO loss rests nearer to π* than every clipped surrogate.", "suite",
-            len(best) == 2 and worst < best[1],
-            f"largest KL(π* ‖ π) of an LCO loss {worst:.3g}, smallest of a clipped surrogate {best[-1]:.3g}",
+            bool(target and clipped) and worst < plateau,
+            f"largest KL(π* ‖ π) of an LCO loss {worst:.3g}, smallest of a clipped surrogate {plateau:.3g}",
         ),
         Verdict(
             "On rewards that are all negative, losses without target or clip diverge and LCO converges.", "suite",
-            all(c.negative and c.negative[1] > 1.5 * c.negative[0] for c in losers)
+            bool(target and losers) and all(c.negative and c.negative[1] > 1.5 * c.negative[0] for c in losers)
             and all((c.negative_rest or 0) < 1e-4 for c in target),
             joined(f"{c.label} ‖z − z_old‖ {c.negative[0]:.3g} → {c.negative[1]:.3g}"
                    for c in [*losers, *target] if c.negative),

@@ -181,7 +181,7 @@ def verdicts(found: Sequence[Ray], aligned: Sequence[Alignment]) -> list[Verdict
         ),
         Verdict(
             "At random positions too, LCO's gradient has a positive cosine with the way to the optimal policy.", "paper",
-            not askew, f"not always: {described(askew)}; always: {straight}",
+            bool(target) and not askew, f"not always: {described(askew)}; always: {straight}",
         ),
         Verdict(
             "The clipped surrogate's gradient does not point along the way to the optimal policy.", "paper", ahead <= 0,
@@ -189,7 +189,8 @@ def verdicts(found: Sequence[Ray], aligned: Sequence[Alignment]) -> list[Verdict
             + described(a for a in aligned if a.kind == "clipped"),
         ),
         Verdict(
-            "The norm of LCO's gradient shrinks on the way to the optimal policy.", "paper", not grows,
+            "The norm of LCO's gradient shrinks on the way to the optimal policy.", "paper",
+            bool(target) and not grows,
             f"on {len(target) - len(grows)} of {len(target)} rays, not on {at(grows)}; "
             f"and on {sum(r.shrinks for r in unclipped)} of {len(unclipped)} rays of losses without target or clip",
         ),

@@ -36,7 +36,7 @@ def test_every_hessian_is_its_closed_form(label):
     ],
 )  # fmt: skip
 def test_verdicts(label, sign, convex):
-    found = curvature(SUBJECTS[label], sign, count=40)
+    found = curvature(SUBJECTS[label], sign, count=20)
     assert found.convex is convex
     assert "another" not in found.forms
     assert (found.violations > 0) is not convex

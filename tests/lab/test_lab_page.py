@@ -9,6 +9,8 @@ import torch
 
 from lco.cli import main
 from lco.lab import command, laboratory
+from lco.lab.page import build
+from lco.lab.position import subjects
 from lco.methods import METHODS
 
 
@@ -16,7 +18,7 @@ from lco.methods import METHODS
 def folder(tmp_path_factory):
     out, threads = tmp_path_factory.mktemp("lab"), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        found = laboratory.measure(steps=6)
+        found = laboratory.measure(steps=2)
         patch.setattr(laboratory, "measure", lambda: found)
         assert main(["lab", "--out", str(out)]) == 0
     torch.set_num_threads(threads)  # `lco lab` takes one for its process
@@ -50,6 +52,22 @@ def test_numbers_are_plain_json_and_complete(folder):
     assert set(numbers) == {field.name for field in dataclasses.fields(laboratory.Laboratory)}
     assert {name for _, name, _ in numbers["methods"]} == set(METHODS)
     assert numbers["rays"][0]["outcome"] == "stops exactly"
+
+
+def test_a_new_method_of_another_scope_needs_no_change_here():
+    """One preference loss over pairs, by itself: every group of methods but its own is empty."""
+
+    def loss(hyper):
+        def per_pair(s, x):
+            margins = (s["logprob"] - s["old_logprob"]).view(-1, 2)
+            return -torch.nn.functional.logsigmoid(0.1 * (margins[:, 0] - margins[:, 1]))
+
+        return per_pair
+
+    pair = dataclasses.replace(METHODS["grpo"], name="pair", title="Pair", scope="pair", loss=loss)
+    found = laboratory.measure(subjects([pair]), steps=2)
+    assert found.methods == (("Pair", "pair", "open"),)
+    assert "<th>Pair" in build(found)
 
 
 def test_files_are_replaced_whole(tmp_path):
