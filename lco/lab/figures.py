@@ -74,6 +74,7 @@ def inner_steps(found: Laboratory) -> bytes:
     axes[1].set_yscale("log")
     axes[1].set_ylim(1e-6, 10)
     axes[2].set_yscale("symlog", linthresh=1)
+    axes[2].set_ylim(bottom=0)
     return finished(figure, axes[0])
 
 

@@ -86,7 +86,7 @@ def test_verdicts_turn_round_with_what_they_judge():
         chosen = [SUBJECTS[label] for label in labels]
         chosen = [dataclasses.replace(s, kind=kind) for s in chosen] if kind else chosen
         found = verdicts(
-            [r for s in chosen for r in rays(s)], [alignment(s, sign, 200) for s in chosen for sign in s.signs]
+            [r for s in chosen for r in rays(s)], [alignment(s, sign, 100) for s in chosen for sign in s.signs]
         )
         return {v.claim.split(",")[0]: v.supported for v in found}
 
