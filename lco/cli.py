@@ -47,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     problems.set_defaults(run=run_problems)
     table = commands.add_parser("table", help="build tables, figures and the page from result records")
     table.set_defaults(run=run_table)
+    lab = commands.add_parser(
+        "lab", help="measure the paper's claims about logits on every method, in a minute on a CPU"
+    )
+    lab.set_defaults(run=run_lab)
     return top
 
 
@@ -77,6 +81,7 @@ def add_command_arguments(top: argparse.ArgumentParser, given: Sequence[str]) ->
         "evaluate": "lco.evaluation.command",
         "verify": "lco.verifier.command",
         "table": "lco.evidence.command",
+        "lab": "lco.lab.command",
     }.get(str(command))
     if module is not None:
         importlib.import_module(module).add_arguments(choices[command])
@@ -116,6 +121,12 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def run_table(arguments: argparse.Namespace) -> int:
     from lco.evidence.command import run
+
+    return run(arguments)
+
+
+def run_lab(arguments: argparse.Namespace) -> int:
+    from lco.lab.command import run
 
     return run(arguments)
 

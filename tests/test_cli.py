@@ -10,7 +10,7 @@ from lco.cli import main
 from lco.methods import METHODS
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "verify", "methods", "table", "problems"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "verify", "methods", "table", "problems", "lab"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

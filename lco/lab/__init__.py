@@ -1,0 +1,1 @@
+"""The laboratory: every registered method at single positions, where the optimal target is known exactly."""

@@ -1,0 +1,150 @@
+"""One position: the logit gradient of any registered method, from the head that trains models.
+
+The head is the identity, so hidden states are the logits z themselves, in float64. `Method.advantage` is left out: a loss
+is given the advantage A and the tilt c = A/β of its sampled token directly. This is the only file of the laboratory that
+knows how a loss is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lco.heads import LinearHead, OldHead, differentiable_statistics, token_loss
+from lco.methods import METHODS, Method
+
+BETA = 2.0
+"""The laboratory's β (the released code's default): A = ±1 is a tilt of ±½."""
+
+
+class Positions(NamedTuple):
+    """N sampled tokens with what is known of them.
+
+    Attributes:
+        z_old: [N, V] logits of π_old; None where π_old is the current policy (the first update after a rollout).
+        tokens: [N] the sampled token a.
+        advantages: [N] A.
+        tilts: [N] c = A/β: the optimal logits are z_old + c e_a.
+    """
+
+    z_old: Tensor | None
+    tokens: Tensor
+    advantages: Tensor
+    tilts: Tensor
+
+
+class Slope(NamedTuple):
+    """loss [N] and gradient ∂loss/∂z [N, V]."""
+
+    loss: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method with its hyper-parameters: one row of a table, one line of a figure.
+
+    Attributes:
+        method: from the registry.
+        hyper: complete hyper-parameters.
+        label: the printed name.
+        kind: "target" if the loss depends on the optimal target, so on the tilt and not only on the advantage; "clipped"
+            if its gradient is exactly 0 over whole regions; "open" otherwise. Found by asking the loss, not by its name.
+    """
+
+    method: Method
+    hyper: Mapping[str, Any]
+    label: str
+    kind: Literal["target", "clipped", "open"]
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """The signs of A that the method can meet: demonstrations and verified rows are never negative."""
+        return (1,) if self.method.source == "demonstrations" or self.method.needs.verified_only else (1, -1)
+
+
+def logit_gradient(method: Method, hyper: Mapping[str, Any], z: Tensor, at: Positions) -> Slope:
+    """The method's loss and logit gradient at N independent positions, z [N, V] in float64.
+
+    A loss of scope "row" sees N rows of length 1; one of scope "pair" sees N pairs of such rows from the same state, where
+    the other token is the old policy's likeliest one, rejected if A > 0 and chosen if A < 0.
+    """
+    head = LinearHead(torch.eye(z.shape[1], dtype=torch.float64))
+    z = z.detach().clone().requires_grad_()
+    if method.source == "demonstrations":  # whose rows are right by definition
+        at = at._replace(advantages=torch.ones_like(at.advantages))
+    states = z
+    if method.scope == "pair":
+        at, states = paired(z.detach(), at), z.repeat_interleave(2, 0)
+    old = None if at.z_old is None else OldHead(at.z_old, head)
+    names, function = method.statistics(hyper), method.loss(hyper)
+    inputs = {"advantage": at.advantages, "tilt": at.tilts}
+    if method.scope == "token":
+        parts: list[Tensor] = []
+
+        def kept(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+            loss = function(s, x)
+            parts.append(loss.detach())
+            return loss
+
+        scale = torch.ones_like(at.advantages)
+        total, _ = token_loss(states, head, at.tokens, kept, inputs, scale, names, old=old)
+        losses = torch.cat(parts)
+    else:
+        flat = differentiable_statistics(states, head, at.tokens, names, inputs=inputs, old=old)
+        rows = ({name: value[:, None] for name, value in group.items()} for group in (flat, inputs))
+        losses = function(*rows).reshape(len(z), -1).sum(1)
+        total = losses.sum()
+    return Slope(losses.detach(), torch.autograd.grad(total, z)[0])
+
+
+def paired(z: Tensor, at: Positions) -> Positions:
+    """[2N] rows, chosen then rejected, from N positions."""
+    judged = z if at.z_old is None else at.z_old
+    other = judged.scatter(1, at.tokens[:, None], -torch.inf).argmax(1)
+    good = at.advantages > 0
+    tokens = torch.stack([torch.where(good, at.tokens, other), torch.where(good, other, at.tokens)], 1)
+    z_old = None if at.z_old is None else at.z_old.repeat_interleave(2, 0)
+    advantages, tilts = (torch.stack([x.abs(), -x.abs()], 1).flatten() for x in (at.advantages, at.tilts))
+    return Positions(z_old, tokens.flatten(), advantages, tilts)
+
+
+def slope(subject: Subject, z: Tensor, at: Positions) -> Slope:
+    return logit_gradient(subject.method, subject.hyper, z, at)
+
+
+def subjects(methods: Iterable[Method] = METHODS.values()) -> list[Subject]:
+    """Every method, and once more for every choice of a knob that makes it a different loss."""
+    found = []
+    for method in methods:
+        default = method.hyper()
+        standard = probe(method, default)
+        variants, marked = [], ""
+        for name, knob in method.hyperparameters.items():
+            for choice in knob.choices:
+                hyper = method.hyper({name: choice})
+                if choice != knob.default and not torch.equal(probe(method, hyper), standard):
+                    variants.append((hyper, f"{method.title} {choice}"))
+                    marked = f" {knob.default}"
+        for hyper, label in [(default, method.title + marked), *variants]:
+            found.append(Subject(method, hyper, label, kind_of(method, hyper)))
+    return found
+
+
+def kind_of(method: Method, hyper: Mapping[str, Any]) -> Literal["target", "clipped", "open"]:
+    if not torch.equal(probe(method, hyper), probe(method, hyper, stretch=2.0)):
+        return "target"
+    return "clipped" if bool((probe(method, hyper, distance=2.0) == 0).all(1).any()) else "open"
+
+
+def probe(method: Method, hyper: Mapping[str, Any], stretch: float = 1.0, distance: float = 0.05) -> Tensor:
+    """[16, 5] gradients at fixed positions `distance` from the old logits, with tilts times `stretch`: tells losses apart."""
+    g = torch.Generator().manual_seed(0)
+    z_old, move = torch.randn(2, 16, 5, generator=g, dtype=torch.float64)
+    advantages = torch.tensor([1.0, -1.0] * 8, dtype=torch.float64)
+    at = Positions(z_old, torch.arange(16) % 5, advantages, stretch * advantages / BETA)
+    return logit_gradient(method, hyper, z_old + distance * move, at).gradient
