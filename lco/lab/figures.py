@@ -37,7 +37,7 @@ def rays(found: Laboratory) -> bytes:
         for axis, probability in zip(row, PROBABILITIES, strict=True):
             for r in found.rays:
                 if (r.tilt, r.probability) == (tilt, probability):
-                    axis.plot(r.s, [push / r.push[0] for push in r.push], **style[r.label])
+                    axis.plot(r.s, [push / (r.push[0] or 1.0) for push in r.push], **style[r.label])
             axis.axvline(1, color="black", linewidth=0.8)
             axis.axhline(0, color="black", linewidth=0.8)
             axis.set_title(f"π_old(a) = {probability:g}, A/β = {tilt:+g}", fontsize=10)

@@ -14,11 +14,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lco.heads import LinearHead, OldHead, differentiable_statistics, token_loss
+from lco.errors import UserError
+from lco.heads import FixedHead, LinearHead, row_loss, token_loss
 from lco.methods import METHODS, Method
 
 BETA = 2.0
 """The laboratory's β (the released code's default): A = ±1 is a tilt of ±½."""
+
+
+Kind = Literal["target", "other target", "clipped", "open"]
 
 
 class Positions(NamedTuple):
@@ -52,14 +56,15 @@ class Subject:
         method: from the registry.
         hyper: complete hyper-parameters.
         label: the printed name.
-        kind: "target" if the loss depends on the optimal target, so on the tilt and not only on the advantage; "clipped"
-            if its gradient is exactly 0 over whole regions; "open" otherwise. Found by asking the loss, not by its name.
+        kind: "target" if the loss rests at the optimal policy π*; "other target" if its method declares a target and it
+            does not rest there; "clipped" if its gradient is exactly 0 over whole regions; "open" otherwise. Found by
+            asking the loss, not by its name.
     """
 
     method: Method
     hyper: Mapping[str, Any]
     label: str
-    kind: Literal["target", "clipped", "open"]
+    kind: Kind
 
     @property
     def signs(self) -> tuple[int, ...]:
@@ -80,26 +85,40 @@ def logit_gradient(method: Method, hyper: Mapping[str, Any], z: Tensor, at: Posi
     states = z
     if method.scope == "pair":
         at, states = paired(z.detach(), at), z.repeat_interleave(2, 0)
-    old = None if at.z_old is None else OldHead(at.z_old, head)
+    options: dict[str, Any] = {
+        "old": None if at.z_old is None else FixedHead(at.z_old, head),
+        "target": method.target(hyper) if method.target else None,
+    }
     names, function = method.statistics(hyper), method.loss(hyper)
-    inputs = {"advantage": at.advantages, "tilt": at.tilts}
+    losses: list[Tensor] = []
+
+    def kept(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+        loss = function(s, x)
+        losses.append(loss.detach())
+        return loss
+
+    inputs, scale = inputs_of(hyper, states.detach(), at), torch.ones_like(at.advantages)
     if method.scope == "token":
-        parts: list[Tensor] = []
-
-        def kept(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-            loss = function(s, x)
-            parts.append(loss.detach())
-            return loss
-
-        scale = torch.ones_like(at.advantages)
-        total, _ = token_loss(states, head, at.tokens, kept, inputs, scale, names, old=old)
-        losses = torch.cat(parts)
+        total, _ = token_loss(states, head, at.tokens, kept, inputs, scale, names, **options)
     else:
-        flat = differentiable_statistics(states, head, at.tokens, names, inputs=inputs, old=old)
-        rows = ({name: value[:, None] for name, value in group.items()} for group in (flat, inputs))
-        losses = function(*rows).reshape(len(z), -1).sum(1)
-        total = losses.sum()
-    return Slope(losses.detach(), torch.autograd.grad(total, z)[0])
+        columns = {name: value[:, None] for name, value in inputs.items()}
+        mask = torch.ones(len(states), 1, dtype=torch.bool)
+        total, _ = row_loss(states, head, mask, at.tokens, kept, columns, scale[:, None], names, **options)
+    return Slope(torch.cat(losses).reshape(len(z), -1).sum(1), torch.autograd.grad(total, z)[0])
+
+
+def inputs_of(hyper: Mapping[str, Any], z: Tensor, at: Positions) -> dict[str, Tensor]:
+    """What a loss may read besides statistics, [N] each: π_old is the reference policy here."""
+    judged = z if at.z_old is None else at.z_old
+    inputs = {
+        "advantage": at.advantages,
+        "mask": torch.ones_like(at.advantages),
+        "ref_logprob": judged.log_softmax(1).gather(1, at.tokens[:, None]).squeeze(1),
+    }
+    if "beta_negative_scale" in hyper:  # its target is that of a tilt A/β; others make their own of A
+        scale = torch.where(at.advantages < 0, hyper["beta_negative_scale"], 1.0)
+        inputs["tilt"] = at.tilts / scale
+    return inputs
 
 
 def paired(z: Tensor, at: Positions) -> Positions:
@@ -124,9 +143,13 @@ def subjects(methods: Iterable[Method] = METHODS.values()) -> list[Subject]:
         default = method.hyper()
         standard = probe(method, default)
         variants, marked = [], ""
-        for name, knob in method.hyperparameters.items():
+        knobs = {} if method.variant_of else method.hyperparameters
+        for name, knob in knobs.items():
             for choice in knob.choices:
-                hyper = method.hyper({name: choice})
+                try:
+                    hyper = method.hyper({name: choice})
+                except UserError:  # it goes with another knob only
+                    continue
                 if choice != knob.default and not torch.equal(probe(method, hyper), standard):
                     variants.append((hyper, f"{method.title} {choice}"))
                     marked = f" {knob.default}"
@@ -135,16 +158,20 @@ def subjects(methods: Iterable[Method] = METHODS.values()) -> list[Subject]:
     return found
 
 
-def kind_of(method: Method, hyper: Mapping[str, Any]) -> Literal["target", "clipped", "open"]:
-    if not torch.equal(probe(method, hyper), probe(method, hyper, stretch=2.0)):
-        return "target"
+def kind_of(method: Method, hyper: Mapping[str, Any]) -> Kind:
+    if method.target is not None:
+        return (
+            "target" if bool((probe(method, hyper, distance=0.0, towards=1.0).abs() < 1e-6).all()) else "other target"
+        )
     return "clipped" if bool((probe(method, hyper, distance=2.0) == 0).all(1).any()) else "open"
 
 
-def probe(method: Method, hyper: Mapping[str, Any], stretch: float = 1.0, distance: float = 0.05) -> Tensor:
-    """[16, 5] gradients at fixed positions `distance` from the old logits, with tilts times `stretch`: tells losses apart."""
+def probe(method: Method, hyper: Mapping[str, Any], distance: float = 0.05, towards: float = 0.0) -> Tensor:
+    """[16, 5] gradients at fixed positions: `distance` from the old logits at random, and so far `towards` the optimal
+    ones. Tells losses apart."""
     g = torch.Generator().manual_seed(0)
     z_old, move = torch.randn(2, 16, 5, generator=g, dtype=torch.float64)
     advantages = torch.tensor([1.0, -1.0] * 8, dtype=torch.float64)
-    at = Positions(z_old, torch.arange(16) % 5, advantages, stretch * advantages / BETA)
-    return logit_gradient(method, hyper, z_old + distance * move, at).gradient
+    at = Positions(z_old, torch.arange(16) % 5, advantages, advantages / BETA)
+    optimal = at.tilts[:, None] * torch.nn.functional.one_hot(at.tokens, 5)
+    return logit_gradient(method, hyper, z_old + distance * move + towards * optimal, at).gradient

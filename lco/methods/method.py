@@ -100,7 +100,8 @@ class Method:
         conflict: hyper → why its values do not go together, or None.
         metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
             its rows (`logprob`, and `old_logprob` from before the first update).
-        certainty: how sure the specification is (methods.md's tags, spelled out).
+        certainty: how sure the specification is.
+        variant_of: the method that this is a preset of, if it is one.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Method:
     conflict: Callable[[Hyper], str | None] | None = None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
     certainty: str = "certain"
+    variant_of: str = ""
 
     def hyper(self, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Defaults with overrides.
@@ -154,7 +156,7 @@ class Method:
             for key, knob in self.hyperparameters.items()
         }
         assert defaults.keys() <= knobs.keys()
-        return replace(self, name=name, title=title, summary=summary, hyperparameters=knobs)
+        return replace(self, name=name, title=title, summary=summary, hyperparameters=knobs, variant_of=self.name)
 
 
 def coerce(name: str, value: Any, default: Any) -> Any:

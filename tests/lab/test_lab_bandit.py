@@ -22,9 +22,9 @@ def test_sparse_kld_rests_at_the_mean_of_the_samples_targets():
     """Σ_a π_old(a) (π − π*_a) = 0: the mean of the targets of single samples, which is not π*."""
     collected = data(REWARDS)
     targets = (Z_OLD + torch.diag(collected.tilts)).softmax(1)
-    found = final("LCO-KLD").softmax(0)
+    found = final("LCO-KLD full").softmax(0)
     torch.testing.assert_close(found, collected.weights @ targets, atol=1e-7, rtol=0)
-    assert float(divergence(final("LCO-KLD"))) > 0.03
+    assert float(divergence(final("LCO-KLD full"))) > 0.03
 
 
 def test_centred_squared_error_rests_at_tilts_shrunk_by_the_frequency_unless_they_are_unbiased():
@@ -47,7 +47,7 @@ def test_a_target_that_moves_along_lets_raw_logits_grow_linearly():
 
 
 def test_bandit_verdicts_and_that_they_can_fail():
-    labels = ("LCO-KLD", "LCO-MSE raw", "PPO", "REINFORCE")
+    labels = ("LCO-KLD full", "LCO-MSE raw", "PPO", "REINFORCE")
     courses = [course(SUBJECTS[label], 150) for label in labels]
     found = [v.supported for v in verdicts(courses, truncated_entropies(50))]
     past, optimal, plateau, nearer, negative, _, collapse = found
@@ -71,7 +71,7 @@ def test_bandit_verdicts_and_that_they_can_fail():
 def test_negative_token():
     expected = float(torch.sigmoid(torch.logit(torch.tensor(PROBABILITY)) - 1 / BETA))
     assert target_probability() == pytest.approx(expected, rel=1e-6)
-    kld, ppo, reinforce = found = [negatives(SUBJECTS[label], 150) for label in ("LCO-KLD", "PPO", "REINFORCE")]
+    kld, ppo, reinforce = found = [negatives(SUBJECTS[label], 150) for label in ("LCO-KLD full", "PPO", "REINFORCE")]
     assert kld.probability[-1] == pytest.approx(expected, abs=1e-6)
     assert ppo.rest == 0
     assert ppo.probability[-1] < 0.8 * PROBABILITY

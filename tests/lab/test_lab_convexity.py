@@ -11,7 +11,7 @@ from lco.methods import METHODS
 
 SUBJECTS = {s.label: s for s in subjects()}
 EXPECTED = {  # Hessian of each loss for either sign of A, derived by hand from its equation
-    "LCO-KLD": {"F"}, "LCO-MSE centred": {"P"}, "LCO-MSE weighted": {"diag u − uuᵀ"}, "LCO-MSE raw": {"e eᵀ"},
+    "LCO-KLD full": {"F"}, "LCO-MSE centred": {"P"}, "LCO-MSE weighted": {"diag u − uuᵀ"}, "LCO-MSE raw": {"e eᵀ"},
     "LCO-MSE token_logprob": {"ggᵀ − ρ F"}, "LCO-LCH centred": {"P diag sech² P"}, "LCO-LCH raw": {"sech² e eᵀ"},
     "PPO": {"−A r M", "0"}, "GRPO": {"−A r M", "0"}, "REINFORCE": {"A F"}, "RFT": {"A F"}, "SFT": {"F"},
 }  # fmt: skip
@@ -31,7 +31,7 @@ def test_every_hessian_is_its_closed_form(label):
     ("label", "sign", "convex"),
     [
         ("SFT", 1, True), ("RFT", 1, True), ("REINFORCE", 1, True), ("REINFORCE", -1, False), ("PPO", 1, False),
-        ("PPO", -1, False), ("LCO-KLD", 1, True), ("LCO-KLD", -1, True), ("LCO-MSE centred", -1, True),
+        ("PPO", -1, False), ("LCO-KLD full", 1, True), ("LCO-KLD full", -1, True), ("LCO-MSE centred", -1, True),
         ("LCO-LCH centred", -1, True), ("LCO-MSE token_logprob", 1, False),
     ],
 )  # fmt: skip
@@ -69,7 +69,7 @@ def test_one_position_of_the_golden_values():
         (-1.0, 0.090472, (0.100516, 0.085863, 0.013603, -0.199983)),
     ):
         advantage = torch.tensor([sign], dtype=torch.float64)
-        found = slope(SUBJECTS["LCO-KLD"], z, Positions(z_old, torch.tensor([1]), advantage, advantage / 2))
+        found = slope(SUBJECTS["LCO-KLD full"], z, Positions(z_old, torch.tensor([1]), advantage, advantage / 2))
         assert float(found.loss) == pytest.approx(loss, abs=1e-6)
         assert found.gradient[0].tolist() == pytest.approx(gradient, abs=1e-6)
 

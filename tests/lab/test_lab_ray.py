@@ -18,7 +18,10 @@ def logit(p):
 
 def test_kinds_are_found_by_asking_the_loss():
     kinds = {label: s.kind for label, s in SUBJECTS.items()}
-    assert {kind for label, kind in kinds.items() if label.startswith("LCO")} == {"target"}
+    theory = [label for label, s in SUBJECTS.items() if s.method.target and not s.method.variant_of]
+    others = {"LCO-KLD top_filled", "LCO-MSE moving", "LCO-LCH moving", "LCO, ρ-target"}
+    assert {label for label in theory if kinds[label] != "target"} == others
+    assert {kinds[label] for label, s in SUBJECTS.items() if s.method.variant_of} == {"other target"}
     assert (kinds["PPO"], kinds["GRPO"], kinds["REINFORCE"], kinds["SFT"]) == ("clipped", "clipped", "open", "open")
     assert {s.method.name for s in SUBJECTS.values()} == set(METHODS)
 
@@ -52,7 +55,7 @@ def test_an_upper_clip_never_stops_a_likely_token():
 def test_push_of_the_closed_forms():
     """At s = 0: KLD pushes with |q − p| on e_a − π_old, the policy gradient with 1 − p; centred MSE with |c| ‖P e_a‖."""
     p, c = 0.3, 0.5
-    kld, reinforce, mse = (ray(SUBJECTS[label], p, c) for label in ("LCO-KLD", "REINFORCE", "LCO-MSE centred"))
+    kld, reinforce, mse = (ray(SUBJECTS[label], p, c) for label in ("LCO-KLD full", "REINFORCE", "LCO-MSE centred"))
     q = 1 / (1 + math.exp(-logit(p) - c))
     assert kld.push[0] / reinforce.push[0] == pytest.approx((q - p) / (1 - p))
     assert mse.push[0] == pytest.approx(c * math.sqrt(1 - 1 / 8))
@@ -73,7 +76,7 @@ def test_first_stop_finds_a_change_of_sign_between_points():
 
 
 def test_alignment_of_convex_losses_is_never_negative_and_reinforce_on_negatives_often_is():
-    assert alignment(SUBJECTS["LCO-KLD"], -1, 200).positive == 1
+    assert alignment(SUBJECTS["LCO-KLD full"], -1, 200).positive == 1
     assert alignment(SUBJECTS["LCO-MSE centred"], 1, 200).quartiles[0] == pytest.approx(1)
     assert alignment(SUBJECTS["REINFORCE"], -1, 200).positive < 0.8
     assert alignment(SUBJECTS["PPO"], 1, 200).vanishing > 0.1
@@ -90,7 +93,7 @@ def test_verdicts_turn_round_with_what_they_judge():
         )
         return {v.claim.split(",")[0]: v.supported for v in found}
 
-    honest = judged(["LCO-KLD", "PPO", "REINFORCE"])
+    honest = judged(["LCO-KLD full", "PPO", "REINFORCE"])
     assert honest["On the ray"]
     assert honest["At random positions too"]
     assert honest["A loss without target or clip pushes on past the optimum."]
@@ -98,5 +101,5 @@ def test_verdicts_turn_round_with_what_they_judge():
     assert not honest["The clipped surrogate's gradient does not point along the way to the optimal policy."]
     assert not judged(["REINFORCE"], "target")["On the ray"]
     assert not judged(["REINFORCE"], "target")["At random positions too"]
-    assert not judged(["LCO-KLD"], "open")["A loss without target or clip pushes on past the optimum."]
-    assert not judged(["LCO-KLD"], "clipped")["A clipped surrogate stops where the ratio leaves its interval"]
+    assert not judged(["LCO-KLD full"], "open")["A loss without target or clip pushes on past the optimum."]
+    assert not judged(["LCO-KLD full"], "clipped")["A clipped surrogate stops where the ratio leaves its interval"]
