@@ -44,7 +44,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="training seeds 0 … N−1 for every method (default: 1)")
     parser.add_argument(
-        "--methods", nargs="+", default=list(setting.METHODS), choices=setting.METHODS, metavar="METHOD"
+        "--methods", nargs="+", default=list(setting.METHODS), choices=list(setting.TRIES), metavar="METHOD"
     )
     parser.add_argument("--classes", nargs="+", default=list(setting.CLASSES), choices=list(setting.CLASSES))
     parser.add_argument("--out", type=Path, default=Path("runs/miniature"), help="where runs, records and report go")

@@ -94,7 +94,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--methods", nargs="+", default=list(setting.METHODS), choices=setting.METHODS, metavar="METHOD"
+        "--methods", nargs="+", default=list(setting.METHODS), choices=list(setting.TRIES), metavar="METHOD"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="where the runs go")
     parser.add_argument("--processes", type=int, default=2)
@@ -108,7 +108,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
         for line in tqdm(workers.imap_unordered(one_try, tasks), total=len(tasks), unit="try"):
             tqdm.write(line)
-    write_json(setting.PRESETS, chosen(list(setting.METHODS)))
+    write_json(setting.PRESETS, chosen(list(setting.TRIES)))
     print(f"presets: {setting.PRESETS}")
 
 

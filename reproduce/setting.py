@@ -17,6 +17,7 @@ START = HERE / "start"
 PRESETS = HERE / "presets.json"
 
 CLASSES = {"qwen": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
+# What `make reproduce` runs; TRIES has more.
 METHODS = ("lco_kld", "lco_mse", "lco_lch", "ppo", "grpo", "reinforce", "rft", "sft")
 
 SEARCH_CLASS = "llama"
@@ -73,6 +74,10 @@ TRIES: dict[str, list[dict[str, Any]]] = {
     ],
     "grpo": [{"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}, {"lr": 2e-3}],
     "reinforce": [{"lr": 6e-5}, {"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}],
+    # The released code's gradients do not depend on how far the policy has come, so its presets try rates, not β.
+    "lco_kld_reference": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
+    "lco_mse_reference": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
+    "lco_lch_reference": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
     "rft": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
     "sft": [{"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}, {"lr": 2e-3}],
 }

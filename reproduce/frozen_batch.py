@@ -1,0 +1,112 @@
+"""Many optimizer steps on one frozen batch of a real model: the gradient's norm and direction at each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lco.evidence.provenance import collect
+from lco.evidence.records import rounded
+from lco.methods import Signal
+from lco.rollout.records import collate
+from lco.training.engine import TorchEngine
+from lco.training.loop import (
+    Clock,
+    Run,
+    before_updates,
+    demonstrated,
+    group_numbers,
+    loss_request,
+    micro_batches_of,
+    minibatch_scale,
+    rows_to_learn_from,
+    sampled,
+    select,
+    snapshot,
+)
+from lco.training.prepare import build_sampler, prepare
+from lco.verifier import Pool
+from reproduce import setting
+
+
+def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, Any]:
+    """The record of one method: its own learning rate and knobs, the whole batch at every step, no clipping."""
+    knobs = {**setting.presets()[method], "minibatches": 1, "epochs": 1, "clip_norm": 0.0, "eval_every": 0}
+    experiment = setting.experiment(family, method, 0, knobs, out)
+    with Pool() as pool:
+        run, _, manifest = prepare(experiment, 1, pool)
+        run.sampler = build_sampler(run, experiment, 1)
+        rolled = demonstrated(run, 0) if run.method.source == "demonstrations" else sampled(run, 0, Clock())
+    judged = rows_to_learn_from(run.method, rolled)
+    batch = collate([j.row for j in judged])
+    plan = [list(range(len(judged)))] * steps
+    known, old = before_updates(run, batch, steps), snapshot(run, batch, plan[:2])
+    signal = Signal(
+        rewards=torch.tensor([float(j.verdict.correct) for j in judged]),
+        groups=group_numbers(judged),
+        mask=batch.response_mask,
+        truncated=torch.tensor([j.row.finish_reason == "length" for j in judged]),
+        values=known.get("value"),
+    )
+    inputs = run.method.advantage(signal, run.hyper)
+    later = {**inputs, **{name: value for name, value in known.items() if name.startswith("old_")}}
+    places, slopes, losses = [], [], []
+    for number, rows in enumerate(plan):
+        constants, kept = (later, old) if number else (inputs, None)
+        scale = minibatch_scale(run, batch, rows, constants)
+        loss = 0.0
+        for part in micro_batches_of(run, rows):
+            answer = run.engine.forward(
+                select(batch, part.rows), loss_request(run, batch, part, constants, scale, kept, {})
+            )
+            assert answer.loss is not None
+            run.engine.backward(answer.loss, last=True)
+            loss += float(answer.loss.detach())
+        places.append(parameters(run))
+        slopes.append(gradient(run))
+        losses.append(loss)
+        run.engine.step()
+    end, start = parameters(run), places[0]
+    return rounded(
+        {
+            "schema": "lco-frozen/1",
+            "method": method,
+            "model": manifest["model"],
+            "steps": steps,
+            "rows": len(judged),
+            "tokens": int(batch.response_mask.sum()),
+            "lr": experiment.lr,
+            "hyper": run.hyper,
+            "loss": losses,
+            "gradient_norm": [float(g.norm()) for g in slopes],
+            "cosine_to_the_end": [cosine(-g, end - place) for g, place in zip(slopes, places, strict=True)],
+            "cosine_to_the_whole_way": [cosine(-g, end - start) for g in slopes],
+            "provenance": collect(),
+        }
+    )
+
+
+def _policy(run: Run) -> list[tuple[Tensor, Tensor]]:
+    """(parameter, its master) of the language model; a critic's value head is no part of the policy."""
+    assert isinstance(run.engine, TorchEngine)
+    own = {id(p) for p in run.engine.policy.model.parameters()}
+    return [pair for pair in run.engine.pairs if id(pair[0]) in own]
+
+
+def parameters(run: Run) -> Tensor:
+    return torch.cat([master.detach().flatten() for _, master in _policy(run)]).clone()
+
+
+def gradient(run: Run) -> Tensor:
+    """∂L/∂θ as one vector; parameters that the loss does not reach count as 0."""
+    parts = [torch.zeros_like(m).flatten() if m.grad is None else m.grad.flatten() for _, m in _policy(run)]
+    return torch.cat(parts).clone()
+
+
+def cosine(x: Tensor, y: Tensor) -> float:
+    """0 where either is the zero vector."""
+    size = x.double().norm() * y.double().norm()
+    return float(x.double() @ y.double() / size) if size > 0 else 0.0

@@ -1,0 +1,147 @@
+"""How stable are the methods? Inner steps on one frozen batch, and a grid of learning rates and updates a rollout.
+
+    python reproduce/stability.py              both, and the figures (about half an hour on two quiet cores)
+    python reproduce/stability.py frozen       inner steps alone (about three minutes)
+    python reproduce/stability.py grid         the grid alone
+    python reproduce/stability.py figures      tables and figures from the committed records, nothing is run
+
+frozen   The start model samples one rollout. Every method takes 40 optimizer steps on that batch alone, and after the
+         last one we ask of every step before: what was the gradient's norm, and did its negative point to where the
+         parameters ended, cos(−∇L(θ_k), θ_K − θ_k)? For a linear head and fixed hidden states a convex loss must give a
+         positive cosine; for the whole network it is a measurement.
+grid     Seven methods × 3 learning rates × {1, 8} updates a rollout × 3 seeds on the miniature's Llama class, scored on
+         validation problems: which still learns, which collapses? Rates are the same for all methods, so it shows how
+         wide a method's working range is, not which method is best.
+
+Every record lands in results/stability/ as it is made; what is there is not repeated, an interrupted call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from lco.training.checkpoint import write_json  # noqa: E402
+from reproduce import setting  # noqa: E402
+
+RECORDS = HERE.parent / "results" / "stability"
+FAMILY = "llama"
+FROZEN_METHODS = ("lco_kld", "lco_mse", "lco_lch", "ppo", "grpo", "reinforce", "sft")
+FROZEN_STEPS = 40
+GRID_METHODS = ("lco_kld", "lco_mse", "lco_lch", "ppo", "grpo", "reinforce", "rft")
+RATES = (1e-4, 5e-4, 2.5e-3)
+UPDATES = {1: {"minibatches": 1, "epochs": 1}, 8: {"minibatches": 4, "epochs": 2}}
+GRID_SEEDS = (0, 1, 2)
+
+
+def one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def frozen(task: tuple[str, str]) -> str:
+    """Inner steps of one method; writes its record."""
+    method, out = task
+    one_thread()
+    from reproduce.frozen_batch import inner_steps
+
+    record = inner_steps(FAMILY, method, FROZEN_STEPS, Path(out) / "frozen" / method)
+    write_json(file_of("frozen", method), record)
+    cosines = record["cosine_to_the_end"]
+    return f"frozen {method}: median cosine {sorted(cosines)[len(cosines) // 2]:.2f}"
+
+
+def grid_name(method: str, rate: float, updates: int, seed: int) -> str:
+    return f"{method}-lr{rate:g}-u{updates}-seed{seed}"
+
+
+def grid(task: tuple[str, float, int, int, str]) -> str:
+    """One run of the grid; writes its record."""
+    method, rate, updates, seed, out = task
+    one_thread()
+    from lco.evidence.provenance import collect
+    from lco.evidence.records import curves, read_lines, rounded
+    from lco.training.run import train
+
+    name = grid_name(method, rate, updates, seed)
+    folder = Path(out) / "grid" / name
+    knobs = {**setting.presets()[method], "lr": rate, **UPDATES[updates]}
+    run = setting.experiment(FAMILY, method, seed, knobs, folder)
+    if not (folder / "checkpoints" / "final").exists():
+        train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
+    lines = read_lines(folder / "metrics.jsonl")
+    record = {
+        "schema": "lco-grid/1",
+        "method": method,
+        "class": setting.CLASSES[FAMILY],
+        "lr": rate,
+        "updates_per_rollout": updates,
+        "seed": seed,
+        "hyper": knobs.get("hyper", {}),
+        "curves": curves(lines),
+        "tokens": sum(line.get("tokens", 0) for line in lines),
+        "provenance": collect(),
+    }
+    write_json(file_of("grid", name), rounded(record))
+    return f"{name}: pass@1 {lines[-1]['validation']['pass@1']:.1%}"
+
+
+def file_of(part: str, name: str) -> Path:
+    folder = RECORDS / part
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.json"
+
+
+def tasks(part: str, out: Path) -> list[Any]:
+    """What has no record yet; seeds go round last, so that an interrupted grid is complete for the seeds it has."""
+    if part == "frozen":
+        return [(m, str(out)) for m in FROZEN_METHODS if not file_of(part, m).exists()]
+    return [
+        (method, rate, updates, seed, str(out))
+        for seed in GRID_SEEDS
+        for rate in RATES
+        for updates in UPDATES
+        for method in GRID_METHODS
+        if not file_of(part, grid_name(method, rate, updates, seed)).exists()
+    ]
+
+
+def read(part: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RECORDS / part).glob("*.json"))]
+
+
+def main() -> None:
+    from tqdm import tqdm
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="frozen, grid, figures (default: all three)")
+    parser.add_argument("--out", type=Path, default=Path("runs/stability"), help="where the runs go")
+    parser.add_argument("--report", type=Path, default=RECORDS / "report", help="where tables and figures go")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    known = {"frozen": frozen, "grid": grid}
+    for part in options.parts:
+        if part not in {*known, "figures"}:
+            parser.error(f"there is no part {part!r}; give frozen, grid or figures")
+    for part in [p for p in known if p in (options.parts or known)]:
+        left = tasks(part, options.out)
+        with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
+            for line in tqdm(workers.imap_unordered(known[part], left), total=len(left), unit="run", desc=part):
+                tqdm.write(line)
+    from reproduce.stability_report import build
+
+    print(build(read("frozen"), read("grid"), options.report))
+
+
+if __name__ == "__main__":
+    main()
