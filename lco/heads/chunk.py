@@ -117,8 +117,12 @@ class Chunk:
         return self._cache["probs lse"]
 
     @property
+    def logit(self) -> Tensor:
+        return self.once("logit", lambda: self.at_target(self.z))
+
+    @property
     def logprob(self) -> Tensor:
-        return self.once("logprob", lambda: self.at_target(self.z) - self.lse)
+        return self.once("logprob", lambda: self.logit - self.lse)
 
     @property
     def entropy(self) -> Tensor:
@@ -147,7 +151,11 @@ class Chunk:
         """log π_old(a): measured before the first update, from the old policy's logits, or the current one."""
         if "old_logprob" in self.inputs:
             return self.inputs["old_logprob"]
-        return self.once("old_logprob", lambda: self.at_target(self.old_logits) - self.lse_old)
+        return self.once("old_logprob", lambda: self.old_logit - self.lse_old)
+
+    @property
+    def old_logit(self) -> Tensor:
+        return self.once("old_logit", lambda: self.at_target(self.old_logits))
 
     @property
     def gap(self) -> Tensor:
@@ -179,6 +187,8 @@ class Chunk:
 
     def _rest_old(self) -> Tensor | None:
         """1 − π_old(a), [C], summed over the other tokens where 1 − exp(log p) is too coarse: p → 1 with c ≪ 0."""
+        if "rest_old" in self._cache:
+            return self._cache["rest_old"]
         p = self.old_logprob.exp()
         extreme = ((p > 0.9) & (self.tilt < -3)).nonzero().squeeze(1)
         if not len(extreme) or "old_logprob" in self.inputs:

@@ -104,8 +104,10 @@ def _kl_old_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
 
 def _kl_of_the_rest(chunk: Chunk) -> Tensor:
     """Σ over v ≠ a of π_old (log π_old − log π)."""
-    if chunk.z_old is None:
-        return chunk.zeros()
+    return chunk.zeros() if chunk.z_old is None else chunk.once("kl_rest", lambda: _sum_of_the_rest(chunk))
+
+
+def _sum_of_the_rest(chunk: Chunk) -> Tensor:
     rest = _kl_old(chunk) + chunk.old_logprob.exp() * chunk.log_ratio
     # Where the rest is nearly nothing and weighs 10⁶, it has to be summed by itself.
     extreme = (chunk.sparse.stay > 100).nonzero().squeeze(1)
@@ -311,7 +313,7 @@ def _at_top(k: int) -> dict[str, Statistic]:
 
 
 STATISTICS: dict[str, Statistic] = {
-    "logit": Statistic(lambda c: c.at_target(c.z), _logit_backward),
+    "logit": Statistic(lambda c: c.logit, _logit_backward),
     "logsumexp": Statistic(lambda c: c.lse, _logsumexp_backward),
     "logprob": Statistic(lambda c: c.logprob, _logprob_backward),
     "entropy": Statistic(lambda c: c.entropy, _entropy_backward),
@@ -326,7 +328,7 @@ STATISTICS: dict[str, Statistic] = {
     "sq_gap_known": Statistic(_sq_gap_known, _sq_gap_known_backward, whole_old=True),
     "logcosh_gap_known": Statistic(_logcosh_gap_known, _logcosh_gap_known_backward, whole_old=True),
     "token": Statistic(lambda c: c.targets),
-    "old_logit": Statistic(lambda c: c.at_target(c.old_logits)),
+    "old_logit": Statistic(lambda c: c.old_logit),
     "old_logsumexp": Statistic(lambda c: c.lse_old),
     "old_logprob": Statistic(lambda c: c.old_logprob),
     "old_entropy": Statistic(lambda c: c.lse_old - rowwise_dot(c.probs_old, c.old_logits)),

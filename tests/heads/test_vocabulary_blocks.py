@@ -1,0 +1,109 @@
+"""The head in blocks of the vocabulary, and spread over ranks, against the head that sees the vocabulary at once."""
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from lco.heads import FixedHead, LinearHead, token_loss
+from lco.heads.vocabulary import Shard, token_loss_by_vocabulary
+from lco.methods import METHODS
+
+N, V, D = 7, 37, 5
+METHODS_HERE = ("lco_kld", "grpo", "reinforce", "sft")
+
+
+def case(dtype=torch.float64):
+    g = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    return {
+        "hidden": draw(N, D), "weight": draw(V, D), "bias": draw(V), "old_hidden": draw(N, D), "old_weight": draw(V, D),
+        "targets": torch.randint(V, (N,), generator=g), "tilt": 3 * draw(N), "scale": draw(N),
+    }  # fmt: skip
+
+
+def ask(call, x, name, off_policy, rows=slice(None), **options):
+    """(loss, gradients of hidden states, weight rows, bias rows)"""
+    method = METHODS[name]
+    knobs = method.hyper()
+    leaves = [x["hidden"].clone().requires_grad_()] + [x[k][rows].clone().requires_grad_() for k in ("weight", "bias")]
+    old = FixedHead(x["old_hidden"], LinearHead(x["old_weight"][rows], None, 0.7)) if off_policy else None
+    found = call(
+        leaves[0], LinearHead(leaves[1], leaves[2], 0.7), x["targets"], method.loss(knobs),
+        {"tilt": x["tilt"], "advantage": x["tilt"]}, x["scale"], method.statistics(knobs), old=old, **options,
+    )  # fmt: skip
+    loss = found[0] if isinstance(found, tuple) else found
+    return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+
+@pytest.mark.parametrize("name", METHODS_HERE)
+@pytest.mark.parametrize("off_policy", [False, True])
+@pytest.mark.parametrize("block", [1, 5, 100])
+def test_blocks_of_any_size_give_the_whole(name, off_policy, block):
+    whole = ask(token_loss, case(), name, off_policy)
+    parts = ask(token_loss_by_vocabulary, case(), name, off_policy, block=block)
+    for a, b in zip(parts, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_certain_tokens_and_strong_tilts_are_as_exact_in_blocks():
+    x = case()
+    x["hidden"], x["old_hidden"] = 6 * x["hidden"], 6 * x["old_hidden"]
+    x["targets"] = (x["old_hidden"] @ x["old_weight"].T).argmax(1)
+    x["tilt"] = torch.full((N,), -15.0).double()
+    for a, b in zip(
+        ask(token_loss_by_vocabulary, x, "lco_kld", True, block=5), ask(token_loss, x, "lco_kld", True), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["lco_mse", "lco_lch"])
+def test_what_needs_the_vocabulary_at_once_is_refused(name):
+    with pytest.raises(ValueError, match="use token_loss"):
+        ask(token_loss_by_vocabulary, case(), name, True)
+
+
+def test_a_loss_that_is_not_affine_in_a_divergence_is_refused():
+    x = case()
+    with pytest.raises(ValueError, match="not affine"):
+        token_loss_by_vocabulary(
+            x["hidden"], LinearHead(x["weight"]), x["targets"], lambda s, _: s["kl_old"] ** 2, {}, x["scale"], ("kl_old",),
+            old=FixedHead(x["old_hidden"], LinearHead(x["old_weight"])),
+        )  # fmt: skip
+
+
+def rank_of_two(rank, port, folder):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    rows = slice(0, 20) if rank == 0 else slice(20, V)
+    shard = Shard(rows.start, dist.group.WORLD)
+    found = {
+        f"{name} {off}": ask(token_loss_by_vocabulary, case(), name, off, rows, block=6, shard=shard)
+        for name in METHODS_HERE
+        for off in (False, True)
+    }
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_a_head_spread_over_two_ranks_is_the_whole_head(tmp_path):
+    """Tensor parallel: every rank gets the loss and ∂L/∂h, and the gradient of its own rows."""
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    torch.multiprocessing.spawn(rank_of_two, (port, tmp_path), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for key in ranks[0]:
+        name, off = key.split()
+        loss, hidden, weight, bias = ask(token_loss, case(), name, off == "True")
+        for rank in ranks:
+            torch.testing.assert_close(rank[key][0], loss, rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(rank[key][1], hidden, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(torch.cat([r[key][2] for r in ranks]), weight, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(torch.cat([r[key][3] for r in ranks]), bias, rtol=1e-9, atol=1e-11)
