@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lco.errors import UserError
 from lco.evidence.provenance import collect
 from lco.methods import method_named
 from lco.policy import PolicyModel
-from lco.problems.prompts import encode, end_token_ids, style_named
+from lco.problems.prompts import TEMPLATE_DATE, encode, end_token_ids, prompt_facts, style_named
 from lco.problems.sets import content_sha256, load_problems
 from lco.randomness import derived_seed
 from lco.rollout.records import Sampler, Sampling
@@ -68,6 +69,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         "problems_used": len(kept),
         "problems_dropped": len(prompts) - len(kept),
         "end_token_ids": list(ends),
+        "prompt": prompt_facts(tokenizer),
         "world_size": world,
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
@@ -165,6 +167,15 @@ def build_sampler(run: Run, experiment: Experiment, world: int) -> Sampler | Non
     )
 
 
+PINNED_DATE = "{%- if date_string is not defined %}{%- set date_string = '" + TEMPLATE_DATE + "' %}{%- endif %}"
+"""Put before a chat template, so that other programs send a trained model the date that it was trained with."""
+
+
 def export(model: Any, tokenizer: Any, where: Path, weights: dict[str, torch.Tensor]) -> None:
+    """A model folder that transformers loads. A template that would print today's date gets the training prompts' one."""
     model.save_pretrained(where, state_dict={name: tensor.cpu() for name, tensor in weights.items()})
+    template = tokenizer.chat_template
+    if isinstance(template, str) and "date_string" in template and not template.startswith(PINNED_DATE):
+        tokenizer = copy.copy(tokenizer)
+        tokenizer.chat_template = PINNED_DATE + template
     tokenizer.save_pretrained(where)
