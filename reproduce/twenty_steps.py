@@ -26,7 +26,7 @@ from lco.config import dump  # noqa: E402
 from lco.evidence import records  # noqa: E402
 from reproduce.first_steps import COMMON, SETTINGS, evaluate  # noqa: E402
 
-METHODS = ("lco_kld", "grpo")
+COMPARED = ("lco_kld", "grpo")
 CHANGED: dict[str, Any] = {"steps": 6, "minibatches": 4, "engine": "torch", "diagnose_every": 2, "warmup_updates": 4}
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("kind", choices=SETTINGS)
     parser.add_argument("--model", required=True, help="folder or hub id of the pretrained model")
     parser.add_argument("--data-dir", default="", help="folder of JSON Lines in place of hub ids")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", default=list(COMPARED), metavar="METHOD")
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--out", type=Path, default=Path("runs/twenty_steps"))
     parser.add_argument("--records", type=Path, default=HERE.parent / "results" / "twenty_steps")
@@ -70,10 +70,10 @@ def main() -> None:
 def draw(folder: Path) -> None:
     """The learning curves of what is in the folder."""
     from lco.evidence.plots import learning_curves
-    from lco.methods import METHODS as registered
+    from lco.methods import METHODS
 
     found = records.read_all(folder)
-    learning_curves(found, {name: m.title for name, m in registered.items()}, folder / "curves")
+    learning_curves(found, {name: m.title for name, m in METHODS.items()}, folder / "curves")
 
 
 if __name__ == "__main__":
