@@ -32,6 +32,7 @@ def summary(method: Method) -> dict[str, Any]:
         "paper": method.paper,
         "summary": method.summary,
         "needs": needs(method),
+        "variant_of": method.variant_of or None,
         "scope": method.scope,
         "reduction": method.reduction,
         "certainty": method.certainty,
@@ -52,7 +53,8 @@ def listing(methods: Iterable[Method]) -> str:
 def page(method: Method) -> str:
     """The method's own docstring (purpose, equation, source), its knobs, and what the loop provides."""
     text = inspect.getdoc(sys.modules[method.loss.__module__]) or ""
-
+    if method.variant_of:
+        text = f"{method.title}: {method.summary}\nA preset of {method.variant_of}, whose page this is.\n\n{text}"
     lines = [text, "", f"reduction: {method.reduction}", f"needs: {needs(method)}", f"certainty: {method.certainty}"]
     if method.hyperparameters:
         lines += ["", "hyper-parameters (--hyper NAME=VALUE):"]

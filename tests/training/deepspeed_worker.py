@@ -6,8 +6,8 @@ Rank 0 writes what each case found: for every optimizer step the largest deviati
 relative to all changes since the start (`drift`), of statistics the largest deviation, then gradient norms, learning
 rates and losses (plain torch first, DeepSpeed second).
 
-Extras: bf16; critic; nan (a loss that is not finite in the second step); resume (save, spoil, load, and step again);
-sample (rollouts with the weights of all ranks between the steps).
+Extras: a loss of LOSSES; bf16; critic; nan (a loss that is not finite in the second step); resume (save, spoil, load,
+and step again); sample (rollouts with the weights of all ranks between the steps).
 """
 
 from __future__ import annotations
@@ -42,21 +42,39 @@ def rows():
     return [Row("x", tuple(i[:p]), tuple(i[p:]), "stop", ()) for i, (p, _) in zip(ids, LENGTHS, strict=True)]
 
 
-def request(kind, whole, part, old, critic):
+LOSSES = {
+    "mse": ("lco_mse", {}),
+    "lch": ("lco_lch", {}),
+    "verifier": ("lco_kld", {"estimator": "logprob"}),
+    "ratio": ("lco_mse", {"estimator": "dpo_ratio", "target_space": "weighted"}),
+    "released": ("lco_kld_reference", {}),
+}
+"""Extras that choose another loss than LCO-KLD's."""
+
+
+def chosen(extras):
+    """(method, its complete hyper-parameters)"""
+    name, hyper = next((LOSSES[extra] for extra in extras if extra in LOSSES), ("lco_kld", {}))
+    return METHODS[name], METHODS[name].hyper(hyper)
+
+
+def request(kind, whole, part, old, extras, fixed):
     """A loss of `part`'s rows, its scale that of all rows."""
-    method = METHODS["lco_kld"]
-    knobs = method.hyper()
+    method, knobs = chosen(extras)
     tilt = torch.randn(whole.response_mask.shape, generator=torch.Generator().manual_seed(5))
     width = max(1, max(LENGTHS[row][1] for row in part))
     scale = whole.response_mask / whole.response_mask.sum()
+    target = method.target(knobs)
     return kind(
         method.loss(knobs),
         method.statistics(knobs),
-        dict.fromkeys(("tilt", "advantage"), tilt[part, :width]),
+        {"advantage": tilt[part, :width]},
         scale[part, :width],
-        None if old is None else old.rows(part),
+        None if old is None or not method.old(knobs).whole else old.rows(part),
         ("logprob", "entropy"),
-        (lambda values, inputs: (values - inputs["advantage"]).square()) if critic else None,
+        (lambda values, inputs: (values - inputs["advantage"]).square()) if "critic" in extras else None,
+        target,
+        {name: fixed[name].rows(part) for name in target.fixed},
     )
 
 
@@ -66,18 +84,23 @@ class Side:
     def __init__(self, engine, kind, extras):
         self.engine, self.kind, self.extras = engine, kind, extras
         self.whole, self.old = collate(rows()), None
+        # Policies that never learn are plain modules on every rank, with their own heads.
+        self.fixed = {
+            name: PolicyModel(tiny_model("qwen", seed=20 + i))(self.whole, Snapshot()).snapshot
+            for i, name in enumerate(("verifier", "dpo", "reference"))
+        }
         self.sampler = TransformersSampler(engine.policy.model, any_rank=getattr(engine, "any", None))
 
     def step(self, number):
         """(what the step did, loss over all ranks); after the first step the old policy is the one before it."""
-        engine, critic = self.engine, "critic" in self.extras
+        engine = self.engine
         if number == 0:
             with torch.no_grad():
                 self.old = engine.forward(self.whole, Snapshot()).snapshot
         mine = MICRO_BATCHES[engine.rank :: engine.world]
         total = 0.0
         for i, part in enumerate(mine):
-            asked = request(self.kind, self.whole, part, self.old if number else None, critic)
+            asked = request(self.kind, self.whole, part, self.old if number else None, self.extras, self.fixed)
             loss = engine.forward(select(self.whole, part), asked).loss
             total += float(loss.detach())
             if "nan" in self.extras and number == 1 and engine.rank == 0 and i == 0:
