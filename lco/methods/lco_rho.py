@@ -1,6 +1,6 @@
 """The ρ-target of the paper's earlier version (Smooth Gradients, Stable Learning, OpenReview, withdrawn).
 
-    π′(a) = ρ p, the other tokens rescaled by (1 − ρ p)/(1 − p)          L = |A| KL(π′ ‖ π_θ)
+    π′(a) = ρ p, the other tokens rescaled by (1 − ρ p)/(1 − p)          L = |A| KL(π′ ‖ π_θ)   per token
 
 with p = π_old(a), ρ = ρ₊ for A > 0, capped so that ρ p ≤ 0.99, and ρ₋ for A < 0 where ρ₋ p ≥ 0.80 (else p stays). It is
 the mixture of LCO-KLD with q = ρ p, a tilt c = logit(ρ p) − logit(p); LCO replaced the fixed probability ratio by a fixed
