@@ -14,6 +14,7 @@ from lco.evidence.tables import Record, by_class, runs_of
 COLOURS = {
     "lco_kld": "#0072B2", "lco_mse": "#56B4E9", "lco_lch": "#009E73", "ppo": "#D55E00", "grpo": "#E69F00",
     "reinforce": "#CC79A7", "rft": "#7F7F7F", "sft": "#000000",
+    "lco_kld_reference": "#882255", "lco_mse_reference": "#AA4499", "lco_lch_reference": "#DDCC77",
 }  # fmt: skip
 DEMONSTRATED = ("sft",)
 """Methods whose rows are reference solutions, all of them right: no accuracy of a policy, so it is not drawn as one."""

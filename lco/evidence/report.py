@@ -23,6 +23,8 @@ def titles() -> dict[str, str]:
     return {
         "lco_kld": "LCO-KLD", "lco_mse": "LCO-MSE", "lco_lch": "LCO-LCH", "ppo": "PPO", "grpo": "GRPO",
         "reinforce": "REINFORCE", "rft": "RFT", "sft": "SFT",
+        "lco_kld_reference": "LCO-KLD, released code", "lco_mse_reference": "LCO-MSE, released code",
+        "lco_lch_reference": "LCO-LCH, released code", "lco_rkl": "LCO, reverse KL", "lco_rho": "LCO, ρ-target", "dpo": "DPO",
     }  # fmt: skip
 
 
