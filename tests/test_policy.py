@@ -67,7 +67,9 @@ def old_policy(batch, tied, kind="qwen"):
     return PolicyModel(tiny_model(kind, tied, seed=9))(batch, Snapshot()).snapshot
 
 
-@pytest.mark.parametrize("name", [m for m in METHODS if METHODS[m].scope == "token" and not METHODS[m].needs.critic])
+@pytest.mark.parametrize(
+    "name", [m for m in METHODS if METHODS[m].scope == "token" and not METHODS[m].critic(METHODS[m].hyper())]
+)
 @pytest.mark.parametrize("off_policy", [False, True])
 @pytest.mark.parametrize("tied", [True, False])
 def test_token_and_row_requests_agree(tied, off_policy, name):

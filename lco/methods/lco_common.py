@@ -8,15 +8,26 @@ dpo_ratio    A(v) = β_dpo (log π_dpo(v) − log π_ref(v)), a DPO model and it
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt, centred, leave_one_out, standardised
 from lco.heads import Target
 from lco.methods.method import Hyper, Hyperparameter, Signal
+from lco.methods.ppo import PPO
+from lco.methods.ppo import advantage as gae_advantage
+from lco.methods.ppo import value_loss as critic_loss
+from lco.policy import ValueFunction
 
 PAPER = "Stabilizing Policy Optimization via Logits Convexity (arXiv 2603.00963)"
 
 RELEASED = "released code"
+
+CRITIC_HYPERPARAMETERS = {
+    name: replace(PPO.hyperparameters[name], help=f"advantage=gae: {PPO.hyperparameters[name].help}")
+    for name in ("clip_value", "gamma", "lam", "value_weight", "whiten")
+}
 
 TARGET_HYPERPARAMETERS = {
     "beta": Hyperparameter(
@@ -30,9 +41,9 @@ TARGET_HYPERPARAMETERS = {
     ),
     "advantage": Hyperparameter(
         "group_mean",
-        "A of every token of a row: R minus the group's mean; minus the others' mean; standardised; or ±1",
+        "A of every token: R minus the group's mean, the others' mean or the batch's; standardised; ±1; a critic's GAE",
         "suite; the released code broadcasts ±1",
-        ("group_mean", "leave_one_out", "group_std", "sign_broadcast"),
+        ("group_mean", "leave_one_out", "group_std", "batch_mean", "sign_broadcast", "gae"),
     ),
     "estimator": Hyperparameter(
         "sparse",
@@ -52,6 +63,7 @@ TARGET_HYPERPARAMETERS = {
     "agreement_scale": Hyperparameter(
         1.0, "logprob: beta is multiplied by this where policy and verifier are sure of the sampled token"
     ),
+    **CRITIC_HYPERPARAMETERS,
 }
 
 
@@ -64,13 +76,22 @@ def row_advantage(signal: Signal, kind: str) -> Tensor:
             return leave_one_out(signal.rewards, signal.groups)
         case "group_std":
             return standardised(signal.rewards, signal.groups)
+        case "batch_mean":
+            return signal.rewards - signal.rewards.mean()
         case _:
             return (signal.rewards > 0).float() * 2 - 1
 
 
 def broadcast_advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
-    """{"advantage": [B, T]}: the row's advantage on each of its tokens (of a dense estimator: for the record only)."""
+    """{"advantage": [B, T]}: the row's advantage on each of its tokens, or a critic's; a dense estimator does not read it."""
+    if hyper["advantage"] == "gae":
+        return gae_advantage(signal, hyper)
     return {"advantage": row_advantage(signal, hyper["advantage"])[:, None] * signal.mask}
+
+
+def value_loss(hyper: Hyper) -> ValueFunction | None:
+    """PPO's critic where the advantage is its GAE, else none."""
+    return critic_loss(hyper) if hyper["advantage"] == "gae" else None
 
 
 def target_of(hyper: Hyper, centre_top: bool = False) -> Target:

@@ -34,6 +34,7 @@ from lco.methods.lco_common import (
     dense_conflict,
     is_dense,
     target_of,
+    value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
 
@@ -104,6 +105,7 @@ LCO_KLD = Method(
     paper=PAPER,
     summary="Forward KL from the closed-form optimal target to the policy.",
     advantage=broadcast_advantage,
+    value_loss=value_loss,
     target=target_of,
     loss=loss,
     statistics=statistics,

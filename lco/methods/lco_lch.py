@@ -23,6 +23,7 @@ from lco.methods.lco_common import (
     dense_conflict,
     is_dense,
     target_of,
+    value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
 
@@ -76,6 +77,7 @@ LCO_LCH = Method(
     paper=PAPER,
     summary="Log-cosh between the policy's logits and the optimal ones.",
     advantage=broadcast_advantage,
+    value_loss=value_loss,
     target=lambda hyper: target_of(hyper, centre_top=True),
     loss=loss,
     statistics=lambda hyper: space(hyper)[1],

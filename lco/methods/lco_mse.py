@@ -30,6 +30,7 @@ from lco.methods.lco_common import (
     dense_conflict,
     is_dense,
     target_of,
+    value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
 
@@ -97,6 +98,7 @@ LCO_MSE = Method(
     paper=PAPER,
     summary="Squared error between the policy's logits and the optimal ones.",
     advantage=broadcast_advantage,
+    value_loss=value_loss,
     target=lambda hyper: target_of(hyper, centre_top=True),
     loss=loss,
     statistics=lambda hyper: space(hyper)[1],

@@ -18,7 +18,13 @@ from torch import Tensor
 
 from lco.heads.chunk import Chunk
 from lco.heads.linear import TokenFunction
-from lco.methods.lco_common import PAPER, TARGET_HYPERPARAMETERS, broadcast_advantage
+from lco.methods.lco_common import (
+    CRITIC_HYPERPARAMETERS,
+    PAPER,
+    TARGET_HYPERPARAMETERS,
+    broadcast_advantage,
+    value_loss,
+)
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
 
 CEILING = 0.99
@@ -58,6 +64,7 @@ LCO_RHO = Method(
     paper=f"{PAPER}, earlier version (OpenReview)",
     summary="Forward KL to a target that multiplies the sampled token's probability by ρ: LCO's predecessor.",
     advantage=broadcast_advantage,
+    value_loss=value_loss,
     target=lambda hyper: RatioTilt(hyper["rho_positive"], hyper["rho_negative"]),
     loss=loss,
     statistics=lambda hyper: ("logprob", "old_logprob", "kl_target"),
@@ -68,6 +75,7 @@ LCO_RHO = Method(
             1.2, "ρ₊", "released code; its visualisation script and the reviewed paper: 1.8"
         ),
         "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9"),
+        **CRITIC_HYPERPARAMETERS,
     },
     needs=Needs(group=True),
     certainty="target and constants read in the released code; the averaging by sign too",

@@ -13,7 +13,14 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lco.heads.linear import TokenFunction
-from lco.methods.lco_common import PAPER, TARGET_HYPERPARAMETERS, broadcast_advantage, dense_conflict, target_of
+from lco.methods.lco_common import (
+    PAPER,
+    TARGET_HYPERPARAMETERS,
+    broadcast_advantage,
+    dense_conflict,
+    target_of,
+    value_loss,
+)
 from lco.methods.method import Hyper, Method, Needs
 
 
@@ -30,6 +37,7 @@ LCO_RKL = Method(
     paper=PAPER,
     summary="Reverse KL from the policy to the closed-form optimal target: an ablation, not convex in the logits.",
     advantage=broadcast_advantage,
+    value_loss=value_loss,
     target=target_of,
     loss=loss,
     statistics=lambda hyper: ("logprob", "old_logprob", "kl_from_target"),

@@ -44,13 +44,11 @@ class Needs:
 
     Attributes:
         group: at least two samples per prompt.
-        critic: a value head on the shared body.
         reference: the reference policy's log-probabilities of the sampled tokens (`ref_logprob`).
         verified_only: rows with reward 0 are dropped before the update.
     """
 
     group: bool = False
-    critic: bool = False
     reference: bool = False
     verified_only: bool = False
 
@@ -95,7 +93,7 @@ class Method:
         scope: "token" where a token's loss depends on that token alone, "row" where it couples a row, "pair" where rows
             2i (right) and 2i + 1 (wrong) belong together.
         source: where the rows come from; "pairs" are made from rollouts of the reference policy, verified.
-        value_loss: hyper → the critic's loss per token, for methods with a critic.
+        value_loss: hyper → the critic's loss per token, or None where these hyper-parameters want no critic.
         target: hyper → LCO's target policy, for losses that have one.
         conflict: hyper → why its values do not go together, or None.
         metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
@@ -116,7 +114,7 @@ class Method:
     needs: Needs = Needs()
     scope: Literal["token", "row", "pair"] = "token"
     source: Literal["rollouts", "demonstrations", "pairs"] = "rollouts"
-    value_loss: Callable[[Hyper], ValueFunction] | None = None
+    value_loss: Callable[[Hyper], ValueFunction | None] | None = None
     target: Callable[[Hyper], Target] | None = None
     conflict: Callable[[Hyper], str | None] | None = None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
@@ -148,6 +146,10 @@ class Method:
         target = self.target(hyper) if self.target else None
         whole = any(statistic(name).whole_old for name in names) or bool(target and target.dense)
         return OldNeeds(whole, () if whole else tuple(name for name in names if name.startswith("old_")))
+
+    def critic(self, hyper: Hyper) -> bool:
+        """Whether it wants a value head on the shared body."""
+        return self.value_loss is not None and self.value_loss(hyper) is not None
 
     def variant(self, name: str, title: str, summary: str, **defaults: Any) -> Method:
         """The same method under another name with other defaults, so that both can stand in one table."""

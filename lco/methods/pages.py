@@ -17,7 +17,7 @@ def needs(method: Method) -> str:
         "several samples a prompt" if method.needs.group else "",
         "old hidden states and head" if old.whole else "",
         "old log-probabilities" if old.statistics else "",
-        "a critic" if method.needs.critic else "",
+        "a critic" if method.critic(method.hyper()) else "",
         "verified rows only" if method.needs.verified_only else "",
         "a reference policy" if method.needs.reference or method.source == "pairs" else "",
         "worked solutions" if method.source == "demonstrations" else "",

@@ -17,7 +17,7 @@ from torch import Tensor
 from lco.advantages import gae, terminal_rewards, whiten
 from lco.heads.linear import TokenFunction
 from lco.losses import clipped_surrogate, ratio
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Signal
 from lco.policy import ValueFunction
 
 
@@ -64,6 +64,5 @@ PPO = Method(
         "value_weight": Hyperparameter(0.1, "c_v: weight of the value loss", "TRL's paper index"),
         "whiten": Hyperparameter(True, "advantages to mean 0 and standard deviation 1 over the rollout's tokens"),
     },
-    needs=Needs(critic=True),
     value_loss=value_loss,
 )

@@ -255,7 +255,7 @@ def before_updates(run: Run, batch: Batch, updates: int) -> dict[str, Tensor]:
     """What is asked once a rollout, [B, T, …] each: the critic's values, the reference's log-probabilities, and what the
     loss reads of π_old (`old_…`) where there will be more than one update."""
     wanted = []
-    if run.method.needs.critic:
+    if run.method.critic(run.hyper):
         wanted.append("value")
     if updates > 1:
         wanted += run.method.old(run.hyper).statistics

@@ -73,7 +73,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         "world_size": world,
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
-    policy = PolicyModel(model, experiment.temperature, critic=method.needs.critic).to(device)
+    policy = PolicyModel(model, experiment.temperature, critic=method.critic(method.hyper(experiment.hyper))).to(device)
     sampling = Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends)
     rules = Rules(extraction=experiment.extraction)
     run = Run(

@@ -18,7 +18,7 @@ V = 6
 
 def variants(method):
     """{} and every other choice that makes another loss of the same method."""
-    knobs = [knob for knob in ("target_space", "support", "estimator") if knob in method.hyperparameters]
+    knobs = [knob for knob in ("target_space", "support", "estimator", "advantage") if knob in method.hyperparameters]
     cases = [{knob: choice} for knob in knobs for choice in method.hyperparameters[knob].choices]
     return [{}, *(hyper for hyper in cases if method.conflict is None or not method.conflict(method.hyper() | hyper))]
 
@@ -150,9 +150,8 @@ def test_bf16_gives_a_finite_float32_loss(name, hyper):
 def follows_rewards_of_groups(name, hyper):
     """Not: preference pairs, dense estimators, ±1 without a baseline; and a truncated target moves without a reward."""
     knobs = METHODS[name].hyper(hyper)
-    relative = (
-        knobs.get("estimator", "sparse") in {"sparse", "sparse_ips"} and knobs.get("advantage") != "sign_broadcast"
-    )
+    of_groups = knobs.get("advantage") in {None, "group_mean", "leave_one_out", "group_std"}
+    relative = of_groups and knobs.get("estimator", "sparse") in {"sparse", "sparse_ips"}
     return METHODS[name].source == "rollouts" and relative and knobs.get("support") != "top_filled"
 
 

@@ -88,6 +88,15 @@ def test_every_update_is_diagnosed(tmp_path):
     assert 0 <= reference["outside_top/5"] < 0.5
 
 
+def test_lco_learns_from_a_critics_advantages(tmp_path):
+    """The tilt of every token is then its own, and the critic is PPO's."""
+    hyper = {"advantage": "gae"}
+    line = lines(train(small(tmp_path / "run", steps=2, eval_every=0, hyper=hyper)))[-1]
+    assert line["explained_variance"] is not None
+    assert line["target_tv"] > 0
+    assert line["gradient_norm"] > 0
+
+
 def test_dense_estimators_run_from_models_that_pairs_trained(tmp_path):
     """DPO and the preference verifier learn from the start model's verified answers; LCO then reads them."""
     common = {"eval_every": 0, "minibatches": 2, "steps": 4, "samples": 8}
