@@ -213,8 +213,8 @@ def main() -> None:
 
 def report(options: argparse.Namespace) -> None:
     from lco.evidence.provenance import collect
-    from lco.evidence.records import write
     from lco.heads.linear import CHUNK_ELEMENTS
+    from lco.training.checkpoint import write_json
 
     best: dict[str, float] = {}
     for _ in range(options.repeats):
@@ -252,9 +252,15 @@ def report(options: argparse.Namespace) -> None:
         print(f"bfloat16 against float64, gradient of {name}: {error:.1e}")
     if options.record:
         setting = {k: v for k, v in vars(options).items() if k not in {"record", "case"}}
-        write(
+        write_json(
             options.record,
-            {"benchmark": "head", "setting": {**setting, "chunk": chunk}, **outcome, "provenance": collect()},
+            {
+                "schema": "lco-benchmark/1",
+                "benchmark": "head",
+                "setting": {**setting, "chunk": chunk},
+                **outcome,
+                "provenance": collect(),
+            },
         )
 
 
