@@ -11,22 +11,19 @@ from torch import Tensor
 from lco.evidence.provenance import collect
 from lco.evidence.records import rounded
 from lco.methods import Signal
-from lco.rollout.records import collate
+from lco.rollout.records import collate, select
 from lco.training.engine import TorchEngine
+from lco.training.known import before_updates, micro_batches_of, snapshot
 from lco.training.loop import (
     Clock,
     Run,
-    before_updates,
     demonstrated,
-    group_numbers,
     loss_request,
-    micro_batches_of,
     minibatch_scale,
     rows_to_learn_from,
     sampled,
-    select,
-    snapshot,
 )
+from lco.training.metrics import group_numbers
 from lco.training.prepare import build_sampler, prepare
 from lco.verifier import Pool
 from reproduce import setting

@@ -134,3 +134,19 @@ def collate(rows: Sequence[Row]) -> Batch:
     attention = (torch.arange(width) < (prompts + responses)[:, None]).long()
     mask = torch.arange(longest) < responses[:, None]
     return Batch(input_ids, attention, prompts, responses, response_ids, mask)
+
+
+def select(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Some rows of a batch, cut to their own longest prompt + response."""
+    index = torch.tensor(list(rows))
+    responses = batch.response_lengths[index]
+    width = int((batch.prompt_lengths[index] + responses).max())
+    longest = max(1, int(responses.max()))
+    return Batch(
+        batch.input_ids[index, :width],
+        batch.attention_mask[index, :width],
+        batch.prompt_lengths[index],
+        responses,
+        batch.response_ids[index, :longest],
+        batch.response_mask[index, :longest],
+    )

@@ -5,28 +5,44 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lco.advantages import degenerate
 from lco.config import Experiment
 from lco.heads.linear import HIDDEN_GRADIENT
-from lco.losses import LOG_RATIO_BOUND, token_scale
+from lco.losses import token_scale
 from lco.methods import Hyper, Method, Signal
-from lco.policy import Answer, FixedPolicy, PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
+from lco.policy import FixedPolicy, PolicyModel, RowLoss, TokenLoss
 from lco.problems import Problem
 from lco.randomness import derived_seed
-from lco.rollout.records import Batch, Row, Sampler, Sampling, collate
-from lco.training.engine import Engine, Norms, Step
-from lco.training.plan import MicroBatch, micro_batches, minibatches, prompt_indices
+from lco.rollout.records import Batch, Row, Sampler, Sampling, collate, select
+from lco.training.engine import Engine, Norms
+from lco.training.known import (
+    Known,
+    before_updates,
+    fixed_policies,
+    micro_batches_of,
+    of_rows,
+    snapshot,
+    unit,
+)
+from lco.training.metrics import (
+    Judged,
+    Seen,
+    describe,
+    from_the_policy,
+    group_numbers,
+    summarise,
+    totals_of,
+)
+from lco.training.plan import MicroBatch, minibatches, prompt_indices
 from lco.verifier import Verdict
 
 
@@ -75,15 +91,6 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A row with its verdict."""
-
-    row: Row
-    problem: Problem
-    verdict: Verdict
 
 
 def rollout_step(run: Run, step: int) -> tuple[dict[str, Any], list[Judged]]:
@@ -181,32 +188,6 @@ def judge(run: Run, rows: Sequence[Row], problems: Sequence[Problem]) -> list[Ju
     return [Judged(*triple) for triple in zip(rows, problems, verdicts, strict=True)]
 
 
-def group_numbers(judged: Sequence[Judged]) -> Tensor:
-    """[B]: rows with one group id share a number."""
-    numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(j.row.group, len(numbers)) for j in judged])
-
-
-def describe(judged: Sequence[Judged]) -> dict[str, Any]:
-    """What the rollout looks like, before any update."""
-    rewards = torch.tensor([float(j.verdict.correct) for j in judged])
-    lengths = torch.tensor([len(j.row.response_ids) for j in judged], dtype=torch.float32)
-    groups = group_numbers(judged)
-    flat = degenerate(rewards, groups)
-    return {
-        "accuracy": float(rewards.mean()),
-        "response_length": float(lengths.mean()),
-        "length_right": float(lengths[rewards > 0].mean()) if (rewards > 0).any() else None,
-        "length_wrong": float(lengths[rewards == 0].mean()) if (rewards == 0).any() else None,
-        "truncated": sum(j.row.finish_reason == "length" for j in judged) / len(judged),
-        "no_answer": sum(j.verdict.extracted is None and not j.verdict.correct for j in judged) / len(judged),
-        "degenerate_all_right": float((flat & (rewards > 0)).float().mean()),
-        "degenerate_all_wrong": float((flat & (rewards == 0)).float().mean()),
-        "tokens": int(lengths.sum()),
-        "rows": len(judged),
-    }
-
-
 def update(run: Run, judged: Sequence[Judged], step: int, clock: Clock) -> dict[str, Any]:
     """All optimizer steps of one rollout."""
     experiment, method = run.experiment, run.method
@@ -246,128 +227,6 @@ def update(run: Run, judged: Sequence[Judged], step: int, clock: Clock) -> dict[
     }
 
 
-def unit(run: Run) -> int:
-    """Rows that no minibatch may separate."""
-    return 2 if run.method.scope == "pair" else 1
-
-
-def before_updates(run: Run, batch: Batch, updates: int) -> dict[str, Tensor]:
-    """What is asked once a rollout, [B, T, …] each: the critic's values, the reference's log-probabilities, and what the
-    loss reads of π_old (`old_…`) where there will be more than one update."""
-    wanted = []
-    if run.method.critic(run.hyper):
-        wanted.append("value")
-    if updates > 1:
-        wanted += run.method.old(run.hyper).statistics
-    known = everywhere(run, batch, lambda part: run.engine.forward(part, Statistics(wanted))) if wanted else {}
-    if run.method.needs.reference:
-        reference = run.fixed["reference"]
-        found = everywhere(run, batch, lambda part: reference(part.to(run.engine.device), Statistics(["logprob"])))
-        known["ref_logprob"] = found["logprob"]
-    return known
-
-
-def everywhere(run: Run, batch: Batch, ask: Callable[[Batch], Answer]) -> dict[str, Tensor]:
-    """Statistics [B, T, …] of all rows on every rank, each rank asking for its share."""
-    mine = []
-    rows = range(len(batch.input_ids))
-    for part in micro_batches(rows, run.experiment.micro_batch, run.engine.rank, run.engine.world):
-        with torch.no_grad():
-            answer = ask(select(batch, part.rows))
-        if part.real:
-            mine.append((part.rows, {name: value.cpu() for name, value in answer.statistics.items()}))
-    found: dict[str, Tensor] = {}
-    for share in run.engine.gather(mine):
-        for indices, statistics in share:
-            for name, value in statistics.items():
-                if name not in found:
-                    found[name] = value.new_zeros((*batch.response_mask.shape, *value.shape[2:]))
-                found[name][list(indices), : value.shape[1]] = value
-    return found
-
-
-def snapshot(run: Run, batch: Batch, plan: Sequence[Sequence[int]]) -> dict[int, FixedPolicy]:
-    """π_old of every row that this rank updates on after the first update; empty where nothing has to be kept."""
-    if not run.method.old(run.hyper).whole or len(plan) == 1:
-        return {}
-    return remembered(run, batch, plan[1:], run.engine.forward)
-
-
-def fixed_policies(run: Run, batch: Batch, plan: Sequence[Sequence[int]]) -> dict[str, dict[int, FixedPolicy]]:
-    """The policies that the target reads, of every row that this rank updates on."""
-    target = run.method.target(run.hyper) if run.method.target else None
-    return {
-        name: remembered(run, batch, plan, lambda part, asked, policy=run.fixed[name]: policy(part, asked))  # type: ignore[misc]
-        for name in (target.fixed if target else ())
-    }
-
-
-def remembered(
-    run: Run, batch: Batch, plan: Sequence[Sequence[int]], ask: Callable[[Batch, Snapshot], Answer]
-) -> dict[int, FixedPolicy]:
-    """Hidden states and head of a policy at the rows of `plan` that are this rank's."""
-    engine, size = run.engine, run.experiment.micro_batch
-    needed = sorted({row for rows in plan for part in micro_batches_of(run, rows) for row in part.rows})
-    longest = max(engine.gather(len(needed)))
-    kept: dict[int, FixedPolicy] = {}
-    for start in range(0, longest, size):
-        rows = needed[start : start + size]
-        with torch.no_grad():
-            old = ask(select(batch, rows or [0]).to(engine.device), Snapshot()).snapshot
-        assert old is not None
-        kept |= {row: old.rows([i]) for i, row in enumerate(rows)}
-    return share_head(kept)
-
-
-def micro_batches_of(run: Run, rows: Sequence[int]) -> list[MicroBatch]:
-    """This rank's micro-batches of a minibatch."""
-    engine = run.engine
-    return list(micro_batches(rows, run.experiment.micro_batch, engine.rank, engine.world, unit(run)))
-
-
-def share_head(kept: Mapping[int, FixedPolicy]) -> dict[int, FixedPolicy]:
-    """One copy of the head for all rows: every snapshot of a rollout was taken from the same weights."""
-    if not kept:
-        return {}
-    first = next(iter(kept.values()))
-    return {row: replace(old, weight=first.weight, bias=first.bias) for row, old in kept.items()}
-
-
-def select(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Some rows of a batch, cut to their own longest prompt + response."""
-    index = torch.tensor(list(rows))
-    responses = batch.response_lengths[index]
-    width = int((batch.prompt_lengths[index] + responses).max())
-    longest = max(1, int(responses.max()))
-    return Batch(
-        batch.input_ids[index, :width],
-        batch.attention_mask[index, :width],
-        batch.prompt_lengths[index],
-        responses,
-        batch.response_ids[index, :longest],
-        batch.response_mask[index, :longest],
-    )
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one optimizer step saw of the tokens of its minibatch, all ranks together.
-
-    Attributes:
-        totals: sums over tokens of every reported statistic, `tokens` among them, and ‖∂L/∂h‖² by sign of advantage.
-        logprobs: row → log-probabilities of its sampled tokens.
-    """
-
-    step: Step
-    loss: float
-    totals: dict[str, float]
-    logprobs: dict[int, Tensor]
-
-
-Known = Mapping[str, Mapping[int, FixedPolicy]]
-"""name of a fixed policy → row → its hidden states and head"""
-
-
 def one_update(
     run: Run,
     batch: Batch,
@@ -403,18 +262,6 @@ def one_update(
     return Seen(step, sum(part_loss for part_loss, _ in gathered), totals, logprobs)
 
 
-def totals_of(statistics: Mapping[str, Tensor], advantage: Tensor) -> dict[str, float]:
-    """Sums over the tokens of a micro-batch (statistics are 0 where padded)."""
-    sums = {name: float(value.double().sum()) for name, value in statistics.items() if name != HIDDEN_GRADIENT}
-    slopes = statistics[HIDDEN_GRADIENT].double()
-    sign = advantage[:, : slopes.shape[1]]
-    return {
-        **sums,
-        "hidden_gradient_positive": float(slopes[sign > 0].sum()),
-        "hidden_gradient_negative": float(slopes[sign < 0].sum()),
-    }
-
-
 def minibatch_scale(run: Run, batch: Batch, rows: Sequence[int], inputs: Mapping[str, Tensor]) -> dict[int, Tensor]:
     """row → [T] weights of its tokens; their divisor is that of the whole minibatch."""
     chosen = list(rows)
@@ -446,11 +293,6 @@ def loss_request(
         target=method.target(run.hyper) if method.target else None,
         fixed={name: of_rows(policy, rows) for name, policy in fixed.items()},
     )
-
-
-def of_rows(policy: Mapping[int, FixedPolicy], rows: Sequence[int]) -> FixedPolicy:
-    first = policy[rows[0]]
-    return FixedPolicy(tuple(h for row in rows for h in policy[row].hidden), first.weight, first.bias)
 
 
 def reported(method: Method, hyper: Hyper) -> tuple[str, ...]:
@@ -514,73 +356,3 @@ def method_metrics(
     old = known["old_logprob"][rows] if "old_logprob" in known else logprob
     constants = {name: value[rows] for name, value in inputs.items()}
     return run.method.metrics({"logprob": logprob, "old_logprob": old}, constants, mask, run.hyper)
-
-
-def log_ratios(judged: Sequence[Judged], rows: Sequence[int], seen: Seen) -> Tensor:
-    """log p of the trainer − log p of the sampler, one per sampled token of an update (empty for demonstrations)."""
-    known = [row for row in rows if judged[row].row.logprobs]
-    parts = [seen.logprobs[row].float() - torch.tensor(judged[row].row.logprobs) for row in known]
-    return torch.cat(parts) if parts else torch.zeros(0)
-
-
-def from_the_policy(judged: Sequence[Judged], plan: Sequence[Sequence[int]], seen: Sequence[Seen]) -> dict[str, Any]:
-    """What compares trainer and sampler, where the rows are the policy's own."""
-    return {**agreement(judged, plan[0], seen[0]), **drift(judged, plan[-1], seen[-1])}
-
-
-def agreement(judged: Sequence[Judged], rows: Sequence[int], seen: Seen) -> dict[str, Any]:
-    """How far trainer and sampler are apart on the first update's tokens, where both are the same policy."""
-    gap = log_ratios(judged, rows, seen).abs()
-    return {"sampler_gap_mean": float(gap.mean()), "sampler_gap_max": float(gap.max())} if len(gap) else {}
-
-
-def drift(judged: Sequence[Judged], rows: Sequence[int], seen: Seen) -> dict[str, Any]:
-    """How far the last update's policy has left the one that sampled: KL(π_old ‖ π) by its k3 estimate on the sampled
-    tokens, r − 1 − log r, and the share of tokens whose ratio r left [0.8, 1.2]."""
-    x = log_ratios(judged, rows, seen).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
-    if not len(x):
-        return {}
-    return {
-        "kl_old": float((torch.expm1(x) - x).mean()),
-        "ratio_outside": float(((x.exp() - 1).abs() > 0.2).float().mean()),
-    }
-
-
-OF_THE_LAST = {"kl_old": "kl_old_exact", "kl_target": "kl_target"}
-"""Divergences are the last update's, where they are largest; other statistics are means over all updates. `kl_old` in the
-metrics is every method's estimate on sampled tokens, so the exact one has a name of its own."""
-
-BY_SIGN = {"hidden_gradient_positive", "hidden_gradient_negative"}
-"""‖∂L/∂h‖ over the tokens of one sign of advantage: root mean square over the updates."""
-
-
-def summarise(seen: Sequence[Seen], inputs: Mapping[str, Tensor], signal: Signal) -> dict[str, Any]:
-    """Token-weighted means over the step's updates; the divergence is the last update's, where it is largest."""
-    tokens = max(1.0, sum(s.totals["tokens"] for s in seen))
-
-    def mean(name: str) -> float:
-        return sum(s.totals[name] for s in seen) / tokens
-
-    norms = [s.step.gradient_norm for s in seen]
-    advantage = inputs["advantage"][signal.mask]
-    metrics = {
-        "loss": sum(s.loss for s in seen) / len(seen),
-        "gradient_norm": sum(norms) / len(norms),
-        "gradient_norm_max": max(norms),
-        "updates_skipped": sum(not s.step.applied for s in seen),
-        **{name: mean(name) for name in seen[-1].totals if name not in {"tokens", *OF_THE_LAST, *BY_SIGN}},
-        **{
-            shown: seen[-1].totals[name] / max(1.0, seen[-1].totals["tokens"])
-            for name, shown in OF_THE_LAST.items()
-            if name in seen[-1].totals
-        },
-        **{name: math.sqrt(sum(s.totals[name] for s in seen) / len(seen)) for name in BY_SIGN},
-        "advantage_positive": float((advantage > 0).float().mean()) if len(advantage) else None,
-        "lr": seen[-1].step.lr,
-    }
-    if "return" in inputs and signal.values is not None:
-        target = inputs["return"][signal.mask]
-        spread = float(target.var(correction=0)) if len(target) else 0.0
-        left = float((target - signal.values[signal.mask]).var(correction=0)) if len(target) else 0.0
-        metrics["explained_variance"] = 1 - left / spread if spread > 0 else None
-    return metrics

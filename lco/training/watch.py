@@ -14,7 +14,8 @@ from lco.config import Experiment
 from lco.errors import UserError
 from lco.randomness import derived_seed
 from lco.training import checkpoint as disk
-from lco.training.loop import Judged, Prompt, Run, judge
+from lco.training.loop import Prompt, Run, judge
+from lco.training.metrics import Judged
 
 SAMPLER_GAP_LIMIT = {"float32": 0.01, "bfloat16": 0.2}
 """Mean |Δ log p| between sampler and trainer above which a run stops: ten times what agreeing engines show."""

@@ -150,7 +150,8 @@ def main() -> None:
     print(f"ratio  {peer / mine:8.2f}")
     print("suite's step: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items()))
     if options.out:
-        record = {"options": {**vars(options), "model": Path(options.model).name, "trl": "1.16.0"}, "tokens": tokens,
+        setting = {name: value for name, value in vars(options).items() if name != "out"}
+        record = {"options": {**setting, "model": Path(options.model).name, "trl": "1.16.0"}, "tokens": tokens,
                   "suite": ours, "trl_seconds": theirs, "ratio": peer / mine, "provenance": collect()}  # fmt: skip
         Path(options.out).write_text(json.dumps(record, indent=2) + "\n")
 

@@ -22,11 +22,10 @@ from lco.config import Experiment
 from lco.errors import UserError
 from lco.methods import METHODS
 from lco.policy import PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
-from lco.rollout.records import Row, Sampling, collate
+from lco.rollout.records import Row, Sampling, collate, select
 from lco.rollout.transformers import TransformersSampler
 from lco.training.deepspeed import DeepSpeedEngine
 from lco.training.engine import TorchEngine
-from lco.training.loop import select
 from tests.conftest import tiny_model
 
 STEPS = 3
