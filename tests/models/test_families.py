@@ -20,9 +20,6 @@ from lco.training.prepare import export
 pytestmark = pytest.mark.long
 ROOT = os.environ.get("LCO_MODEL_DIR", "")
 FOLDERS = sorted(path.parent for path in Path(ROOT).glob("*/config.json")) if ROOT else []
-CASES = [pytest.param(folder, id=folder.name) for folder in FOLDERS] or [
-    pytest.param(None, marks=pytest.mark.skip(reason="LCO_MODEL_DIR names no folder of models"))
-]
 QUESTION = Problem(id="a", problem="Mia has 3 boxes of 4 pens\n and gives 5 away. How many are left?", answer="7")
 HOSTILE = {
     "repetition_penalty": 5.0,
@@ -34,7 +31,7 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
 def folder(request):
     return request.param
 
