@@ -192,7 +192,7 @@ def precision(options: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--tokens", type=int, default=8192, help="a multiple of 8: the row losses see 8 rows")
     parser.add_argument("--memory-tokens", type=int, nargs="*", default=[1024, 4096, 16384])
     parser.add_argument("--naive-tokens", type=int, default=2048, help="the largest count whose naive version fits")
     parser.add_argument("--repeats", type=int, default=2)
@@ -219,7 +219,10 @@ def report(options: argparse.Namespace) -> None:
     best: dict[str, float] = {}
     for _ in range(options.repeats):
         for case in options.cases:
-            seconds = in_a_process(case, options.tokens, options)["seconds"]
+            found = in_a_process(case, options.tokens, options)
+            if "failed" in found:
+                raise SystemExit(f"{case} at {options.tokens} tokens failed: {found['reason']}")
+            seconds = found["seconds"]
             best[case] = min(seconds, best.get(case, seconds))
     chunk = CHUNK_ELEMENTS // options.vocabulary
     print(
