@@ -106,11 +106,12 @@ def grid_table(records: Sequence[Record]) -> str:
     found = cells(records)
     rates, updates = sorted({key[1] for key in found}), sorted({key[2] for key in found})
     columns = [(u, rate) for u in updates for rate in rates]
-    seeds = {len(group) for group in found.values()}
+    least, most = min(map(len, found.values())), max(map(len, found.values()))
+    seeds = f"{most} seed{'s' if most > 1 else ''}" if least == most else f"{least} to {most} seeds"
     start = mean(scores(r)[0] for r in records)
     lines = [
         f"pass@1 (T = 1, per cent) on 128 validation problems after the last rollout, mean ± standard deviation of "
-        f"{min(seeds)}–{max(seeds)} seeds; the start has {100 * start:.0f}. Collapsed: ended below half of its best.",
+        f"{seeds}; the start has {100 * start:.0f}. Collapsed: ended below half of its best.",
         "",
         "| method | " + " | ".join(f"{u} update{'s' if u > 1 else ''}, lr {rate:g}" for u, rate in columns) + " |",
         "|---" * (1 + len(columns)) + "|",
