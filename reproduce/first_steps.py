@@ -73,6 +73,21 @@ def evaluate(model: str, task: str, tokens: int, data_dir: str, out: Path) -> di
     return json.loads((out / f"{task}-T0-n1.json").read_text(encoding="utf-8"))
 
 
+def trained(run: Experiment, task: str, data_dir: str, before: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(record, evaluation afterwards) of a run by `lco train` in a process of its own, continued if it was interrupted."""
+    final = run.folder / "checkpoints" / "final"
+    if not final.exists():
+        with tempfile.TemporaryDirectory() as place:
+            config = Path(place) / "config.json"
+            config.write_text(dump(run), encoding="utf-8")
+            resume = ["--resume"] if (run.folder / "config.json").exists() else []
+            subprocess.run([sys.executable, "-m", "lco.cli", "train", "--config", str(config), *resume], check=True)
+    after = evaluate(str(final), task, run.max_new_tokens, data_dir, run.folder / "evals")
+    record = records.distil(run.folder, [after])
+    record["before"] = records.rounded(records.distil_evaluation(before))
+    return record, after
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=SETTINGS)
@@ -91,17 +106,8 @@ def main() -> None:
         run = shortest(run, SHORTEST[options.kind], options.out)
     before_folder = options.out / f"{options.kind}-before"
     before = evaluate(options.model, task, run.max_new_tokens, options.data_dir, before_folder)
-    final = folder / "checkpoints" / "final"
-    if not final.exists():
-        with tempfile.TemporaryDirectory() as place:
-            config = Path(place) / "config.json"
-            config.write_text(dump(run), encoding="utf-8")
-            resume = ["--resume"] if (folder / "config.json").exists() else []
-            subprocess.run([sys.executable, "-m", "lco.cli", "train", "--config", str(config), *resume], check=True)
-    after = evaluate(str(final), task, run.max_new_tokens, options.data_dir, folder / "evals")
-    record = records.distil(folder, [after])
+    record, after = trained(run, task, options.data_dir, before)
     record["experiment"]["problems"] = Path(run.problems).stem
-    record["before"] = records.rounded(records.distil_evaluation(before))
     lines = [line for line in records.read_lines(folder / "metrics.jsonl") if line["step"] > 0]
     record["every_step_mixed"] = all(line["degenerate_all_right"] + line["degenerate_all_wrong"] < 1 for line in lines)
     record["every_gradient_nonzero"] = all(line.get("gradient_norm", 0) > 0 for line in lines)

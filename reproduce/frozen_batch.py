@@ -10,20 +10,21 @@ from torch import Tensor
 
 from lco.evidence.provenance import collect
 from lco.evidence.records import rounded
-from lco.methods import Signal
 from lco.rollout.records import collate, select
 from lco.training.engine import TorchEngine
 from lco.training.known import before_updates, micro_batches_of, snapshot
 from lco.training.loop import (
     Clock,
+    Frozen,
     Run,
     demonstrated,
     loss_request,
     minibatch_scale,
+    old_statistics,
     rows_to_learn_from,
     sampled,
+    signal_of,
 )
-from lco.training.metrics import group_numbers
 from lco.training.prepare import build_sampler, prepare
 from lco.verifier import Pool
 from reproduce import setting
@@ -41,24 +42,15 @@ def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, An
     batch = collate([j.row for j in judged])
     plan = [list(range(len(judged)))] * steps
     known, old = before_updates(run, batch, steps), snapshot(run, batch, plan[:2])
-    signal = Signal(
-        rewards=torch.tensor([float(j.verdict.correct) for j in judged]),
-        groups=group_numbers(judged),
-        mask=batch.response_mask,
-        truncated=torch.tensor([j.row.finish_reason == "length" for j in judged]),
-        values=known.get("value"),
-    )
-    inputs = run.method.advantage(signal, run.hyper)
-    later = {**inputs, **{name: value for name, value in known.items() if name.startswith("old_")}}
+    inputs = run.method.advantage(signal_of(judged, batch, known), run.hyper)
+    first, later = Frozen(batch, inputs, {}, {}), Frozen(batch, {**inputs, **old_statistics(known)}, old, {})
     places, slopes, losses = [], [], []
     for number, rows in enumerate(plan):
-        constants, kept = (later, old) if number else (inputs, None)
-        scale = minibatch_scale(run, batch, rows, constants)
+        frozen = later if number else first
+        scale = minibatch_scale(run, frozen, rows)
         loss = 0.0
         for part in micro_batches_of(run, rows):
-            answer = run.engine.forward(
-                select(batch, part.rows), loss_request(run, batch, part, constants, scale, kept, {})
-            )
+            answer = run.engine.forward(select(batch, part.rows), loss_request(run, frozen, part, scale))
             assert answer.loss is not None
             run.engine.backward(answer.loss, last=True)
             loss += float(answer.loss.detach())

@@ -13,18 +13,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from lco.config import dump  # noqa: E402
 from lco.evidence import records  # noqa: E402
-from reproduce.first_steps import COMMON, SETTINGS, evaluate  # noqa: E402
+from reproduce.first_steps import COMMON, SETTINGS, evaluate, trained  # noqa: E402
 
 COMPARED = ("lco_kld", "grpo")
 CHANGED: dict[str, Any] = {"steps": 6, "minibatches": 4, "engine": "torch", "diagnose_every": 2, "warmup_updates": 4}
@@ -44,21 +41,12 @@ def main() -> None:
     common = dataclasses.replace(
         COMMON, **{**values, **CHANGED}, model=options.model, data_dir=options.data_dir, device=options.device
     )
-    tokens = common.max_new_tokens
-    before = evaluate(options.model, task, tokens, options.data_dir, options.out / f"{options.kind}-before")
+    before = evaluate(
+        options.model, task, common.max_new_tokens, options.data_dir, options.out / f"{options.kind}-before"
+    )
     for method in options.methods:
-        folder = options.out / f"{options.kind}-{method}"
-        run = dataclasses.replace(common, method=method, out=str(folder))
-        final = folder / "checkpoints" / "final"
-        if not final.exists():
-            with tempfile.TemporaryDirectory() as place:
-                config = Path(place) / "config.json"
-                config.write_text(dump(run), encoding="utf-8")
-                resume = ["--resume"] if (folder / "config.json").exists() else []
-                subprocess.run([sys.executable, "-m", "lco.cli", "train", "--config", str(config), *resume], check=True)
-        after = evaluate(str(final), task, tokens, options.data_dir, folder / "evals")
-        record = records.distil(folder, [after])
-        record["before"] = records.rounded(records.distil_evaluation(before))
+        run = dataclasses.replace(common, method=method, out=str(options.out / f"{options.kind}-{method}"))
+        record, after = trained(run, task, options.data_dir, before)
         records.write(options.records / options.kind / f"{method}.json", record)
         print(
             f"{options.kind}, {method}: {before['scores']['pass@1']:.1%} → {after['scores']['pass@1']:.1%} "

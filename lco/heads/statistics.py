@@ -29,6 +29,7 @@ likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is no
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -339,6 +340,7 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
+@functools.cache
 def statistic(name: str) -> Statistic:
     """By name; `name/k` for those that read π_old's k likeliest tokens."""
     stem, slash, count = name.partition("/")

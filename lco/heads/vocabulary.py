@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lco.heads.chunk import Chunk, LogitGradient, Target, Workspace
-from lco.heads.linear import FixedHead, LinearHead, TokenFunction, _Gradients
+from lco.heads.linear import FixedHead, LinearHead, TokenFunction, _apply, _Gradients
 from lco.heads.statistics import statistic
 
 LEARNS = ("logit", "logsumexp", "logprob", "kl_old", "kl_target")
@@ -92,21 +92,6 @@ class _Logits:
             yield part, self.logits(part)
 
 
-class _TokenLossByVocabulary(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, run: Any) -> Tensor:
-        total, ctx.gradients = run(hidden, ctx.needs_input_grad[1])
-        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, (weight_dtype, bias_dtype) = ctx.gradients, ctx.dtypes
-        weight = None if gradients.weight is None else gradients.weight.mul_(upstream).to(weight_dtype)
-        bias = None if gradients.bias is None else gradients.bias.mul_(upstream).to(bias_dtype)
-        return gradients.hidden.mul_(upstream.to(gradients.hidden.dtype)), weight, bias, None
-
-
 def token_loss_by_vocabulary(
     hidden: Tensor,
     head: LinearHead,
@@ -136,7 +121,7 @@ def token_loss_by_vocabulary(
         if name not in (*LEARNS, *CONSTANTS):
             raise ValueError(f"statistic {name!r} needs the whole vocabulary at once; use token_loss")
 
-    def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, _Gradients]:
+    def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
         new = _Logits(hidden, head, targets, shard, block)
         was = None if old is None else _Logits(old.hidden, old.head, targets, shard, block)
         chunk = _scalars(new, was, targets, inputs, target)
@@ -148,10 +133,9 @@ def token_loss_by_vocabulary(
             backward(chunk, k, gradient)
         gradients = _second_pass(chunk, new, was, gradient, needs_weight)
         values = {name: statistic(name).value(chunk) for name in names}
-        return (function(values, chunk.inputs) * scale).sum(), gradients
+        return (function(values, chunk.inputs) * scale).sum(), {}, gradients
 
-    loss: Tensor = _TokenLossByVocabulary.apply(hidden, head.weight, head.bias, run)
-    return loss
+    return _apply(hidden, head, run, ())[0]
 
 
 def _scalars(

@@ -197,27 +197,18 @@ def update(run: Run, judged: Sequence[Judged], step: int, clock: Clock) -> dict[
         known = before_updates(run, batch, len(plan))
         old = snapshot(run, batch, plan)
         fixed = fixed_policies(run, batch, plan)
-    signal = Signal(
-        rewards=torch.tensor([float(j.verdict.correct) for j in judged]),
-        groups=group_numbers(judged),
-        mask=batch.response_mask,
-        truncated=torch.tensor([j.row.finish_reason == "length" for j in judged]),
-        values=known.get("value"),
-        ref_logprob=known.get("ref_logprob"),
-    )
+    signal = signal_of(judged, batch, known)
     inputs = method.advantage(signal, run.hyper)
-    old_statistics = {name: value for name, value in known.items() if name.startswith("old_")}
+    first, later = Frozen(batch, inputs, {}, fixed), Frozen(batch, {**inputs, **old_statistics(known)}, old, fixed)
     seen: list[Seen] = []
     probe: dict[str, float] = {}
     with clock.phase("update"):
         for number, rows in enumerate(plan):
-            first = number == 0
             # On the first update π_old is π: the update's own forward serves as "old", so no kernel noise is clipped.
-            constants = inputs if first else {**inputs, **old_statistics}
-            kept = None if first else old
+            frozen = later if number else first
             if number == len(plan) - 1:
-                probe = by_sign(run, batch, rows, constants, kept, fixed, step)
-            seen.append(one_update(run, batch, rows, constants, kept, fixed))
+                probe = by_sign(run, frozen, rows, step)
+            seen.append(one_update(run, frozen, rows))
     return {
         "updates": len(plan),
         **summarise(seen, inputs, signal),
@@ -227,20 +218,47 @@ def update(run: Run, judged: Sequence[Judged], step: int, clock: Clock) -> dict[
     }
 
 
-def one_update(
-    run: Run,
-    batch: Batch,
-    rows: Sequence[int],
-    inputs: Mapping[str, Tensor],
-    old: Mapping[int, FixedPolicy] | None,
-    fixed: Known,
-) -> Seen:
+@dataclass(frozen=True)
+class Frozen:
+    """What stays as it is while a rollout's updates run.
+
+    Attributes:
+        batch: all rows.
+        inputs: the loss's constants, [B, T, …].
+        old: π_old by row; empty where it is the current policy or nothing has to be kept.
+        fixed: the policies that the target reads.
+    """
+
+    batch: Batch
+    inputs: Mapping[str, Tensor]
+    old: Mapping[int, FixedPolicy]
+    fixed: Known
+
+
+def signal_of(judged: Sequence[Judged], batch: Batch, known: Mapping[str, Tensor]) -> Signal:
+    """What the method's advantage may read."""
+    return Signal(
+        rewards=torch.tensor([float(j.verdict.correct) for j in judged]),
+        groups=group_numbers(judged),
+        mask=batch.response_mask,
+        truncated=torch.tensor([j.row.finish_reason == "length" for j in judged]),
+        values=known.get("value"),
+        ref_logprob=known.get("ref_logprob"),
+    )
+
+
+def old_statistics(known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is known of π_old as scalars, for the updates after the first."""
+    return {name: value for name, value in known.items() if name.startswith("old_")}
+
+
+def one_update(run: Run, frozen: Frozen, rows: Sequence[int]) -> Seen:
     """One optimizer step on a minibatch, in micro-batches; the divisor is the whole minibatch's."""
-    scale = minibatch_scale(run, batch, rows, inputs)
+    batch, scale = frozen.batch, minibatch_scale(run, frozen, rows)
     parts = micro_batches_of(run, rows)
     loss, mine = 0.0, []
     for number, part in enumerate(parts):
-        request = loss_request(run, batch, part, inputs, scale, old, fixed)
+        request = loss_request(run, frozen, part, scale)
         answer = run.engine.forward(select(batch, part.rows), request)
         assert answer.loss is not None
         run.engine.backward(answer.loss, last=number == len(parts) - 1)
@@ -257,41 +275,33 @@ def one_update(
             for i, row in enumerate(indices):
                 logprobs[row] = statistics["logprob"][i, : count[i]]
             totals["tokens"] += sum(count)
-            for name, value in totals_of(statistics, inputs["advantage"][list(indices)]).items():
+            for name, value in totals_of(statistics, frozen.inputs["advantage"][list(indices)]).items():
                 totals[name] = totals.get(name, 0.0) + value
     return Seen(step, sum(part_loss for part_loss, _ in gathered), totals, logprobs)
 
 
-def minibatch_scale(run: Run, batch: Batch, rows: Sequence[int], inputs: Mapping[str, Tensor]) -> dict[int, Tensor]:
+def minibatch_scale(run: Run, frozen: Frozen, rows: Sequence[int]) -> dict[int, Tensor]:
     """row → [T] weights of its tokens; their divisor is that of the whole minibatch."""
     chosen = list(rows)
-    scale = token_scale(batch.response_mask[chosen], run.method.reduction, inputs["advantage"][chosen])
+    scale = token_scale(frozen.batch.response_mask[chosen], run.method.reduction, frozen.inputs["advantage"][chosen])
     return dict(zip(chosen, scale, strict=True))
 
 
-def loss_request(
-    run: Run,
-    batch: Batch,
-    part: MicroBatch,
-    inputs: Mapping[str, Tensor],
-    scale: Mapping[int, Tensor],
-    old: Mapping[int, FixedPolicy] | None,
-    fixed: Known,
-) -> TokenLoss | RowLoss:
+def loss_request(run: Run, frozen: Frozen, part: MicroBatch, scale: Mapping[int, Tensor]) -> TokenLoss | RowLoss:
     """The method's loss on one micro-batch, as the request that its scope asks for."""
     method, rows, device = run.method, list(part.rows), run.engine.device
-    width = max(1, int(batch.response_lengths[rows].max()))
+    width = max(1, int(frozen.batch.response_lengths[rows].max()))
     kind = TokenLoss if method.scope == "token" else RowLoss
     return kind(
         function=method.loss(run.hyper),
         statistics=method.statistics(run.hyper),
-        inputs={name: value[rows, :width].to(device) for name, value in inputs.items()},
+        inputs={name: value[rows, :width].to(device) for name, value in frozen.inputs.items()},
         scale=torch.stack([scale[row] for row in rows])[:, :width].to(device) * part.real,
-        old=of_rows(old, rows) if old else None,
+        old=of_rows(frozen.old, rows) if frozen.old else None,
         report=reported(method, run.hyper),
         value_function=method.value_loss(run.hyper) if method.value_loss else None,
         target=method.target(run.hyper) if method.target else None,
-        fixed={name: of_rows(policy, rows) for name, policy in fixed.items()},
+        fixed={name: of_rows(policy, rows) for name, policy in frozen.fixed.items()},
     )
 
 
@@ -306,29 +316,20 @@ def reported(method: Method, hyper: Hyper) -> tuple[str, ...]:
     return (*names, *(name for name in read if name.startswith("outside_top")))
 
 
-def by_sign(
-    run: Run,
-    batch: Batch,
-    rows: Sequence[int],
-    inputs: Mapping[str, Tensor],
-    old: Mapping[int, FixedPolicy] | None,
-    fixed: Known,
-    step: int,
-) -> dict[str, float]:
+def by_sign(run: Run, frozen: Frozen, rows: Sequence[int], step: int) -> dict[str, float]:
     """Every `diagnose_every` rollouts: the norm of the parameters' gradient on one micro-batch, from the tokens with
     positive and with negative advantage apart, as the rollout's last update finds it; and the released code's statistic."""
     every = run.experiment.diagnose_every
     if not every or (step + 1) % every:
         return {}
-    part = micro_batches_of(run, rows)[0]
-    scale = minibatch_scale(run, batch, rows, inputs)
+    part, scale = micro_batches_of(run, rows)[0], minibatch_scale(run, frozen, rows)
 
     def norms(weights: Mapping[int, Tensor]) -> Norms:
-        request = loss_request(run, batch, part, inputs, weights, old, fixed)
-        return run.engine.probe(select(batch, part.rows), request)
+        request = loss_request(run, frozen, part, weights)
+        return run.engine.probe(select(frozen.batch, part.rows), request)
 
     def of_sign(sign: int) -> dict[int, Tensor]:
-        return {row: scale[row] * (sign * inputs["advantage"][row] > 0) for row in part.rows}
+        return {row: scale[row] * (sign * frozen.inputs["advantage"][row] > 0) for row in part.rows}
 
     return {
         "gradient_norm_positive": norms(of_sign(1)).whole,
