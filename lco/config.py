@@ -40,6 +40,13 @@ class Experiment:
     verifier_model: str = knob("", "method", "LCO with estimator=logprob: the model that scores every token")
     dpo_model: str = knob("", "method", "LCO with estimator=dpo_ratio: the model that DPO trained from the reference")
 
+    critic: str = knob(
+        "shared", "method", "PPO: a value head on the policy's body, or a model of its own", ("shared", "separate")
+    )
+    critic_model: str = knob(
+        "", "method", "with --critic separate: the model that the critic starts from (default: --model)"
+    )
+
     problems: str = knob("arithmetic", "problems", "a set's name (see `lco problems`) or a JSON Lines file")
     split: str = knob("train", "problems", "split to train on")
     data_dir: str = knob("", "problems", "folder of JSON Lines files instead of hub ids")
@@ -63,7 +70,7 @@ class Experiment:
     epochs: int = knob(1, "training", "passes over a rollout", least=1)
     micro_batch: int = knob(256, "training", "rows per forward pass", least=1)
     lr: float = knob(1e-6, "training", "peak learning rate of AdamW", least=0)
-    critic_lr: float = knob(1e-5, "training", "learning rate of the value head, where a method has one", least=0)
+    critic_lr: float = knob(1e-5, "training", "learning rate of the critic, where a method has one", least=0)
     beta1: float = knob(0.9, "training", "AdamW", least=0)
     beta2: float = knob(0.99, "training", "AdamW", least=0)
     weight_decay: float = knob(0.0, "training", "AdamW", least=0)
@@ -114,7 +121,15 @@ def check(experiment: Experiment) -> None:
         )
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
-    if method.needs.group and experiment.samples < 2:
+    hyper = method.hyper(experiment.hyper)
+    check_critic(experiment, method.critic(hyper))
+    needs = method.needs(hyper)
+    if needs.critic_warmup >= experiment.steps:
+        raise UserError(
+            f"critic_warmup is {needs.critic_warmup} of {experiment.steps} rollouts: the policy would never be trained; "
+            "lower it or raise --steps"
+        )
+    if needs.group and experiment.samples < 2:
         raise UserError(
             f"samples is {experiment.samples}: {method.name} compares samples of one prompt, give at least 2"
         )
@@ -137,7 +152,7 @@ def fixed_models(experiment: Experiment) -> dict[str, str]:
     method = method_named(experiment.method)
     hyper = method.hyper(experiment.hyper)
     names = set(method.target(hyper).fixed if method.target else ())
-    if method.needs.reference or method.source == "pairs":
+    if method.needs(hyper).reference or method.source == "pairs":
         names.add("reference")
     given = {
         "reference": experiment.reference_model or experiment.model,
@@ -160,6 +175,19 @@ def check_fixed_models(experiment: Experiment, used: Mapping[str, str]) -> None:
             raise UserError(
                 f"{flag} is given, but {experiment.method} with these hyper-parameters reads none; leave it out"
             )
+
+
+def check_critic(experiment: Experiment, wanted: bool) -> None:
+    """
+    Raises:
+        UserError: a critic is asked for that the method does not have, or a model for one that is not separate.
+    """
+    if experiment.critic == "separate" and not wanted:
+        raise UserError(
+            f"critic is 'separate', but {experiment.method} with these hyper-parameters has none; leave it out"
+        )
+    if experiment.critic_model and experiment.critic != "separate":
+        raise UserError(f"critic_model is {experiment.critic_model!r}, which is read with --critic separate alone")
 
 
 def fields() -> dict[str, dataclasses.Field[Any]]:

@@ -7,6 +7,7 @@ where a head used outside its module's forward is an empty tensor (stack.md).
 |-------------|-------------------------------------------------------------------------------------|
 | TokenLoss   | scalar loss whose gradient is formed chunk by chunk; reported statistics [B, T]      |
 | RowLoss     | the same for losses that couple the tokens of a row (or the rows of a pair)          |
+| ValueLoss   | scalar loss of the critic alone                                                      |
 | Statistics  | statistics [B, T] without gradient (`value` asks the critic)                         |
 | Snapshot    | hidden states of the response tokens and a copy of the head: what π_old is kept as   |
 """
@@ -84,6 +85,23 @@ class RowLoss:
 
 
 @dataclass(frozen=True)
+class ValueLoss:
+    """The critic's loss alone.
+
+    Attributes:
+        function: (values [N], inputs [N] each) → [N].
+        inputs: [B, T] constants.
+        scale: [B, T], mask / divisor of the whole minibatch over all ranks.
+        body: whether the gradient goes on into the body below the value head.
+    """
+
+    function: ValueFunction
+    inputs: Mapping[str, Tensor]
+    scale: Tensor
+    body: bool = True
+
+
+@dataclass(frozen=True)
 class Statistics:
     names: Sequence[str]
     old: FixedPolicy | None = None
@@ -94,7 +112,8 @@ class Snapshot:
     pass
 
 
-Request = TokenLoss | RowLoss | Statistics | Snapshot
+Request = TokenLoss | RowLoss | ValueLoss | Statistics | Snapshot
+LOSSES = (TokenLoss, RowLoss, ValueLoss)
 
 
 class Answer(NamedTuple):
@@ -150,13 +169,15 @@ class PolicyModel(nn.Module):
     def forward(self, batch: Batch, request: Request) -> Answer:
         # transformers recomputes activations in training mode only; dropout is 0 in either mode.
         self.model.train(bool(getattr(self.model, "is_gradient_checkpointing", False)) and torch.is_grad_enabled())
-        with torch.set_grad_enabled(torch.is_grad_enabled() and isinstance(request, TokenLoss | RowLoss)):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and isinstance(request, LOSSES)):
             hidden = self._hidden(batch)
             match request:
                 case TokenLoss():
                     return self._token_loss(batch, hidden, request)
                 case RowLoss():
                     return self._row_loss(batch, hidden, request)
+                case ValueLoss():
+                    return Answer(self._value_loss(batch, hidden if request.body else hidden.detach(), request))
                 case Statistics():
                     return self._statistics(batch, hidden, request)
                 case Snapshot():
@@ -205,7 +226,7 @@ class PolicyModel(nn.Module):
             hidden, self.head(), batch.response_ids[mask], request.function, inputs, request.scale[mask],
             request.statistics, **self._heads(hidden, request),
         )  # fmt: skip
-        return self._answer(loss, reported, mask, hidden, request)
+        return self._answer(loss, reported, batch, hidden, request)
 
     def _row_loss(self, batch: Batch, hidden: Tensor, request: RowLoss) -> Answer:
         mask = batch.response_mask
@@ -213,15 +234,21 @@ class PolicyModel(nn.Module):
             hidden, self.head(), mask, batch.response_ids[mask], request.function, request.inputs, request.scale,
             request.statistics, **self._heads(hidden, request),
         )  # fmt: skip
-        return self._answer(loss, reported, mask, hidden, request)
+        return self._answer(loss, reported, batch, hidden, request)
 
     def _answer(
-        self, loss: Tensor, reported: Mapping[str, Tensor], mask: Tensor, hidden: Tensor, request: TokenLoss | RowLoss
+        self, loss: Tensor, reported: Mapping[str, Tensor], batch: Batch, hidden: Tensor, request: TokenLoss | RowLoss
     ) -> Answer:
         if request.value_function is not None:
-            inputs = {name: value[mask] for name, value in request.inputs.items()}
-            loss = loss + (request.value_function(self._values(hidden), inputs) * request.scale[mask]).sum()
-        return Answer(loss, {name: spread(value, mask) for name, value in reported.items()})
+            loss = loss + self._value_loss(
+                batch, hidden, ValueLoss(request.value_function, request.inputs, request.scale)
+            )
+        return Answer(loss, {name: spread(value, batch.response_mask) for name, value in reported.items()})
+
+    def _value_loss(self, batch: Batch, hidden: Tensor, request: ValueLoss) -> Tensor:
+        mask = batch.response_mask
+        inputs = {name: value[mask] for name, value in request.inputs.items()}
+        return (request.function(self._values(hidden), inputs) * request.scale[mask]).sum()
 
     def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> Answer:
         mask = batch.response_mask

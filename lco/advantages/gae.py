@@ -12,6 +12,27 @@ def terminal_rewards(rewards: Tensor, mask: Tensor) -> Tensor:
     return last * rewards[:, None]
 
 
+def penalised_rewards(
+    rewards: Tensor, mask: Tensor, beta: float, old_logprob: Tensor | None, ref_logprob: Tensor | None
+) -> Tensor:
+    """[B, T]: r_t = 1[t = L] R − β (ℓ_old − ℓ_ref)_t, the KL to the reference by k1 inside the reward.
+
+    As a reward k1 is right; as a loss its expected gradient would be zero. `old_logprob` and `ref_logprob` [B, T] are read
+    where β > 0 alone.
+    """
+    token_rewards = terminal_rewards(rewards, mask)
+    if not beta:
+        return token_rewards
+    assert old_logprob is not None
+    assert ref_logprob is not None
+    return token_rewards - beta * torch.where(mask, old_logprob - ref_logprob, 0.0)
+
+
+def return_to_go(token_rewards: Tensor, mask: Tensor) -> Tensor:
+    """[B, T]: G_t = Σ_{u ≥ t} r_u over real tokens, undiscounted; 0 where padded."""
+    return torch.where(mask, token_rewards, 0.0).flip(1).cumsum(1).flip(1) * mask
+
+
 def gae(token_rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """δ_t = r_t + γ V_{t+1} − V_t and Â_t = δ_t + γλ Â_{t+1}, with V = Â = 0 after the last sampled token.
 
@@ -37,10 +58,11 @@ def gae(token_rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: 
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """(x − mean) / std over masked tokens (ddof 0); 0 where the standard deviation is 0; unchanged for one token."""
-    count = mask.sum()
-    if count <= 1:
+    """(x − mean) / std over masked tokens (ddof 0); 0 where all are equal; unchanged for one token."""
+    chosen = values[mask]
+    if len(chosen) <= 1:
         return values
-    mean = values[mask].mean()
-    std = values[mask].std(correction=0)
-    return torch.where(mask & (std > 0), (values - mean) / std.clamp(min=1e-8), 0.0)
+    # Equal values may differ from their own mean in the last bit, and a division by that would make them ±1.
+    if chosen.max() == chosen.min():
+        return torch.zeros_like(values)
+    return torch.where(mask, (values - chosen.mean()) / chosen.std(correction=0).clamp(min=1e-8), 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,9 +30,14 @@ def degenerate(rewards: Tensor, groups: Tensor) -> Tensor:
     return _sums(differs, groups) == 0
 
 
+def group_mean(values: Tensor, groups: Tensor) -> Tensor:
+    """[B] → [B]: the mean of each row's group."""
+    return _sums(values, groups) / group_sizes(groups)
+
+
 def centred(rewards: Tensor, groups: Tensor) -> Tensor:
     """R_i − mean of its group; exactly 0 in a degenerate group. [B] → [B]."""
-    advantage = rewards - _sums(rewards, groups) / group_sizes(groups)
+    advantage = rewards - group_mean(rewards, groups)
     return advantage.masked_fill(degenerate(rewards, groups), 0)
 
 
@@ -45,3 +52,24 @@ def standardised(rewards: Tensor, groups: Tensor, ddof: int = 1, epsilon: float 
     advantage = centred(rewards, groups)
     variance = _sums(advantage.square(), groups) / (group_sizes(groups) - ddof).clamp(min=1)
     return advantage / (variance.sqrt() + epsilon)
+
+
+def soft_leave_one_out(rewards: Tensor, groups: Tensor, tau: float, floor: float = 0.0) -> Tensor:
+    """R_i − τ log mean_{j≠i} exp(R_j/τ) within the group (PMD-partition, 2602.05933); 0 in a degenerate group.
+
+    τ → ∞ gives `leave_one_out`, τ → 0 the distance to the best of the others. `floor` > 0 bounds the mean from below after a
+    shift by the maximum of the whole group, own reward included, as the released code does.
+    """
+    baseline = torch.zeros_like(rewards)
+    for group in groups.unique():
+        (rows,) = (groups == group).nonzero(as_tuple=True)
+        if len(rows) < 2:
+            continue
+        scaled = (rewards[rows] / tau).expand(len(rows), -1)
+        others = scaled.masked_fill(torch.eye(len(rows), dtype=torch.bool, device=rewards.device), -torch.inf)
+        log_mean = others.logsumexp(1) - math.log(len(rows) - 1)
+        if floor:
+            largest = scaled[0].max()
+            log_mean = (log_mean - largest).clamp(min=math.log(floor)) + largest
+        baseline[rows] = tau * log_mean
+    return (rewards - baseline).masked_fill(degenerate(rewards, groups), 0)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lco.errors import UserError
 from lco.heads import FixedHead, LinearHead, row_loss, token_loss
-from lco.methods import METHODS, Method
+from lco.methods import METHODS, Method, Signal
 
 BETA = 2.0
 """The laboratory's β (the released code's default): A = ±1 is a tilt of ±½."""
@@ -68,8 +68,20 @@ class Subject:
 
     @property
     def signs(self) -> tuple[int, ...]:
-        """The signs of A that the method can meet: demonstrations and verified rows are never negative."""
-        return (1,) if self.method.source == "demonstrations" or self.method.needs.verified_only else (1, -1)
+        """The signs of A that the method can meet: demonstrations are never negative, nor are rows that it keeps if it
+        leaves out wrong answers."""
+        if self.method.source == "demonstrations" or leaves_out_wrong(self.method, self.hyper):
+            return (1,)
+        return (1, -1)
+
+
+def leaves_out_wrong(method: Method, hyper: Mapping[str, Any]) -> bool:
+    """Whether of a right and a wrong answer to one prompt the updates see the right one alone."""
+    if method.keep is None:
+        return False
+    mask, cut = torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
+    pair = Signal(torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=torch.int64), mask, cut, 1, ("1", "0"))
+    return method.keep(pair, hyper).tolist() == [True, False]
 
 
 def logit_gradient(method: Method, hyper: Mapping[str, Any], z: Tensor, at: Positions) -> Slope:
@@ -113,6 +125,7 @@ def inputs_of(hyper: Mapping[str, Any], z: Tensor, at: Positions) -> dict[str, T
     inputs = {
         "advantage": at.advantages,
         "mask": torch.ones_like(at.advantages),
+        "divisor": torch.ones_like(at.advantages),
         "ref_logprob": judged.log_softmax(1).gather(1, at.tokens[:, None]).squeeze(1),
     }
     if "beta_negative_scale" in hyper:  # its target is that of a tilt A/β; others make their own of A

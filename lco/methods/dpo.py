@@ -66,6 +66,6 @@ DPO = Method(
     hyperparameters={"beta": Hyperparameter(0.1, "β of the margin", "paper; TRL")},
     scope="pair",
     source="pairs",
-    needs=Needs(group=True, reference=True),
+    needs=lambda hyper: Needs(group=True, reference=True),
     metrics=metrics,
 )

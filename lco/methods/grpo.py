@@ -1,8 +1,10 @@
 """GRPO: PPO's clipped surrogate with the group as baseline (arXiv 2402.03300 §4; methods.md B.7).
 
-    L = −min(r A, clip(r, 1 − ε, 1 + ε) A)   per token, averaged over each row's tokens, then over rows
+    L = −min(r A, clip(r, 1 − ε, 1 + ε) A) + β k3(ℓ, ℓ_ref)   per token, averaged over each row's tokens, then over rows
 
-with r = π_θ(a)/π_old(a) and A = (R − mean)/(std + ε_std) within the group.
+with r = π_θ(a)/π_old(a), A = (R − mean)/(std + ε_std) within the group, and k3 = e^x − 1 − x, x = ℓ_ref − ℓ. A group whose
+rewards are all equal has A = 0. With binary rewards of success rate s, A is √((1 − s)/s) or −√(s/(1 − s)): rare outcomes
+weigh up to √(G − 1).
 """
 
 from __future__ import annotations
@@ -13,22 +15,44 @@ from torch import Tensor
 
 from lco.advantages import standardised
 from lco.heads.linear import TokenFunction
-from lco.losses import clipped_surrogate, ratio
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.losses import clip_shares, clipped_surrogate, k3, ratio
+from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
     rows = standardised(signal.rewards, signal.groups, hyper["ddof"], hyper["epsilon_std"])
-    return {"advantage": rows[:, None] * signal.mask}
+    return with_reference(signal, {"advantage": rows[:, None] * signal.mask})
+
+
+def with_reference(signal: Signal, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs, and the reference policy's log-probabilities where the loop was asked for them."""
+    return inputs if signal.ref_logprob is None else {**inputs, "ref_logprob": signal.ref_logprob}
 
 
 def loss(hyper: Hyper) -> TokenFunction:
     def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-        r = ratio(s["logprob"], s["old_logprob"])
-        return clipped_surrogate(r, x["advantage"], hyper["clip"], hyper["clip"])
+        surrogate = clipped_surrogate(
+            ratio(s["logprob"], s["old_logprob"]), x["advantage"], hyper["clip"], hyper["clip"]
+        )
+        return surrogate + hyper["beta"] * k3(s["logprob"], x["ref_logprob"]) if hyper["beta"] else surrogate
 
     return per_token
 
+
+def needs(hyper: Hyper) -> Needs:
+    return Needs(group=True, reference=hyper["beta"] > 0)
+
+
+def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hyper: Hyper) -> dict[str, float]:
+    r = ratio(s["logprob"], s["old_logprob"])
+    found = clip_shares(r, x["advantage"], mask, hyper["clip"], hyper["clip"])
+    if hyper["beta"]:
+        found["kl_reference"] = float((k3(s["logprob"], x["ref_logprob"]) * mask).sum() / mask.sum().clamp(min=1))
+    return found
+
+
+CLIP = Hyperparameter(0.2, "ε: the ratio is clipped to [1 − ε, 1 + ε]", "common in the field")
+BETA = Hyperparameter(0.0, "β: weight of the KL to the reference policy, by k3 in the loss (0: none)", "common today")
 
 GRPO = Method(
     name="grpo",
@@ -40,11 +64,18 @@ GRPO = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="seq_mean_token_mean",
     hyperparameters={
-        "clip": Hyperparameter(0.2, "ε: the ratio is clipped to [1 − ε, 1 + ε]", "common in the field"),
+        "clip": CLIP,
+        "beta": BETA,
         "ddof": Hyperparameter(
             1, "1: sample standard deviation, 0: population", "verl and TRL; the paper only says std"
         ),
         "epsilon_std": Hyperparameter(1e-6, "added to the standard deviation", "verl and TRL use 1e-6 to 1e-4"),
     },
-    needs=Needs(group=True),
+    paper_preset=Preset(
+        hyper={"beta": 0.04},
+        settings={"lr": 1e-6, "samples": 64, "max_new_tokens": 1024, "minibatches": 1, "epochs": 1},
+        source="the paper's §4 as remembered in the field, not re-read",
+    ),
+    needs=needs,
+    metrics=metrics,
 )

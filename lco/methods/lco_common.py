@@ -12,11 +12,18 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt, centred, leave_one_out, standardised
+from lco.advantages import (
+    LogProbabilityTilt,
+    PreferenceRatioTilt,
+    SparseTilt,
+    centred,
+    leave_one_out,
+    standardised,
+    terminal_rewards,
+)
 from lco.heads import Target
 from lco.methods.method import Hyper, Hyperparameter, Signal
-from lco.methods.ppo import PPO
-from lco.methods.ppo import advantage as gae_advantage
+from lco.methods.ppo import PPO, estimated
 from lco.methods.ppo import value_loss as critic_loss
 from lco.policy import ValueFunction
 
@@ -85,7 +92,7 @@ def row_advantage(signal: Signal, kind: str) -> Tensor:
 def broadcast_advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
     """{"advantage": [B, T]}: the row's advantage on each of its tokens, or a critic's; a dense estimator does not read it."""
     if hyper["advantage"] == "gae":
-        return gae_advantage(signal, hyper)
+        return estimated(terminal_rewards(signal.rewards, signal.mask), signal, hyper)
     return {"advantage": row_advantage(signal, hyper["advantage"])[:, None] * signal.mask}
 
 

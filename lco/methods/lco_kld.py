@@ -118,6 +118,6 @@ LCO_KLD = Method(
         "top": Hyperparameter(5, "k of top_rest and top_filled", RELEASED),
     },
     conflict=conflict,
-    needs=Needs(group=True),
+    needs=lambda hyper: Needs(group=True),
     certainty="direction of the KL and target certain; β, reduction and advantage scale of the paper's runs unknown",
 )

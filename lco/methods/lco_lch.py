@@ -89,6 +89,6 @@ LCO_LCH = Method(
         ),
     },
     conflict=conflict,
-    needs=Needs(group=True),
+    needs=lambda hyper: Needs(group=True),
     certainty="the function is certain; space and reduction as open as LCO-MSE's",
 )

@@ -110,6 +110,6 @@ LCO_MSE = Method(
         ),
     },
     conflict=conflict,
-    needs=Needs(group=True),
+    needs=lambda hyper: Needs(group=True),
     certainty="regression of logits on z_old + A/β certain; space and constants unknown",
 )

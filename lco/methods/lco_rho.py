@@ -77,6 +77,6 @@ LCO_RHO = Method(
         "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9"),
         **CRITIC_HYPERPARAMETERS,
     },
-    needs=Needs(group=True),
+    needs=lambda hyper: Needs(group=True),
     certainty="target and constants read in the released code; the averaging by sign too",
 )

@@ -26,16 +26,24 @@ class Signal:
         groups: [B] int64, rows of one prompt share a number.
         mask: [B, T] bool, True where the policy sampled the token.
         truncated: [B] bool, True where the length limit cut the row.
+        length_limit: the configured longest response in tokens.
+        responses: the rows' texts.
+        reward_history: mean reward of every rollout before this one, oldest first.
         values: [B, T] the critic's values before each token, or None without a critic.
         ref_logprob: [B, T] the reference policy's log-probabilities, or None where the method needs none.
+        old_logprob: [B, T] the current policy's, or None where the method's advantage needs none.
     """
 
     rewards: Tensor
     groups: Tensor
     mask: Tensor
     truncated: Tensor
+    length_limit: int = 0
+    responses: tuple[str, ...] = ()
+    reward_history: tuple[float, ...] = ()
     values: Tensor | None = None
     ref_logprob: Tensor | None = None
+    old_logprob: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,16 @@ class Needs:
     Attributes:
         group: at least two samples per prompt.
         reference: the reference policy's log-probabilities of the sampled tokens (`ref_logprob`).
-        verified_only: rows with reward 0 are dropped before the update.
+        old_logprob: the policy's own in `Signal`, for a KL term inside the reward.
+        refill_rounds: how often prompts are drawn again in place of groups of which `keep` left no row.
+        critic_warmup: so many first rollouts train the critic alone.
     """
 
     group: bool = False
     reference: bool = False
-    verified_only: bool = False
+    old_logprob: bool = False
+    refill_rounds: int = 0
+    critic_warmup: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,34 @@ class OldNeeds:
 
     whole: bool
     statistics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Constants of a loss that need the whole minibatch under the current policy, all ranks together.
+
+    Attributes:
+        statistics: what is measured without gradient before the minibatch's first micro-batch.
+        inputs: (statistics [R, T], inputs [R, T, …], mask [R, T], hyper) → further inputs [R, T, …] of its R rows.
+    """
+
+    statistics: tuple[str, ...]
+    inputs: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The settings of a method's paper, as far as this suite can express them.
+
+    Attributes:
+        hyper: the method's own knobs.
+        settings: knobs of the run, by their names in `Experiment`.
+        source: where they were read.
+    """
+
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +129,12 @@ class Method:
         loss: hyper → the per-token loss as a function of statistics and inputs.
         statistics: hyper → the head statistics that the loss reads.
         reduction: how per-token losses become one number.
-        hyperparameters: every knob with its default.
+        hyperparameters: every knob with its default, the suite's common setting.
+        paper_preset: the settings of its paper.
+        needs: hyper → what the loop has to provide.
+        keep: (signal, hyper) → [B] bool, the rows that the updates see; None where that is all of them. Advantages are
+            computed from all rows before.
+        prepare: constants of the loss that depend on a whole minibatch, or None.
         scope: "token" where a token's loss depends on that token alone, "row" where it couples a row, "pair" where rows
             2i (right) and 2i + 1 (wrong) belong together.
         source: where the rows come from; "pairs" are made from rollouts of the reference policy, verified.
@@ -111,7 +156,10 @@ class Method:
     statistics: Callable[[Hyper], tuple[str, ...]]
     reduction: Reduction
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
-    needs: Needs = Needs()
+    paper_preset: Preset = Preset()
+    needs: Callable[[Hyper], Needs] = lambda hyper: Needs()
+    keep: Callable[[Signal, Hyper], Tensor] | None = None
+    prepare: Prepare | None = None
     scope: Literal["token", "row", "pair"] = "token"
     source: Literal["rollouts", "demonstrations", "pairs"] = "rollouts"
     value_loss: Callable[[Hyper], ValueFunction | None] | None = None
@@ -158,7 +206,10 @@ class Method:
             for key, knob in self.hyperparameters.items()
         }
         assert defaults.keys() <= knobs.keys()
-        return replace(self, name=name, title=title, summary=summary, hyperparameters=knobs, variant_of=self.name)
+        return replace(
+            self, name=name, title=title, summary=summary, hyperparameters=knobs, variant_of=self.name,
+            paper_preset=Preset(),
+        )  # fmt: skip
 
 
 def coerce(name: str, value: Any, default: Any) -> Any:

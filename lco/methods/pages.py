@@ -12,14 +12,16 @@ from lco.methods.method import Method
 
 def needs(method: Method) -> str:
     """What the loop has to provide, in words."""
-    old = method.old(method.hyper())
+    hyper = method.hyper()
+    old, asked = method.old(hyper), method.needs(hyper)
     parts = [
-        "several samples a prompt" if method.needs.group else "",
+        "several samples a prompt" if asked.group else "",
         "old hidden states and head" if old.whole else "",
         "old log-probabilities" if old.statistics else "",
-        "a critic" if method.critic(method.hyper()) else "",
-        "verified rows only" if method.needs.verified_only else "",
-        "a reference policy" if method.needs.reference or method.source == "pairs" else "",
+        "a critic" if method.critic(hyper) else "",
+        "a filter of rows" if method.keep else "",
+        "a pass over each minibatch before it" if method.prepare else "",
+        "a reference policy" if asked.reference or method.source == "pairs" else "",
         "worked solutions" if method.source == "demonstrations" else "",
     ]
     return ", ".join(part for part in parts if part) or "nothing"

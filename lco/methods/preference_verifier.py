@@ -61,7 +61,7 @@ PREFERENCE_VERIFIER = Method(
     },
     scope="pair",
     source="pairs",
-    needs=Needs(group=True),
+    needs=lambda hyper: Needs(group=True),
     metrics=metrics,
     certainty="read in the released code; the paper's own description was not available",
 )

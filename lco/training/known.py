@@ -35,23 +35,30 @@ def micro_batches_of(run: Run, rows: Sequence[int]) -> list[MicroBatch]:
 def before_updates(run: Run, batch: Batch, updates: int) -> dict[str, Tensor]:
     """What is asked once a rollout, [B, T, …] each: the critic's values, the reference's log-probabilities, and what the
     loss reads of π_old (`old_…`) where there will be more than one update."""
-    wanted = []
-    if run.method.critic(run.hyper):
+    needs = run.method.needs(run.hyper)
+    wanted = list(run.method.old(run.hyper).statistics) if updates > 1 else []
+    if needs.old_logprob and "old_logprob" not in wanted:
+        wanted.append("old_logprob")
+    critic = run.method.critic(run.hyper)
+    if critic and run.critic is None:
         wanted.append("value")
-    if updates > 1:
-        wanted += run.method.old(run.hyper).statistics
     known = everywhere(run, batch, lambda part: run.engine.forward(part, Statistics(wanted))) if wanted else {}
-    if run.method.needs.reference:
+    if run.critic is not None:
+        judge = run.critic
+        known |= everywhere(run, batch, lambda part: judge.forward(part, Statistics(["value"])))
+    if needs.reference:
         reference = run.fixed["reference"]
         found = everywhere(run, batch, lambda part: reference(part.to(run.engine.device), Statistics(["logprob"])))
         known["ref_logprob"] = found["logprob"]
     return known
 
 
-def everywhere(run: Run, batch: Batch, ask: Callable[[Batch], Answer]) -> dict[str, Tensor]:
-    """Statistics [B, T, …] of all rows on every rank, each rank asking for its share."""
+def everywhere(
+    run: Run, batch: Batch, ask: Callable[[Batch], Answer], rows: Sequence[int] | None = None
+) -> dict[str, Tensor]:
+    """Statistics [B, T, …] of all rows (or of some, 0 elsewhere) on every rank, each rank asking for its share."""
     mine = []
-    rows = range(len(batch.input_ids))
+    rows = range(len(batch.input_ids)) if rows is None else rows
     for part in micro_batches(rows, run.experiment.micro_batch, run.engine.rank, run.engine.world):
         with torch.no_grad():
             answer = ask(select(batch, part.rows))

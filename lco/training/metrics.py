@@ -22,11 +22,17 @@ from lco.verifier import Verdict
 
 @dataclass(frozen=True)
 class Judged:
-    """A row with its verdict."""
+    """A row with its verdict and its text."""
 
     row: Row
     problem: Problem
     verdict: Verdict
+    text: str = ""
+
+    @property
+    def reward(self) -> float:
+        """1 for right, 0 for wrong; not a number where nothing could be said, and then nothing is learnt from the row."""
+        return float(self.verdict.correct)
 
 
 def group_numbers(judged: Sequence[Judged]) -> Tensor:
@@ -36,8 +42,12 @@ def group_numbers(judged: Sequence[Judged]) -> Tensor:
 
 
 def describe(judged: Sequence[Judged]) -> dict[str, Any]:
-    """What the rollout looks like, before any update."""
-    rewards = torch.tensor([float(j.verdict.correct) for j in judged])
+    """What the rollout looks like, before any update. Rows without a reward are counted and nothing more."""
+    lost = sum(not math.isfinite(j.reward) for j in judged)
+    drawn, judged = len(judged), [j for j in judged if math.isfinite(j.reward)]
+    if not judged:
+        return {"rows": drawn, "rewards_not_finite": lost, "tokens": 0}
+    rewards = torch.tensor([j.reward for j in judged])
     lengths = torch.tensor([len(j.row.response_ids) for j in judged], dtype=torch.float32)
     groups = group_numbers(judged)
     flat = degenerate(rewards, groups)
@@ -51,7 +61,8 @@ def describe(judged: Sequence[Judged]) -> dict[str, Any]:
         "degenerate_all_right": float((flat & (rewards > 0)).float().mean()),
         "degenerate_all_wrong": float((flat & (rewards == 0)).float().mean()),
         "tokens": int(lengths.sum()),
-        "rows": len(judged),
+        "rows": drawn,
+        **({"rewards_not_finite": lost} if lost else {}),
     }
 
 
@@ -120,7 +131,9 @@ BY_SIGN = {"hidden_gradient_positive", "hidden_gradient_negative"}
 """‖∂L/∂h‖ over the tokens of one sign of advantage: root mean square over the updates."""
 
 
-def summarise(seen: Sequence[Seen], inputs: Mapping[str, Tensor], signal: Signal) -> dict[str, Any]:
+def summarise(
+    seen: Sequence[Seen], inputs: Mapping[str, Tensor], signal: Signal, rows: Sequence[int]
+) -> dict[str, Any]:
     """Token-weighted means over the step's updates; the divergence is the last update's, where it is largest."""
     tokens = max(1.0, sum(s.totals["tokens"] for s in seen))
 
@@ -128,7 +141,9 @@ def summarise(seen: Sequence[Seen], inputs: Mapping[str, Tensor], signal: Signal
         return sum(s.totals[name] for s in seen) / tokens
 
     norms = [s.step.gradient_norm for s in seen]
-    advantage = inputs["advantage"][signal.mask]
+    learnt = torch.zeros_like(signal.mask)
+    learnt[list(rows)] = signal.mask[list(rows)]
+    advantage = inputs["advantage"][learnt]
     metrics = {
         "loss": sum(s.loss for s in seen) / len(seen),
         "gradient_norm": sum(norms) / len(norms),

@@ -26,6 +26,12 @@ def prompt_indices(total: int, per_step: int, step: int, seed: int) -> list[int]
     return chosen
 
 
+def refill_indices(total: int, count: int, step: int, round_: int, seed: int, taken: set[int]) -> list[int]:
+    """Up to `count` positions of problems that this rollout has not taken, at random by (seed, step, round)."""
+    order = torch.randperm(total, generator=generator(seed, step, f"refill/{round_}")).tolist()
+    return list(itertools.islice((i for i in order if i not in taken), count))
+
+
 @dataclass(frozen=True)
 class MicroBatch:
     """Rows of one forward pass. A rank that has no row left repeats row 0 with weight zero, so that all ranks call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
     if experiment.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     fixed = load_fixed(experiment, tokenizer, model, device)
+    critic = load_critic(experiment, tokenizer, device)
     manifest = {
         **collect(),
         "model": identity(experiment.model, model),
@@ -65,6 +67,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
             if fixed
             else {}
         ),
+        **({"critic_model": identity(experiment.critic_model or experiment.model, critic.model)} if critic else {}),
         "problems_sha256": content_sha256([p.problem for p in kept]),
         "problems_used": len(kept),
         "problems_dropped": len(prompts) - len(kept),
@@ -73,7 +76,8 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         "world_size": world,
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
-    policy = PolicyModel(model, experiment.temperature, critic=method.critic(method.hyper(experiment.hyper))).to(device)
+    shared = critic is None and method.critic(method.hyper(experiment.hyper))
+    policy = PolicyModel(model, experiment.temperature, critic=shared).to(device)
     sampling = Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends)
     rules = Rules(extraction=experiment.extraction)
     run = Run(
@@ -89,6 +93,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
         export=lambda where, weights: export(model, tokenizer, where, weights),
         fixed={name: PolicyModel(network, experiment.temperature) for name, (_, network) in fixed.items()},
+        critic=build_engine(critic, dataclasses.replace(experiment, lr=experiment.critic_lr)) if critic else None,
     )
     return run, [Prompt(p, encode(tokenizer, p, style)) for p in held_out], manifest
 
@@ -96,6 +101,26 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
 def identity(where: str, model: nn.Module) -> dict[str, str]:
     """How a record names a model: never by its path."""
     return {"class": type(model).__name__, "name": models.public_name(where), "sha256": models.weights_sha256(model)}
+
+
+def load_critic(experiment: Experiment, tokenizer: Any, device: str) -> PolicyModel | None:
+    """The critic where it is a model of its own: a body with a value head; its language-model head is not trained.
+
+    Raises:
+        UserError: it has another vocabulary, so that it would read other words than the policy's.
+    """
+    if experiment.critic != "separate":
+        return None
+    where = experiment.critic_model or experiment.model
+    if models.load_tokenizer(where).get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            f"{where} has another vocabulary than {experiment.model}; --critic-model needs the same tokenizer"
+        )
+    network: Any = models.load_model(where, experiment.dtype, device)
+    head, embedding = network.get_output_embeddings().weight, network.get_input_embeddings().weight
+    if head is not embedding:
+        head.requires_grad_(False)
+    return PolicyModel(network, experiment.temperature, critic=True).to(device)
 
 
 def load_fixed(

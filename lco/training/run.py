@@ -28,6 +28,9 @@ from lco.training.prepare import build_sampler, prepare
 from lco.training.watch import progress, say, validate, watch, write_samples
 from lco.verifier import Pool
 
+CRITIC = "critic"
+"""Inside a checkpoint: the state of a critic that is a model of its own."""
+
 OnStep = Callable[[dict[str, Any]], None]
 
 MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out"}
@@ -70,6 +73,8 @@ def _train(
         if found is not None:
             start, where = found
             run.engine.load(where)
+            if run.critic is not None:
+                run.critic.load(where / CRITIC)
     run.sampler = build_sampler(run, experiment, world)
     synchronise(run)
     if rank == 0:
@@ -77,12 +82,20 @@ def _train(
         disk.write_json(folder / "manifest.json", manifest)
         for name in ("metrics.jsonl", "samples.jsonl"):
             disk.keep_lines_before(folder / name, start + 1 if start else 0)
+    run.history += run.engine.gather(mean_rewards(folder) if start and rank == 0 else [])[0]
     try:
         loop(run, validation, folder, start, on_step)
     finally:
         if run.sampler is not None:
             run.sampler.close()
     return folder
+
+
+def mean_rewards(folder: Path) -> list[float]:
+    """Mean reward of every rollout that a resumed run keeps."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
+    found = [json.loads(line) for line in lines if line]
+    return [line["accuracy"] for line in found if "accuracy" in line]
 
 
 def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> None:
@@ -165,6 +178,12 @@ def save(run: Run, folder: Path, step: int) -> None:
         disk.begin_checkpoint(folder, step)
     run.engine.gather(None)
     run.engine.save(disk.partial_folder(folder, step))
+    if run.critic is not None:
+        place = disk.partial_folder(folder, step) / CRITIC
+        if chief:
+            place.mkdir()
+        run.engine.gather(None)
+        run.critic.save(place)
     run.engine.gather(None)
     if chief:
         disk.finish_checkpoint(folder, step)

@@ -14,7 +14,8 @@ from lco.config import Experiment
 from lco.errors import UserError
 from lco.randomness import derived_seed
 from lco.training import checkpoint as disk
-from lco.training.loop import Prompt, Run, judge
+from lco.training.collect import judge
+from lco.training.loop import Prompt, Run
 from lco.training.metrics import Judged
 
 SAMPLER_GAP_LIMIT = {"float32": 0.01, "bfloat16": 0.2}
@@ -66,11 +67,13 @@ def watch(metrics: dict[str, Any], step: int, experiment: Experiment) -> None:
         )
     if step > 3:
         return
-    if metrics["truncated"] > 0.9:
+    if metrics.get("rewards_not_finite"):
+        say(f"rollout {step}: {metrics['rewards_not_finite']} rows got no reward and are left out")
+    if metrics.get("truncated", 0) > 0.9:
         say(f"rollout {step}: {metrics['truncated']:.0%} of the responses are cut at max_new_tokens; raise it")
-    if metrics["no_answer"] > 0.95:
+    if metrics.get("no_answer", 0) > 0.95:
         say(f"rollout {step}: the verifier finds an answer in almost no response; check --prompt and --extraction")
-    if metrics["degenerate_all_right"] + metrics["degenerate_all_wrong"] >= 1:
+    if metrics.get("degenerate_all_right", 0) + metrics.get("degenerate_all_wrong", 0) >= 1:
         say(f"rollout {step}: every group is all right or all wrong: group-relative methods have nothing to learn from")
 
 

@@ -16,11 +16,23 @@ from lco.methods import METHODS, Signal
 V = 6
 
 
+CHOICES = ("target_space", "support", "estimator", "advantage", "baseline", "log_partition", "divide_by", "overlong")
+SWITCHED_ON = {
+    "ppo": [{"dual_clip": 3.0}, {"entropy_weight": 0.01}, {"beta_kl": 0.05}, {"whiten": False}],
+    "grpo": [{"beta": 0.04}],
+    "dr_grpo": [{"beta": 0.04}],
+    "rloo": [{"beta_kl": 0.03}],
+    "reinforce_pp": [{"beta_kl": 0.01}, {"beta_kl": 0.01, "kl_in": "loss"}],
+    "dapo": [{"overlong": "shape", "overlong_buffer": 3}],
+}
+
+
 def variants(method):
-    """{} and every other choice that makes another loss of the same method."""
-    knobs = [knob for knob in ("target_space", "support", "estimator", "advantage") if knob in method.hyperparameters]
+    """{}, every other choice that makes another loss of the same method, and what is off by default switched on."""
+    knobs = [knob for knob in CHOICES if knob in method.hyperparameters]
     cases = [{knob: choice} for knob in knobs for choice in method.hyperparameters[knob].choices]
-    return [{}, *(hyper for hyper in cases if method.conflict is None or not method.conflict(method.hyper() | hyper))]
+    kept = [hyper for hyper in cases if method.conflict is None or not method.conflict(method.hyper() | hyper)]
+    return [{}, *kept, *SWITCHED_ON.get(method.name, [])]
 
 
 HYPERS = [(name, hyper) for name, method in METHODS.items() for hyper in variants(method)]
@@ -43,7 +55,11 @@ def rollout(seed=0, rows=6, length=5):
     groups = torch.tensor([0, 0, 0, 1, 1, 1])[:rows]
     values = torch.rand(rows, length, generator=g)
     ref = -2 * torch.rand(rows, length, generator=g)
-    signal = Signal(rewards, groups, mask, torch.zeros(rows, dtype=torch.bool), values, ref)
+    old = z_old.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1).float()
+    signal = Signal(
+        rewards, groups, mask, torch.zeros(rows, dtype=torch.bool), length, tuple("abcdef"[:rows]), (0.5, 0.25),
+        values, ref, old,
+    )  # fmt: skip
     return z_old, z_new, tokens, signal
 
 
@@ -58,7 +74,8 @@ def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dt
     method = METHODS[name]
     knobs = method.hyper(hyper)
     inputs = {key: value.double() for key, value in method.advantage(signal, knobs).items()}
-    scale = token_scale(signal.mask, method.reduction, inputs["advantage"]) if scale is None else scale
+    if scale is None:
+        scale = token_scale(signal.mask, method.reduction, inputs["advantage"], signal.length_limit)
     chosen = list(range(len(tokens))) if rows is None else rows
     mask = signal.mask[chosen]
     head = LinearHead(torch.eye(V, dtype=dtype))
@@ -91,8 +108,8 @@ def test_gradient_equals_finite_differences(name, hyper):
     def value(z):
         return float(loss_of(name, hyper, z_old, z, tokens, signal))
 
-    if METHODS[name].hyper(hyper).get("target_space") == "moving":
-        return  # the value does not follow the gradient: the target moves with the policy
+    if name == "cispo" or METHODS[name].hyper(hyper).get("target_space") == "moving":
+        return  # the value does not follow the gradient: the weight is detached, the target moves with the policy
     for row, t, v in ((0, 0, 1), (0, 4, int(tokens[0, 4])), (1, 0, int(tokens[1, 0])), (3, 2, 0)):
         up, down = z_new.clone(), z_new.clone()
         up[row, t, v] += step
@@ -109,8 +126,8 @@ def test_padding_changes_nothing(name, hyper):
     for garbage in (float("nan"), float("inf"), 1e30):
         dirty_old, dirty_new, dirty_tokens = z_old.clone(), z_new.clone(), tokens.clone()
         dirty_old[pad], dirty_new[pad], dirty_tokens[pad] = garbage, garbage, 0
-        values, ref = (x.masked_fill(pad, garbage) for x in (signal.values, signal.ref_logprob))
-        dirty = dataclasses.replace(signal, values=values, ref_logprob=ref)
+        known = ("values", "ref_logprob", "old_logprob")
+        dirty = dataclasses.replace(signal, **{name: getattr(signal, name).masked_fill(pad, garbage) for name in known})
         found = gradient_of(name, hyper, dirty_old, dirty_new, dirty_tokens, dirty)
         torch.testing.assert_close(found[signal.mask], clean[signal.mask], rtol=1e-9, atol=1e-12)
         assert (found[pad] == 0).all()
@@ -121,7 +138,8 @@ def test_row_order_changes_nothing(name, hyper):
     z_old, z_new, tokens, signal = rollout()
     clean = gradient_of(name, hyper, z_old, z_new, tokens, signal)
     order = torch.tensor([4, 5, 2, 3, 0, 1]) if METHODS[name].scope == "pair" else torch.tensor([4, 0, 5, 2, 1, 3])
-    moved = Signal(*(getattr(signal, f.name)[order] for f in dataclasses.fields(signal)))
+    tensors = {name: value[order] for name, value in vars(signal).items() if isinstance(value, torch.Tensor)}
+    moved = dataclasses.replace(signal, **tensors, responses=tuple(signal.responses[i] for i in order.tolist()))
     fixed = {key: z[order] for key, z in fixed_logits(tokens.shape).items()}
     found = gradient_of(name, hyper, z_old[order], z_new[order], tokens[order], moved, fixed=fixed)
     torch.testing.assert_close(found, clean[order], rtol=1e-5, atol=1e-8)
@@ -152,12 +170,16 @@ def follows_rewards_of_groups(name, hyper):
     knobs = METHODS[name].hyper(hyper)
     of_groups = knobs.get("advantage") in {None, "group_mean", "leave_one_out", "group_std"}
     relative = of_groups and knobs.get("estimator", "sparse") in {"sparse", "sparse_ips"}
+    # Nor does a KL to a reference, or a penalty on length, ask for a reward.
+    relative = relative and not (
+        knobs.get("beta_kl") or METHODS[name].needs(knobs).reference or knobs.get("overlong_buffer")
+    )
     return METHODS[name].source == "rollouts" and relative and knobs.get("support") != "top_filled"
 
 
 @pytest.mark.parametrize(
     ("name", "hyper"),
-    [case for case in HYPERS if METHODS[case[0]].needs.group and follows_rewards_of_groups(*case)],
+    [(n, h) for n, h in HYPERS if METHODS[n].needs(METHODS[n].hyper(h)).group and follows_rewards_of_groups(n, h)],
 )
 def test_groups_without_signal_give_exactly_no_gradient_on_policy(name, hyper):
     z_old, _, tokens, signal = rollout()
