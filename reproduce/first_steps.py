@@ -66,11 +66,14 @@ def shortest(run: Experiment, count: int, folder: Path) -> Experiment:
 
 
 def evaluate(model: str, task: str, tokens: int, data_dir: str, out: Path) -> dict[str, Any]:
-    """Greedy score on the first 32 test problems, by `lco evaluate` in a process of its own."""
+    """Greedy score on the first 32 test problems, by `lco evaluate` in a process of its own; not repeated if it is there."""
+    found = out / f"{task}-T0-n1.json"
+    if found.exists():
+        return json.loads(found.read_text(encoding="utf-8"))
     command = [sys.executable, "-m", "lco.cli", "evaluate", "--model", model, "--tasks", task, "--limit", "32",
                "--temperature", "0", "--max-new-tokens", str(tokens), "--device", "cpu", "--out", str(out)]  # fmt: skip
     subprocess.run([*command, *(["--data-dir", data_dir] if data_dir else [])], check=True)
-    return json.loads((out / f"{task}-T0-n1.json").read_text(encoding="utf-8"))
+    return json.loads(found.read_text(encoding="utf-8"))
 
 
 def trained(run: Experiment, task: str, data_dir: str, before: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,6 +11,7 @@ problems; the test problems are read once, at the end, by lm-eval. What comes ou
 
     make reproduce                                   one seed, about ten minutes on two quiet cores
     python reproduce/miniature.py --seeds 5          more seeds
+    python reproduce/miniature.py --methods all --seeds 5    twenty methods, about an hour and a half
     python reproduce/miniature.py --methods grpo lco_kld --classes qwen
     python reproduce/miniature.py --from-scratch     also rebuilds the start models
 
@@ -44,14 +45,17 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="training seeds 0 … N−1 for every method (default: 1)")
     parser.add_argument(
-        "--methods", nargs="+", default=list(setting.METHODS), choices=list(setting.TRIES), metavar="METHOD"
+        "--methods", nargs="+", default=list(setting.METHODS), choices=["all", *setting.TRIES], metavar="METHOD"
     )
     parser.add_argument("--classes", nargs="+", default=list(setting.CLASSES), choices=list(setting.CLASSES))
     parser.add_argument("--out", type=Path, default=Path("runs/miniature"), help="where runs, records and report go")
     parser.add_argument("--records", type=Path, help="where records go (default: OUT/records)")
     parser.add_argument("--report", type=Path, help="where table, figure and page go (default: OUT/report)")
     parser.add_argument("--from-scratch", action="store_true", help="pretrain the start models again first")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if "all" in chosen.methods:
+        chosen.methods = [*setting.METHODS, *setting.BASELINES]
+    return chosen
 
 
 def run_class(family: str, methods: list[str], seeds: int, out: Path, records: Path, progress: Queue[Any]) -> None:

@@ -94,11 +94,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--methods", nargs="+", default=list(setting.METHODS), choices=list(setting.TRIES), metavar="METHOD"
+        "--methods", nargs="+", default=list(setting.METHODS), choices=["all", *setting.TRIES], metavar="METHOD"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="where the runs go")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    if "all" in options.methods:
+        options.methods = [*setting.METHODS, *setting.BASELINES]
     tasks = [
         (method, number, str(options.out))
         for method in options.methods

@@ -17,8 +17,13 @@ START = HERE / "start"
 PRESETS = HERE / "presets.json"
 
 CLASSES = {"qwen": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
-# What `make reproduce` runs; TRIES has more.
 METHODS = ("lco_kld", "lco_mse", "lco_lch", "ppo", "grpo", "reinforce", "rft", "sft")
+"""What `make reproduce` runs."""
+BASELINES = (
+    *("dr_grpo", "dapo", "dapo_refill", "gspo", "cispo", "reinforce_pp", "reinforce_pp_baseline", "rloo"),
+    *("kimi", "kimi_token", "pmd_mean", "pmd_partition"),
+)
+"""What `--methods all` adds. GSPO-token is left out: with one advantage a row its gradient is GSPO's."""
 
 SEARCH_CLASS = "llama"
 SEARCH_SEED = 1000
@@ -78,10 +83,19 @@ TRIES: dict[str, list[dict[str, Any]]] = {
     "lco_kld_reference": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
     "lco_mse_reference": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
     "lco_lch_reference": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
+    **{
+        name: [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}]
+        for name in ("dr_grpo", "dapo", "dapo_refill", "gspo", "cispo", "reinforce_pp", "reinforce_pp_baseline")
+    },
+    "rloo": [{"lr": 6e-5}, {"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}],
+    "kimi": [{"lr": lr, "hyper": {"tau": tau}} for lr in (1.25e-4, 2.5e-4) for tau in (0.02, 0.2)],
+    "kimi_token": [{"lr": lr, "hyper": {"beta": beta}} for lr in (2.5e-4, 5e-4) for beta in (0.3, 1.0)],
+    "pmd_mean": [{"lr": lr, "hyper": {"tau": tau}} for lr in (2.5e-4, 5e-4) for tau in (0.01, 0.1)],
+    "pmd_partition": [{"lr": lr, "hyper": {"tau": tau}} for lr in (2.5e-4, 5e-4) for tau in (0.01, 0.1)],
     "rft": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
     "sft": [{"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}, {"lr": 2e-3}],
 }
-"""Four tries a method. Methods with a trust region of their own (beta) spend them on lr × beta, the others on lr."""
+"""Four tries a method. Methods with a pull of their own (beta, tau) spend them on lr × that, the others on lr."""
 
 
 def experiment(family: str, method: str, seed: int, knobs: dict[str, Any], out: Path) -> Experiment:

@@ -2,7 +2,7 @@
 
 from lco.errors import UserError, nearest
 from lco.methods.cispo import CISPO
-from lco.methods.dapo import DAPO
+from lco.methods.dapo import DAPO, DAPO_REFILL
 from lco.methods.dpo import DPO
 from lco.methods.dr_grpo import DR_GRPO
 from lco.methods.grpo import GRPO
@@ -39,6 +39,7 @@ METHODS: dict[str, Method] = {
         GRPO,
         DR_GRPO,
         DAPO,
+        DAPO_REFILL,
         GSPO,
         GSPO_TOKEN,
         CISPO,

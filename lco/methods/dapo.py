@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -97,3 +98,13 @@ DAPO = Method(
     ),
     metrics=metrics,
 )  # fmt: skip
+
+DAPO_REFILL = replace(
+    DAPO.variant(
+        "dapo_refill",
+        "DAPO with refill",
+        "DAPO that draws further prompts until its rollout is full of groups with signal; it samples more than others do.",
+        refill_rounds=10,
+    ),
+    paper_preset=DAPO.paper_preset,
+)
