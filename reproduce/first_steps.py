@@ -43,7 +43,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "qwen2.5": (
         {"problems": "gsm8k", "prompt": "boxed", "extraction": "lenient", "max_prompt_tokens": 256, "max_new_tokens": 256,
-         "temperature": 0.7, "prompts_per_step": 4, "samples": 4, "micro_batch": 4, "lr": 1e-6},
+         "temperature": 0.7, "prompts_per_step": 4, "samples": 4, "micro_batch": 4, "lr": 1e-6, "vllm_cache_gib": 0.5},
         "lco_gsm8k",
     ),
 }  # fmt: skip

@@ -11,21 +11,12 @@ from torch import Tensor
 from lco.evidence.provenance import collect
 from lco.evidence.records import rounded
 from lco.rollout.records import collate, select
+from lco.training.collect import comparable, demonstrated, kept, sampled, signal_of
 from lco.training.engine import TorchEngine
-from lco.training.known import before_updates, micro_batches_of, snapshot
-from lco.training.loop import (
-    Clock,
-    Frozen,
-    Run,
-    demonstrated,
-    loss_request,
-    minibatch_scale,
-    old_statistics,
-    rows_to_learn_from,
-    sampled,
-    signal_of,
-)
+from lco.training.known import micro_batches_of
+from lco.training.loop import Clock, Run, freeze
 from lco.training.prepare import build_sampler, prepare
+from lco.training.update import loss_request, minibatch_scale
 from lco.verifier import Pool
 from reproduce import setting
 
@@ -37,13 +28,11 @@ def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, An
     with Pool() as pool:
         run, _, manifest = prepare(experiment, 1, pool)
         run.sampler = build_sampler(run, experiment, 1)
-        rolled = demonstrated(run, 0) if run.method.source == "demonstrations" else sampled(run, 0, Clock())
-    judged = rows_to_learn_from(run.method, rolled)
-    batch = collate([j.row for j in judged])
-    plan = [list(range(len(judged)))] * steps
-    known, old = before_updates(run, batch, steps), snapshot(run, batch, plan[:2])
-    inputs = run.method.advantage(signal_of(judged, batch, known), run.hyper)
-    first, later = Frozen(batch, inputs, {}, {}), Frozen(batch, {**inputs, **old_statistics(known)}, old, {})
+        rolled = demonstrated(run, 0) if run.method.source == "demonstrations" else sampled(run, 0, Clock())[0]
+    judged = comparable(run, rolled)
+    batch, signal = collate([j.row for j in judged]), signal_of(run, judged)
+    plan = [kept(run, signal).nonzero().flatten().tolist()] * steps
+    _, first, later = freeze(run, batch, signal, plan)
     places, slopes, losses = [], [], []
     for number, rows in enumerate(plan):
         frozen = later if number else first
@@ -65,8 +54,8 @@ def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, An
             "method": method,
             "model": manifest["model"],
             "steps": steps,
-            "rows": len(judged),
-            "tokens": int(batch.response_mask.sum()),
+            "rows": len(plan[0]),
+            "tokens": int(batch.response_mask[plan[0]].sum()),
             "lr": experiment.lr,
             "hyper": run.hyper,
             "loss": losses,

@@ -27,6 +27,10 @@ from lco.rollout.records import Batch
 from lco.training.checkpoint import sha256, write_json
 from lco.training.engine import Norms, Step, gradient_norms, learning_rate_factor, parameter_groups
 
+BUCKET = 50_000_000
+"""Elements that are reduced or gathered at once. DeepSpeed's 500 M reserves 2 GB a rank in float32; larger tensors than a
+bucket (a head, an embedding) go one by one."""
+
 SHARED_MEMORY = Path("/dev/shm")
 STATE, RECORD = "deepspeed", "engine.json"
 """Inside a checkpoint: DeepSpeed's files, and the record of their hashes."""
@@ -39,7 +43,13 @@ def settings(experiment: Experiment) -> dict[str, Any]:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": experiment.clip_norm,
         "bf16": {"enabled": experiment.dtype == "bfloat16"},
-        "zero_optimization": {"stage": experiment.zero_stage, "overlap_comm": False, "round_robin_gradients": False},
+        "zero_optimization": {
+            "stage": experiment.zero_stage,
+            "overlap_comm": False,
+            "round_robin_gradients": False,
+            "reduce_bucket_size": BUCKET,
+            "allgather_bucket_size": BUCKET,
+        },
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "wall_clock_breakdown": False,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lco.config import Experiment
-from lco.methods import Hyper, Method
+from lco.methods import Hyper, Method, Signal
 from lco.policy import PolicyModel
 from lco.problems import Problem
 from lco.rollout.records import Batch, Sampler, Sampling, collate
@@ -125,17 +125,7 @@ def update(run: Run, judged: Sequence[Judged], step: int, clock: Clock) -> dict[
     chosen = kept(run, signal).nonzero().flatten().tolist()
     plan = minibatches(chosen, experiment.minibatches, experiment.epochs, step, experiment.seed, unit(run))
     with clock.phase("logprobs"):
-        known = before_updates(run, batch, len(plan))
-        old = snapshot(run, batch, plan)
-        fixed = fixed_policies(run, batch, plan)
-    signal = replace(
-        signal,
-        values=known.get("value"),
-        ref_logprob=known.get("ref_logprob"),
-        old_logprob=known.get("old_logprob"),
-    )
-    inputs = method.advantage(signal, run.hyper)
-    first, later = Frozen(batch, inputs, {}, fixed), Frozen(batch, {**inputs, **old_statistics(known)}, old, fixed)
+        signal, first, later = freeze(run, batch, signal, plan)
     if step < method.needs(run.hyper).critic_warmup:
         with clock.phase("update"):
             return train_critic_alone(run, first, plan)
@@ -153,34 +143,40 @@ def update(run: Run, judged: Sequence[Judged], step: int, clock: Clock) -> dict[
     return {
         "updates": len(plan),
         "rows_kept": len(chosen),
-        **summarise(seen, inputs, signal, chosen),
-        **method_metrics(run, batch, plan, inputs, known, seen),
+        **summarise(seen, first.inputs, signal, chosen),
+        **method_metrics(run, later, plan[-1], seen[-1]),
         **(from_the_policy(judged, plan, seen) if run.method.source == "rollouts" else {}),
         **probe,
     }
 
 
-def old_statistics(known: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What is known of π_old as scalars, for the updates after the first."""
-    return {name: value for name, value in known.items() if name.startswith("old_")}
+def freeze(run: Run, batch: Batch, signal: Signal, plan: Sequence[Sequence[int]]) -> tuple[Signal, Frozen, Frozen]:
+    """(what the advantages were computed from, what is constant in the first update, and in the later ones).
+
+    In the first one π_old is the policy itself; the later ones need what was asked of it before.
+    """
+    known = before_updates(run, batch, len(plan))
+    old, fixed = snapshot(run, batch, plan), fixed_policies(run, batch, plan)
+    signal = replace(
+        signal,
+        values=known.get("value"),
+        ref_logprob=known.get("ref_logprob"),
+        old_logprob=known.get("old_logprob"),
+    )
+    inputs = run.method.advantage(signal, run.hyper)
+    scalars = {name: value for name, value in known.items() if name.startswith("old_")}
+    return signal, Frozen(batch, inputs, {}, fixed), Frozen(batch, {**inputs, **scalars}, old, fixed)
 
 
-def method_metrics(
-    run: Run,
-    batch: Batch,
-    plan: Sequence[Sequence[int]],
-    inputs: Mapping[str, Tensor],
-    known: Mapping[str, Tensor],
-    seen: Sequence[Seen],
-) -> dict[str, float]:
+def method_metrics(run: Run, frozen: Frozen, rows: Sequence[int], seen: Seen) -> dict[str, float]:
     """What the method itself wants logged, of the last minibatch."""
     if run.method.metrics is None:
         return {}
-    rows = list(plan[-1])
-    mask = batch.response_mask[rows]
+    chosen = list(rows)
+    mask = frozen.batch.response_mask[chosen]
     logprob = torch.zeros(mask.shape)
-    for i, row in enumerate(rows):
-        logprob[i, : len(seen[-1].logprobs[row])] = seen[-1].logprobs[row].float()
-    old = known["old_logprob"][rows] if "old_logprob" in known else logprob
-    constants = {name: value[rows] for name, value in inputs.items()}
-    return run.method.metrics({"logprob": logprob, "old_logprob": old}, constants, mask, run.hyper)
+    for i, row in enumerate(chosen):
+        logprob[i, : len(seen.logprobs[row])] = seen.logprobs[row].float()
+    constants = {name: value[chosen] for name, value in frozen.inputs.items()}
+    statistics = {"logprob": logprob, "old_logprob": constants.get("old_logprob", logprob)}
+    return run.method.metrics(statistics, constants, mask, run.hyper)

@@ -6,8 +6,8 @@ Rank 0 writes what each case found: for every optimizer step the largest deviati
 relative to all changes since the start (`drift`), of statistics the largest deviation, then gradient norms, learning
 rates and losses (plain torch first, DeepSpeed second).
 
-Extras: a loss of LOSSES; bf16; critic; nan (a loss that is not finite in the second step); resume (save, spoil, load,
-and step again); sample (rollouts with the weights of all ranks between the steps).
+Extras: a loss of LOSSES; bf16; critic; bucket (smaller than a tensor); nan (a loss that is not finite in the second
+step); resume (save, spoil, load, and step again); sample (rollouts with the weights of all ranks between the steps).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from lco.methods import METHODS
 from lco.policy import PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Row, Sampling, collate, select
 from lco.rollout.transformers import TransformersSampler
+from lco.training import deepspeed
 from lco.training.deepspeed import DeepSpeedEngine
 from lco.training.engine import TorchEngine
 from tests.conftest import tiny_model
@@ -140,6 +141,8 @@ def run_case(case, folder):
         model="x", engine="deepspeed", zero_stage=int(stage), lr=1e-3, critic_lr=3e-3, warmup_updates=1, clip_norm=0.5,
         weight_decay=0.01, device="cpu", dtype="bfloat16" if "bf16" in extras else "float32",
     )  # fmt: skip
+    # 1000 elements: the embedding and the head are larger, most others share a bucket with their neighbours.
+    deepspeed.BUCKET = 1000 if "bucket" in extras else 50_000_000
     kind, parts = {"token": TokenLoss, "row": RowLoss}[scope], (experiment, head == "tied", "critic" in extras)
     plain = Side(TorchEngine(build(*parts), experiment), kind, extras)
     spread = Side(DeepSpeedEngine(build(*parts), experiment), kind, extras)

@@ -19,11 +19,11 @@ from tests.conftest import START
 
 ROOT = Path(__file__).parents[2]
 SHORT = {
-    2: ["2-tied-token", "2-untied-row-resume", "3-untied-token-critic", "3-tied-row-sample-resume", "2-tied-token-nan",
-        "3-tied-token-bf16", "2-tied-token-verifier", "3-untied-token-ratio"],
+    2: ["2-tied-token", "2-untied-row-resume", "2-untied-token-bucket", "3-untied-token-critic", "3-tied-row-sample-resume",
+        "2-tied-token-nan", "3-tied-token-bf16", "2-tied-token-verifier", "3-untied-token-ratio"],
     1: ["2-untied-token-critic", "3-tied-row"],
 }  # fmt: skip
-EXTRAS = ["", "-critic", "-bf16", "-bf16-critic", "-nan", "-sample-resume"]
+EXTRAS = ["", "-critic", "-bucket", "-bf16", "-bf16-critic", "-nan", "-sample-resume"]
 OTHER_LOSSES = ["-mse", "-lch", "-verifier", "-ratio", "-released"]
 FULL = ["-".join(case) for case in itertools.product("23", ["tied", "untied"], ["token", "row"])]
 LAUNCHES = [
