@@ -25,6 +25,13 @@ def parser() -> argparse.ArgumentParser:
         "--max-new-tokens 512 --rollouts vllm --lr 1e-6 --minibatches 4",
     )
     train.add_argument("--config", metavar="FILE", help="JSON file with any of the keys below; flags override it")
+    train.add_argument(
+        "--preset",
+        default="common",
+        choices=("common", "paper"),
+        help="start from the suite's common settings or from those of the method's paper (`lco methods NAME` shows them); "
+        "--config and flags override them",
+    )
     train.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
     train.add_argument("--resume", action="store_true", help="continue the run in --out where it stopped")
     train.set_defaults(run=run_train)
@@ -37,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     methods = commands.add_parser("methods", help="list the methods, or print one method's page")
     methods.add_argument("name", nargs="?", help="print the page of this method")
     methods.add_argument("--json", action="store_true", help="machine-readable list")
+    methods.add_argument("--markdown", action="store_true", help="all pages, as docs/methods.md has them")
     methods.set_defaults(run=run_methods)
 
     problems = commands.add_parser(
@@ -88,10 +96,9 @@ def add_command_arguments(top: argparse.ArgumentParser, given: Sequence[str]) ->
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    from lco.config import Experiment, check, dump, from_arguments, load
+    from lco.config import check, dump, experiment_of
 
-    base = load(arguments.config) if arguments.config else Experiment()
-    experiment = from_arguments(arguments, base)
+    experiment = experiment_of(arguments)
     if arguments.print_config:
         print(dump(experiment), end="")
         return 0
@@ -133,12 +140,14 @@ def run_lab(arguments: argparse.Namespace) -> int:
 
 def run_methods(arguments: argparse.Namespace) -> int:
     from lco.methods import METHODS, method_named
-    from lco.methods.pages import listing, page, summary
+    from lco.methods.pages import document, listing, page, summary
 
     if arguments.name:
         print(page(method_named(arguments.name)))
     elif arguments.json:
         print(json.dumps([summary(method) for method in METHODS.values()], indent=2, ensure_ascii=False))
+    elif arguments.markdown:
+        print(document(METHODS.values()))
     else:
         print(listing(METHODS.values()))
     return 0

@@ -219,8 +219,32 @@ def convert(name: str, value: Any, kind: Any, origin: str) -> Any:
     return value
 
 
+def experiment_of(arguments: argparse.Namespace) -> Experiment:
+    """What a command line asks for: the defaults, over them the paper's settings if these are wanted, the configuration
+    file, the flags.
+
+    Raises:
+        UserError: an unknown key, method or value.
+    """
+    given = read(arguments.config) if arguments.config else {}
+    method = arguments.method or given.get("method", Experiment.method)
+    preset = paper_settings(method) if arguments.preset == "paper" else {}
+    if "hyper" in preset and isinstance(given.get("hyper"), dict):
+        given = {**given, "hyper": {**preset["hyper"], **given["hyper"]}}
+    return from_arguments(arguments, from_mapping({**preset, **given}, arguments.config or "preset"))
+
+
 def load(path: str) -> Experiment:
     """Reads a configuration file (JSON, as `lco train --print-config` writes it)."""
+    return from_mapping(read(path), path)
+
+
+def read(path: str) -> dict[str, Any]:
+    """The keys of a configuration file.
+
+    Raises:
+        UserError: it cannot be read, or is not one JSON object.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -231,7 +255,7 @@ def load(path: str) -> Experiment:
         raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected one JSON object with the keys of `lco train --print-config`")
-    return from_mapping(values, path)
+    return values
 
 
 def dump(experiment: Experiment) -> str:
@@ -262,6 +286,21 @@ def from_arguments(arguments: argparse.Namespace, base: Experiment) -> Experimen
     if "hyper" in given:
         given["hyper"] = {**base.hyper, **parse_hyper(given["hyper"])}
     return dataclasses.replace(base, **given)
+
+
+def paper_settings(method: str) -> dict[str, Any]:
+    """Keys of `Experiment` with the settings of a method's paper.
+
+    Raises:
+        UserError: no such method, or no settings of its paper are known here.
+    """
+    from lco.methods import METHODS, method_named
+
+    preset = method_named(method).paper_preset
+    if not preset.hyper and not preset.settings:
+        have = ", ".join(name for name, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings)
+        raise UserError(f"no paper settings are known for {method}; there are some for {have}")
+    return {"method": method, "hyper": dict(preset.hyper), **preset.settings}
 
 
 def parse_hyper(pairs: list[str]) -> dict[str, Any]:

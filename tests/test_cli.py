@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lco.cli import main
+from lco.config import check, from_mapping, paper_settings
 from lco.methods import METHODS
 
 
@@ -66,3 +68,40 @@ def test_verify_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.split("\n")[0])["correct"] is True
+
+
+def test_the_document_of_methods_is_what_the_code_says(capsys):
+    main(["methods", "--markdown"])
+    document = Path(__file__).parents[1] / "docs" / "methods.md"
+    assert capsys.readouterr().out == document.read_text(encoding="utf-8")
+
+
+def test_paper_settings_are_a_start_that_files_and_flags_override(capsys, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"method": "dapo", "samples": 4, "hyper": {"clip_high": 0.3}}))
+    main(
+        [
+            "train",
+            "--preset",
+            "paper",
+            "--config",
+            str(file),
+            "--lr",
+            "1e-5",
+            "--hyper",
+            "refill_rounds=2",
+            "--print-config",
+        ]
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["lr"], found["prompts_per_step"]) == (4, 1e-5, 512)
+    assert found["hyper"] == {"refill_rounds": 2, "overlong": "shape", "overlong_buffer": 4096, "clip_high": 0.3}
+    main(["train", "--method", "dapo", "--print-config"])
+    assert json.loads(capsys.readouterr().out)["prompts_per_step"] == 32
+    assert main(["train", "--method", "kimi", "--preset", "paper", "--print-config"]) == 2
+    assert "no paper settings are known for kimi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings])
+def test_paper_settings_are_valid_ones(name):
+    check(from_mapping({**paper_settings(name), "model": "x", "steps": 100}, "preset"))

@@ -1,4 +1,5 @@
-"""What `lco methods` prints, made from the registry and the docstrings, so that it cannot go stale."""
+"""What `lco methods` prints and docs/methods.md holds, made from the registry and the docstrings, so that it cannot go
+stale."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from lco.methods.method import Method
+from lco.methods.method import Method, Preset
 
 
 def needs(method: Method) -> str:
@@ -20,6 +21,7 @@ def needs(method: Method) -> str:
         "old log-probabilities" if old.statistics else "",
         "a critic" if method.critic(hyper) else "",
         "a filter of rows" if method.keep else "",
+        "refill" if asked.refill_rounds else "",
         "a pass over each minibatch before it" if method.prepare else "",
         "a reference policy" if asked.reference or method.source == "pairs" else "",
         "worked solutions" if method.source == "demonstrations" else "",
@@ -42,6 +44,11 @@ def summary(method: Method) -> dict[str, Any]:
             name: {"default": knob.default, "help": knob.help, "source": knob.source, "choices": list(knob.choices)}
             for name, knob in method.hyperparameters.items()
         },
+        "paper_preset": {
+            "hyper": dict(method.paper_preset.hyper),
+            "settings": dict(method.paper_preset.settings),
+            "source": method.paper_preset.source,
+        },
     }
 
 
@@ -52,15 +59,51 @@ def listing(methods: Iterable[Method]) -> str:
     return "\n".join(f"{name:{widths[0]}}  {need:{widths[1]}}  {paper}" for name, need, paper in rows)
 
 
+def docstring(method: Method) -> str:
+    return inspect.getdoc(sys.modules[method.loss.__module__]) or ""
+
+
+def paper_line(preset: Preset) -> str:
+    """The paper's settings as they are typed on a command line, with their source; empty where none are known."""
+    if not preset.hyper and not preset.settings:
+        return ""
+    flags = [f"--{name.replace('_', '-')} {value}" for name, value in preset.settings.items()]
+    hyper = [f"{name}={value}" for name, value in preset.hyper.items()]
+    return " ".join([*flags, *(["--hyper", *hyper] if hyper else [])]) + f"\n      ({preset.source})"
+
+
 def page(method: Method) -> str:
     """The method's own docstring (purpose, equation, source), its knobs, and what the loop provides."""
-    text = inspect.getdoc(sys.modules[method.loss.__module__]) or ""
+    text = docstring(method)
     if method.variant_of:
         text = f"{method.title}: {method.summary}\nA preset of {method.variant_of}, whose page this is.\n\n{text}"
-    lines = [text, "", f"reduction: {method.reduction}", f"needs: {needs(method)}", f"certainty: {method.certainty}"]
+    lines = [text, "", f"paper: {method.paper}", f"scope: {method.scope}", f"reduction: {method.reduction}"]
+    lines += [f"needs: {needs(method)}", f"certainty: {method.certainty}"]
     if method.hyperparameters:
         lines += ["", "hyper-parameters (--hyper NAME=VALUE):"]
     for name, knob in method.hyperparameters.items():
         choices = f" [{', '.join(map(str, knob.choices))}]" if knob.choices else ""
         lines.append(f"  {name} = {knob.default}{choices}\n      {knob.help} (default from: {knob.source})")
+    if preset := paper_line(method.paper_preset):
+        lines += ["", f"--preset paper is\n  {preset}"]
+    return "\n".join(lines)
+
+
+def document(methods: Iterable[Method]) -> str:
+    """docs/methods.md: a table of all methods, then the page of each."""
+    chosen = list(methods)
+    lines = [
+        "# Methods",
+        "",
+        "Made from the code by `lco methods --markdown > docs/methods.md`; a test compares them.",
+        "",
+        "| method | scope | reduction | needs | certainty |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| [`{m.name}`](#{m.name}) {m.title} | {m.scope} | `{m.reduction}` | {needs(m)} | {m.certainty} |"
+        for m in chosen
+    ]
+    for method in chosen:
+        lines += ["", f"## {method.name}", "", method.summary, "", "```text", page(method), "```"]
     return "\n".join(lines)

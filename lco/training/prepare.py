@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +185,29 @@ def build_sampler(run: Run, experiment: Experiment, world: int) -> Sampler | Non
         return None
     from lco.rollout.vllm import VLLMSampler
 
-    return VLLMSampler(
-        fixed_models(experiment)["reference"] if run.method.source == "pairs" else experiment.model,
-        dtype=experiment.dtype,
-        cache_gib=experiment.vllm_cache_gib,
-        max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,
-        separate_process=world > 1,
-    )
+    with folder_for_vllm(run) as where:
+        return VLLMSampler(
+            where,
+            dtype=experiment.dtype,
+            cache_gib=experiment.vllm_cache_gib,
+            max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,
+            separate_process=world > 1,
+        )
+
+
+@contextmanager
+def folder_for_vllm(run: Run) -> Iterator[str]:
+    """What vLLM reads: a folder or hub id as it was given; a GGUF file, which it cannot read, as an ordinary folder with
+    the de-quantised weights, for as long as the engine starts."""
+    paired = run.method.source == "pairs"
+    where = fixed_models(run.experiment)["reference"] if paired else run.experiment.model
+    if not where.endswith(".gguf"):
+        yield where
+        return
+    with tempfile.TemporaryDirectory(prefix="lco-gguf-") as folder:
+        policy = run.fixed["reference"] if paired else run.engine.policy
+        export(policy.model, models.load_tokenizer(where), Path(folder), dict(policy.named_weights()))
+        yield folder
 
 
 PINNED_DATE = "{%- if date_string is not defined %}{%- set date_string = '" + TEMPLATE_DATE + "' %}{%- endif %}"
