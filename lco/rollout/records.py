@@ -5,7 +5,7 @@ Tokens in, tokens out: ids are trained on exactly as sampled, nothing is decoded
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -62,13 +62,23 @@ class Rollouts:
     policy_version: int
 
 
+OnRows = Callable[[Sequence[Row]], None]
+
+
 class Sampler(Protocol):
     """Two implementations: transformers.py (shares the trainer's weights) and vllm.py (has its own, synchronised)."""
 
-    def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
+    def sample(
+        self,
+        prompts: Sequence[tuple[str, tuple[int, ...]]],
+        sampling: Sampling,
+        seed: int,
+        on_rows: OnRows | None = None,
+    ) -> list[Row]:
         """`sampling.samples` rows for each (group id, prompt ids), in order, rows of one prompt adjacent.
 
-        The same seed gives the same rows on one machine; another seed, other rows.
+        The same seed gives the same rows on one machine; another seed, other rows. `on_rows` is called with the rows of
+        every part of the prompts as it is done, in order, while the next part is still to be generated.
         """
         ...
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lco.rollout.records import FinishReason, Row, Sampling
+from lco.rollout.records import FinishReason, OnRows, Row, Sampling
 
 ROWS_AT_ONCE = 512
 
@@ -42,13 +42,22 @@ class TransformersSampler:
         """Owns nothing."""
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
+    def sample(
+        self,
+        prompts: Sequence[tuple[str, tuple[int, ...]]],
+        sampling: Sampling,
+        seed: int,
+        on_rows: OnRows | None = None,
+    ) -> list[Row]:
         self.model.eval()  # with gradient checkpointing, training mode would switch the cache off
         draws = torch.Generator(device=self.model.device).manual_seed(seed)
         rows: list[Row] = []
         size = max(1, self.rows_at_once // sampling.samples)
         for start in range(0, len(prompts), size):
-            rows += self._sample(prompts[start : start + size], sampling, draws)
+            part = self._sample(prompts[start : start + size], sampling, draws)
+            rows += part
+            if on_rows is not None:
+                on_rows(part)
         while self.any_rank is not None and self.any_rank(False):
             self._logits(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=self.model.device), use_cache=False)
         return rows

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from lco.errors import UserError
 from lco.rollout.memory import GIB, check_memory, folder_for
-from lco.rollout.records import FinishReason, Row, Sampling
+from lco.rollout.records import FinishReason, OnRows, Row, Sampling
 
 
 class VLLMSampler:
@@ -83,7 +83,13 @@ class VLLMSampler:
                 reason = " ".join(str(error).split())
                 raise UserError(f"vLLM refuses {model}: {reason} (the cache is set by --vllm-cache-gib)") from error
 
-    def sample(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Row]:
+    def sample(
+        self,
+        prompts: Sequence[tuple[str, tuple[int, ...]]],
+        sampling: Sampling,
+        seed: int,
+        on_rows: OnRows | None = None,
+    ) -> list[Row]:
         # Greedy rows of one prompt are the same row, and vLLM refuses to make it more than once.
         copies = 1 if sampling.temperature else sampling.samples
         parameters = sampling_parameters(sampling, sampling.samples // copies)
@@ -91,11 +97,14 @@ class VLLMSampler:
         self.engine.reset_prefix_cache()
         outputs = self._generate(requests, parameters, seed)
         ends = set(sampling.stop_token_ids)
-        return [
+        rows = [
             row(group, ids, completion, ends)
             for (group, ids), output in zip(prompts, outputs, strict=True)
             for completion in sorted(output.outputs, key=lambda c: c.index) * copies
         ]
+        if on_rows is not None:
+            on_rows(rows)  # vLLM keeps all requests in flight at once: there is one part
+        return rows
 
     def _generate(self, requests: list[Any], parameters: Any, seed: int) -> list[Any]:
         if not self.separate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,12 +76,20 @@ def answers(run: Run, prompts: Sequence[int], purpose: str, step: int, first: in
     if run.sampler is not None:
         place, stride = samplers.index(engine.rank), len(samplers)
         share = chosen[place::stride]
-        with clock.phase("generation"):
-            seed = derived_seed(run.experiment.seed, step, purpose)
-            named = [(f"{p.problem.id}#{first + place + i * stride}", p.ids) for i, p in enumerate(share)]
-            rows = run.sampler.sample(named, run.sampling, seed)
-        with clock.phase("reward"):
-            mine = judge(run, rows, [p.problem for p in share for _ in range(samples)])
+        seed = derived_seed(run.experiment.seed, step, purpose)
+        named = [(f"{p.problem.id}#{first + place + i * stride}", p.ids) for i, p in enumerate(share)]
+        problems = {group: p.problem for (group, _), p in zip(named, share, strict=True)}
+        # One part's rows are verified while the next part is generated.
+        with ThreadPoolExecutor(max_workers=1) as verifier:
+            parts: list[Future[list[Judged]]] = []
+
+            def verify(rows: Sequence[Row]) -> None:
+                parts.append(verifier.submit(judge, run, rows, [problems[row.group] for row in rows]))
+
+            with clock.phase("generation"):
+                run.sampler.sample(named, run.sampling, seed, verify)
+            with clock.phase("reward"):
+                mine = [judged for part in parts for judged in part.result()]
     shares = engine.gather(mine)
     return [
         judged

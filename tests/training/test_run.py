@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -325,6 +326,37 @@ def test_rows_without_a_reward_are_dropped_and_counted(tmp_path, monkeypatch):
         assert line["rows_kept"] == 10
         assert line["updates"] == 2
         assert line["gradient_norm"] >= 0
+
+
+def test_rewards_are_computed_while_the_next_rows_are_generated(tmp_path, monkeypatch):
+    """The first part's verdicts are in before the second part is sampled; the rows stay in order."""
+    import lco.rollout.transformers as transformers
+    import lco.training.collect as collect
+
+    verified, generated, happened = collect.judge, transformers.TransformersSampler._sample, []
+    finished = threading.Event()
+
+    def judge(run, rows, problems):
+        found = verified(run, rows, problems)
+        happened.append("judged")
+        finished.set()
+        return found
+
+    def sample(self, *arguments):
+        if happened:  # the second part: the first one's verdicts come without its help
+            assert finished.wait(timeout=30)
+        happened.append("sampled")
+        return generated(self, *arguments)
+
+    whole = lines(train(small(tmp_path / "whole", steps=1, eval_every=0)))
+    monkeypatch.setattr(transformers.TransformersSampler.__init__, "__defaults__", (8, None))
+    monkeypatch.setattr(collect, "judge", judge)
+    monkeypatch.setattr(transformers.TransformersSampler, "_sample", sample)
+    folder = train(small(tmp_path / "parts", steps=1, eval_every=0))
+    assert happened == ["sampled", "judged", "sampled", "judged"]
+    assert lines(folder)[0]["rows"] == whole[0]["rows"]
+    answers = [(x["question"], x["answer"]) for x in lines(folder, "samples.jsonl")]
+    assert answers == [(x["question"], x["answer"]) for x in lines(tmp_path / "whole", "samples.jsonl")]
 
 
 def test_a_critic_may_be_a_model_of_its_own_and_resumes(tmp_path):

@@ -1,0 +1,96 @@
+"""What a rollout with its updates costs under each method, relative to REINFORCE, in one run.
+
+    python tests/benchmarks/method_overhead.py                      all methods on the miniature, a few minutes
+    python tests/benchmarks/method_overhead.py --methods grpo ppo --rounds 9 --out FILE.json
+
+Every method gets the miniature's setting: 32 prompts × 8 samples, 8 updates, one thread, learning rate 0, so that all of them
+sample from the same policy all the time. Methods take turns round by round, and ratios are of medians over the rounds; the
+first round is not counted. `learning` is the step without generation, reward and synchronisation: what the method decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from lco.evidence.provenance import collect
+from lco.methods import METHODS
+from lco.training.checkpoint import write_json
+from lco.training.loop import Run, rollout_step
+from lco.training.prepare import build_sampler, prepare
+from lco.verifier import Pool
+from reproduce import setting
+
+BASE = "reinforce"
+
+
+def built(method: str, pool: Pool, folder: Path) -> Run:
+    knobs = {"lr": 0.0, "critic_lr": 0.0, "eval_every": 0}
+    experiment = setting.experiment("llama", method, 0, knobs, folder / method)
+    run, _, _ = prepare(experiment, 1, pool)
+    run.sampler = build_sampler(run, experiment, 1)
+    return run
+
+
+def measure(methods: list[str], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """{method: {"total", "learning": seconds of every counted round}}"""
+    found: dict[str, dict[str, list[float]]] = {name: {"total": [], "learning": []} for name in methods}
+    with Pool(workers=1) as pool, tempfile.TemporaryDirectory() as place:
+        runs = {name: built(name, pool, Path(place)) for name in methods}
+        for number in range(rounds + 1):
+            for name, run in runs.items():
+                begun = time.perf_counter()
+                metrics, _ = rollout_step(run, number)
+                total = time.perf_counter() - begun
+                if number:
+                    seconds = metrics["seconds"]
+                    other = sum(seconds.get(phase, 0.0) for phase in ("generation", "reward", "sync"))
+                    found[name]["total"].append(total)
+                    found[name]["learning"].append(total - other)
+    return found
+
+
+def table(found: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    base = {key: statistics.median(values) for key, values in found[BASE].items()}
+    return [
+        {
+            "method": name,
+            **{f"{key}_seconds": round(statistics.median(values), 4) for key, values in times.items()},
+            **{f"{key}_ratio": round(statistics.median(values) / base[key], 3) for key, values in times.items()},
+        }
+        for name, times in found.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), metavar="METHOD")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="store the record there")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen = options.methods or [name for name, m in METHODS.items() if m.source != "pairs"]
+    rows = table(measure([BASE, *(name for name in chosen if name != BASE)], options.rounds))
+    print(f"{'method':24}{'step s':>9}{'ratio':>8}{'learning s':>12}{'ratio':>8}")
+    for row in rows:
+        print(
+            f"{row['method']:24}{row['total_seconds']:9.3f}{row['total_ratio']:8.2f}{row['learning_seconds']:12.3f}"
+            f"{row['learning_ratio']:8.2f}"
+        )
+    if options.out:
+        record = {"schema": "lco-benchmark/1", "rounds": options.rounds, "rows": rows, "provenance": collect()}
+        write_json(options.out, json.loads(json.dumps(record)))
+
+
+if __name__ == "__main__":
+    main()
