@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from lco.evidence.plots import COLOURS, prepared, save
+from lco.evidence.tables import collapsed
 from lco.methods import METHODS
 from lco.training.checkpoint import write_text
 
@@ -84,12 +84,6 @@ def cells(records: Sequence[Record]) -> dict[tuple[str, float, int], list[Record
 def scores(record: Record) -> list[float]:
     """pass@1 on validation problems over the run."""
     return [float(x) for x in record["curves"]["validation"]["pass@1"]]
-
-
-def collapsed(record: Record) -> bool:
-    """Ended below half of its running maximum, or an update was not finite."""
-    path = scores(record)
-    return not all(map(math.isfinite, path)) or path[-1] < max(path) / 2
 
 
 def verdict(seeds: Sequence[Record]) -> str:

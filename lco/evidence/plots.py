@@ -10,11 +10,14 @@ import numpy as np
 
 from lco.evidence.tables import Record, by_class, runs_of
 
-# Okabe and Ito's palette, readable with every kind of colour vision; a method keeps its colour in every figure.
+# Okabe and Ito's palette, then Tol's: readable with every kind of colour vision; a method keeps its colour in every figure.
 COLOURS = {
     "lco_kld": "#0072B2", "lco_mse": "#56B4E9", "lco_lch": "#009E73", "ppo": "#D55E00", "grpo": "#E69F00",
     "reinforce": "#CC79A7", "rft": "#7F7F7F", "sft": "#000000",
     "lco_kld_reference": "#882255", "lco_mse_reference": "#AA4499", "lco_lch_reference": "#DDCC77",
+    "dr_grpo": "#F0E442", "dapo": "#CC3311", "dapo_refill": "#EE7733", "gspo": "#117733", "cispo": "#999933", "rloo": "#332288",
+    "reinforce_pp": "#EE3377", "reinforce_pp_baseline": "#BB5566", "kimi": "#33BBEE", "kimi_token": "#88CCEE",
+    "pmd_mean": "#44AA99", "pmd_partition": "#004488",
 }  # fmt: skip
 DEMONSTRATED = ("sft",)
 """Methods whose rows are reference solutions, all of them right: no accuracy of a policy, so it is not drawn as one."""

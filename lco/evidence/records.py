@@ -20,6 +20,8 @@ CURVES = (
     *("accuracy", "entropy", "gradient_norm", "kl_old", "ratio_outside", "response_length", "truncated", "no_answer"),
     *("sampler_gap_mean", "updates_skipped", "target_tv", "target_kl", "kl_target", "kl_old_exact", "tilt_clamped"),
     *("hidden_gradient_positive", "hidden_gradient_negative", "gradient_norm_positive", "gradient_norm_negative"),
+    *("length_right", "length_wrong", "rows_kept", "prompts_drawn", "generation_multiplier"),
+    *("clip_high", "clip_low", "weight_effective_share", "log_ratio_abs", "explained_variance"),
 )
 KEYS = ("schema", "experiment", "model", "seed", "method", "budget", "curves", "evaluations", "seconds", "provenance",
         "problems_sha256", "source_sha256")  # fmt: skip

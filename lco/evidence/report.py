@@ -24,6 +24,9 @@ def titles() -> dict[str, str]:
         "lco_kld": "LCO-KLD", "lco_mse": "LCO-MSE", "lco_lch": "LCO-LCH", "ppo": "PPO", "grpo": "GRPO",
         "reinforce": "REINFORCE", "rft": "RFT", "sft": "SFT",
         "lco_kld_reference": "LCO-KLD, released code", "lco_mse_reference": "LCO-MSE, released code",
+        "dr_grpo": "Dr. GRPO", "dapo": "DAPO", "dapo_refill": "DAPO with refill", "gspo": "GSPO", "gspo_token": "GSPO-token",
+        "cispo": "CISPO", "reinforce_pp": "REINFORCE++", "reinforce_pp_baseline": "REINFORCE++-baseline", "rloo": "RLOO",
+        "kimi": "Kimi OPMD", "kimi_token": "Kimi, token level", "pmd_mean": "PMD-mean", "pmd_partition": "PMD-partition",
         "lco_lch_reference": "LCO-LCH, released code", "lco_rkl": "LCO, reverse KL", "lco_rho": "LCO, ρ-target", "dpo": "DPO",
     }  # fmt: skip
 

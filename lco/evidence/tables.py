@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from lco.evidence.statistics import hierarchical_interval
 
 Record = Mapping[str, Any]
 
-APART = ("rft", "sft")
-"""Methods that learn from verified samples or reference solutions alone; they stand below a line."""
+APART = ("dapo_refill", "rft", "sft")
+"""Methods that draw more samples, or learn from verified samples or reference solutions alone; they stand below a line."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,25 @@ def comparable(records: Iterable[Record]) -> None:
             facts[key] = sampled(record)["sampling"].get(key)
         if record["method"] not in (*APART, "start"):
             budget = record["budget"]
-            facts |= {key: budget[key] for key in ("rollouts", "rows", "updates")}
+            facts |= {key: budget[key] for key in ("rollouts", "rows")}
+            if not filtered(record):
+                facts["updates"] = budget["updates"]
         for fact, value in facts.items():
             other, expected = first.setdefault(fact, (name, value))
             if value != expected:
                 raise UserError(f"cannot compare {other} and {name}: {fact} is {expected} and {value}")
+
+
+def filtered(record: Record) -> bool:
+    """Whether the method left sampled rows out of its updates, which may leave it fewer of them."""
+    kept = [rows for rows in record["curves"].get("rows_kept", []) if rows is not None]
+    return sum(kept) < record["budget"]["rows"] if kept else False
+
+
+def collapsed(record: Record) -> bool:
+    """Whether pass@1 on validation problems ended below half of its running maximum, or was no number."""
+    path = [float(x) for x in record["curves"]["validation"]["pass@1"]]
+    return not all(map(math.isfinite, path)) or path[-1] < max(path) / 2
 
 
 def by_class(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -122,13 +137,14 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
     cooled = evaluation(start, lambda e: 0 < e["sampling"]["temperature"] < 1)
     sharpened = max(base_greedy, cooled["scores"]["pass@1"])
     rows = [
-        ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", ""),
-        ("start, greedy", percent(base_greedy), "", f"+{percent(base_greedy - base)}", "", "", "", "", "", ""),
+        ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", ""),
+        ("start, greedy", percent(base_greedy), "", f"+{percent(base_greedy - base)}", "", "", "", "", "", "", ""),
         (f"start, T = {cooled['sampling']['temperature']:g} (chosen on validation)",
-         percent(cooled["scores"]["pass@1"]), "", f"+{percent(cooled['scores']['pass@1'] - base)}", "", "", "", "", "", ""),
+         percent(cooled["scores"]["pass@1"]), "", f"+{percent(cooled['scores']['pass@1'] - base)}", "", "", "", "", "", "", ""),
     ]  # fmt: skip
     for method, runs in runs_of(records).items():
         scores = [sampled(r)["scores"]["pass@1"] for r in runs]
+        watched = [r for r in runs if "validation" in r["curves"]]
         mean, greedies = statistics.fmean(scores), [greedy(r)["scores"]["pass@1"] for r in runs]
         low, high = hierarchical_interval(rates(runs))
         eights = [r for r in (sampled(run)["scores"]["pass@k"].get("8") for run in runs) if r is not None]
@@ -144,17 +160,20 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
                 spread(eights) if len(eights) == len(runs) else "",
                 ", ".join(percent(s) for s in scores),
                 f"{statistics.fmean([r['budget']['response_tokens'] for r in runs]) / 1000:.0f} k",
+                f"{sum(map(collapsed, watched))}/{len(watched)}" if watched else "",
             )
         )
     header = ("method", "pass@1, T = 1", "95 % interval", "gain", "beyond sharpening", "greedy", "greedy gain", "pass@8",
-              "seeds", "tokens")  # fmt: skip
+              "seeds", "tokens", "collapsed")  # fmt: skip
     task = sampled(start)
     notes = (
         f"{task['task']}: {task['problems']} test problems, {task['samples']} samples each at T = 1, read once at the end.",
         "pass@1: mean ± sample standard deviation over training seeds; the interval resamples seeds and problems.",
         "gain: over the start at T = 1. beyond sharpening: over the better of the start's greedy and cooled rows, which "
         "need no training.",
-        "* learns from right samples alone (RFT) or from reference solutions (SFT): stands apart.",
+        "collapsed: runs whose pass@1 on validation problems ended below half of its best.",
+        "* stands apart: learns from right samples alone (RFT) or from reference solutions (SFT), or draws more samples "
+        "(DAPO with refill).",
     )
     return Table(model_class, header, tuple(rows), notes)
 
