@@ -20,6 +20,7 @@ import torch
 
 from lco.config import Experiment
 from lco.errors import UserError
+from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.policy import PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Row, Sampling, collate, select
@@ -48,6 +49,9 @@ LOSSES = {
     "verifier": ("lco_kld", {"estimator": "logprob"}),
     "ratio": ("lco_mse", {"estimator": "dpo_ratio", "target_space": "weighted"}),
     "released": ("lco_kld_reference", {}),
+    "dapo": ("dapo", {}),
+    "gspo": ("gspo", {"clip_low": 0.2, "clip_high": 0.2}),
+    "pmd": ("pmd_mean", {"tau": 0.1}),
 }
 """Extras that choose another loss than LCO-KLD's."""
 
@@ -56,26 +60,33 @@ def chosen(extras):
     """(method, its complete hyper-parameters)"""
     name, hyper = next((LOSSES[extra] for extra in extras if extra in LOSSES), ("lco_kld", {}))
     # β = 1: a weak tilt makes gradients that AdamW's division by √v lifts out of float32's noise.
-    return METHODS[name], METHODS[name].hyper({"beta": 1.0, **hyper})
+    strong = {"beta": 1.0} if METHODS[name].target else {}
+    return METHODS[name], METHODS[name].hyper({**strong, **hyper})
 
 
-def request(kind, whole, part, old, extras, fixed):
-    """A loss of `part`'s rows, its scale that of all rows."""
+def request(kind, whole, part, old, extras, fixed, known):
+    """A loss of `part`'s rows, its scale that of all rows; `known` are log-probabilities from before the first step."""
     method, knobs = chosen(extras)
-    tilt = torch.randn(whole.response_mask.shape, generator=torch.Generator().manual_seed(5))
+    mask = whole.response_mask.float()
+    tilt = torch.randn(mask.shape, generator=torch.Generator().manual_seed(5))
+    if method.scope == "row":  # one advantage a row
+        tilt = tilt[:, :1] * mask
+    inputs = {"advantage": tilt, "mask": mask, "divisor": mask.sum(1, keepdim=True) * mask}
+    if known is not None:
+        inputs["old_logprob"] = known
     width = max(1, max(LENGTHS[row][1] for row in part))
-    scale = whole.response_mask / whole.response_mask.sum()
-    target = method.target(knobs)
+    scale = token_scale(whole.response_mask, method.reduction, tilt, limit=20)
+    target = method.target(knobs) if method.target else None
     return kind(
         method.loss(knobs),
         method.statistics(knobs),
-        {"advantage": tilt[part, :width]},
+        {name: value[part, :width] for name, value in inputs.items()},
         scale[part, :width],
         None if old is None or not method.old(knobs).whole else old.rows(part),
         ("logprob", "entropy"),
         (lambda values, inputs: (values - inputs["advantage"]).square()) if "critic" in extras else None,
         target,
-        {name: fixed[name].rows(part) for name in target.fixed},
+        {name: fixed[name].rows(part) for name in (target.fixed if target else ())},
     )
 
 
@@ -84,7 +95,7 @@ class Side:
 
     def __init__(self, engine, kind, extras):
         self.engine, self.kind, self.extras = engine, kind, extras
-        self.whole, self.old = collate(rows()), None
+        self.whole, self.old, self.known = collate(rows()), None, None
         # Policies that never learn are plain modules on every rank, with their own heads.
         self.fixed = {
             name: PolicyModel(tiny_model("qwen", seed=20 + i))(self.whole, Snapshot()).snapshot
@@ -98,15 +109,19 @@ class Side:
         if number == 0:
             with torch.no_grad():
                 self.old = engine.forward(self.whole, Snapshot()).snapshot
+                known = engine.forward(self.whole, Statistics(["logprob"])).statistics["logprob"]
         mine = MICRO_BATCHES[engine.rank :: engine.world]
         total = 0.0
         for i, part in enumerate(mine):
-            asked = request(self.kind, self.whole, part, self.old if number else None, self.extras, self.fixed)
+            old, scalars = (self.old, self.known) if number else (None, None)
+            asked = request(self.kind, self.whole, part, old, self.extras, self.fixed, scalars)
             loss = engine.forward(select(self.whole, part), asked).loss
             total += float(loss.detach())
             if "nan" in self.extras and number == 1 and engine.rank == 0 and i == 0:
                 loss = loss * float("nan")
             engine.backward(loss, last=i == len(mine) - 1)
+        if number == 0:
+            self.known = known
         return engine.step(), sum(engine.gather(total))
 
     def statistics(self):
@@ -185,7 +200,7 @@ def resume(side, experiment, tied, folder):
     fresh = DeepSpeedEngine(other_weights, experiment)
     fresh.load(folder)
     other = Side(fresh, side.kind, side.extras)
-    other.old = side.old
+    other.old, other.known = side.old, side.known
     other.step(STEPS)
     off = difference(dict(fresh.named_weights()), expected)
     engine.gather(None)
