@@ -29,6 +29,12 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
         page = capsys.readouterr().out
         assert "reduction:" in page
         assert any(unit in page for unit in ("per token", "per row", "per pair"))
+    assert main(["methods"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for method in METHODS.values():
+        assert f"{method.name} {method.title}: {method.paper}" in shown
+        assert method.certainty in shown
+        assert all(f"{name}={knob.default}" in shown for name, knob in method.hyperparameters.items())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,10 +54,19 @@ def summary(method: Method) -> dict[str, Any]:
 
 
 def listing(methods: Iterable[Method]) -> str:
-    """One line a method."""
-    rows = [("NAME", "NEEDS", "PAPER"), *((m.name, needs(m), m.paper) for m in methods)]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return "\n".join(f"{name:{widths[0]}}  {need:{widths[1]}}  {paper}" for name, need, paper in rows)
+    """Three lines a method: paper; needs and certainty; defaults."""
+    chosen = list(methods)
+    width = max(len(m.name) for m in chosen) + 2
+    lines = []
+    for m in chosen:
+        defaults = " ".join(f"{name}={knob.default}" for name, knob in m.hyperparameters.items())
+        texts = [f"{m.title}: {m.paper}", f"needs {needs(m)} | {m.certainty}", defaults or "no hyper-parameters"]
+        lines += [
+            f"{name:{width}}{line}"
+            for name, text in zip((m.name, "", ""), texts, strict=True)
+            for name, line in zip((name, *[""] * len(text)), textwrap.wrap(text, 110), strict=False)
+        ]
+    return "\n".join(lines)
 
 
 def docstring(method: Method) -> str:
