@@ -23,10 +23,13 @@ from torch import Tensor
 
 from lco.lab.position import BETA, Positions, Subject, slope
 from lco.lab.verdict import Verdict, joined, signed
+from lco.methods import METHODS
 
 STEP = 1e-5
 FLAT = 1e-7
 """Eigenvalues within ± this are zero: ten times what central differences of this step leave at most."""
+BOUND = 1 + METHODS["cispo"].hyperparameters["clip_high"].default
+"""Of the detached importance weight ŵ."""
 AGREES = 1e-6
 """A closed form is recognised if every entry is this close."""
 
@@ -87,8 +90,11 @@ def hessians(subject: Subject, z: Tensor, at: Positions) -> Tensor:
     return (found + found.transpose(1, 2)) / 2
 
 
-def forms(z: Tensor, at: Positions) -> dict[str, Tensor]:
-    """Closed-form Hessians, [N, V, V] each. u = π_old, d = z − z_old, P = I − 11ᵀ/V, ρ = log π(a) − log π*(a)."""
+def forms(z: Tensor, at: Positions, strength: float = 1.0) -> dict[str, Tensor]:
+    """Closed-form Hessians, [N, V, V] each. u = π_old, d = z − z_old, P = I − 11ᵀ/V, ρ = log π(a) − log π*(a).
+
+    `strength` is τ of the losses ½ τ (A/τ − x)² that regress the log-ratio x = log π(a) − log π_old(a).
+    """
     assert at.z_old is not None
     eye = torch.eye(z.shape[1], dtype=torch.float64)
     centre, onehot = eye - 1 / z.shape[1], eye[at.tokens]
@@ -109,6 +115,8 @@ def forms(z: Tensor, at: Positions) -> dict[str, Tensor]:
         "F": fisher,
         "A F": times(at.advantages, fisher),
         "−A r M": times(-at.advantages * ratio, g - fisher),
+        "A ŵ F": times(at.advantages * ratio.clamp(max=BOUND), fisher),
+        "τ ggᵀ + (A − τx) F": strength * g + times(at.advantages - strength * ratio.log(), fisher),
         "e eᵀ": outer(onehot),
         "P": centre.expand_as(fisher),
         "diag u − uuᵀ": torch.diag_embed(old) - outer(old),
@@ -149,7 +157,8 @@ def curvature(subject: Subject, sign: int, count: int = 60, seed: int = 0) -> Cu
         eigenvalues = torch.linalg.eigvalsh(found)
         low, high = min(low, float(eigenvalues.min())), max(high, float(eigenvalues.max()))
         chosen = z.softmax(1).gather(1, at.tokens[:, None])[:, 0]
-        errors = {name: (form - found).abs().amax((1, 2)) for name, form in forms(z, at).items()}
+        strength = subject.hyper.get("tau", 1.0)
+        errors = {name: (form - found).abs().amax((1, 2)) for name, form in forms(z, at, strength).items()}
         for i in range(count):
             seen = shape(float(eigenvalues[i, 0]), float(eigenvalues[i, -1]))
             shapes[seen] += 1

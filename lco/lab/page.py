@@ -17,10 +17,11 @@ from lco.lab.verdict import Verdict
 LEAD = (
     "Every registered method at single positions, in float64, through the head that trains models: the logits are free, "
     "so the optimal policy π* ∝ π_old e^{A/β} is known exactly. A “target” loss rests at π*, one with an “other target” was "
-    "given a target and does not rest there, a “clipped” one has no gradient over whole regions, an “open” one none of "
-    "these; a loss is asked which it is, its name does not count. The released code’s presets stand beside the theory. Of a "
-    "method with several choices of a loss the first is its default. Methods that differ only in advantages or in "
-    "reductions over many tokens coincide here. Convex in the logits is not convex in a network's parameters."
+    "given a target and does not rest there, a “clipped” one has no gradient over whole regions, a “regression” pulls a "
+    "token back that has become unlikely enough, an “open” one none of these; a loss is asked which it is, its name does "
+    "not count. The released code’s presets stand beside the theory. Of a method with several choices of a loss the first "
+    "is its default. Methods that differ only in advantages or in reductions over many tokens coincide here. Convex in the "
+    "logits is not convex in a network's parameters."
 )
 
 

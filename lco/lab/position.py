@@ -22,7 +22,7 @@ BETA = 2.0
 """The laboratory's β (the released code's default): A = ±1 is a tilt of ±½."""
 
 
-Kind = Literal["target", "other target", "clipped", "open"]
+Kind = Literal["target", "other target", "clipped", "regression", "open"]
 
 
 class Positions(NamedTuple):
@@ -57,8 +57,9 @@ class Subject:
         hyper: complete hyper-parameters.
         label: the printed name.
         kind: "target" if the loss rests at the optimal policy π*; "other target" if its method declares a target and it
-            does not rest there; "clipped" if its gradient is exactly 0 over whole regions; "open" otherwise. Found by
-            asking the loss, not by its name.
+            does not rest there; "clipped" if its gradient is exactly 0 over whole regions; "regression" if it declares no
+            target and yet pulls a token back that has become unlikely enough; "open" otherwise. Found by asking the loss,
+            not by its name.
     """
 
     method: Method
@@ -176,7 +177,24 @@ def kind_of(method: Method, hyper: Mapping[str, Any]) -> Kind:
         return (
             "target" if bool((probe(method, hyper, distance=0.0, towards=1.0).abs() < 1e-6).all()) else "other target"
         )
-    return "clipped" if bool((probe(method, hyper, distance=2.0) == 0).all(1).any()) else "open"
+    if bool((probe(method, hyper, distance=2.0) == 0).all(1).any()):
+        return "clipped"
+    return "regression" if method.source == "rollouts" and pulls_back(method, hyper) else "open"
+
+
+FAR = 300.0
+"""Nats: beyond where any regression of the log-ratio rests at A = −1 (A/τ = −100 for τ = 0.01)."""
+
+
+def pulls_back(method: Method, hyper: Mapping[str, Any]) -> bool:
+    """Whether descent makes a token likelier again whose advantage is negative and whose probability is e^−300."""
+    z_old = torch.zeros(1, 5, dtype=torch.float64)
+    token, advantage = torch.zeros(1, dtype=torch.int64), -torch.ones(1, dtype=torch.float64)
+    z = z_old.clone()
+    z[0, 0] = -FAR
+    return (
+        float(logit_gradient(method, hyper, z, Positions(z_old, token, advantage, advantage / BETA)).gradient[0, 0]) < 0
+    )
 
 
 def probe(method: Method, hyper: Mapping[str, Any], distance: float = 0.05, towards: float = 0.0) -> Tensor:

@@ -25,6 +25,10 @@ def test_kinds_are_found_by_asking_the_loss():
         "other target"
     }
     assert (kinds["PPO"], kinds["GRPO"], kinds["REINFORCE"], kinds["SFT"]) == ("clipped", "clipped", "open", "open")
+    regressions = {label for label, kind in kinds.items() if kind == "regression"}
+    assert regressions == {"Kimi OPMD", "Kimi, token level", "PMD-mean", "PMD-partition"}
+    assert {kinds[label] for label in ("GSPO", "DAPO", "REINFORCE++")} == {"clipped"}
+    assert {kinds[label] for label in ("CISPO", "RLOO")} == {"open"}
     assert {s.method.name for s in SUBJECTS.values()} == set(METHODS)
 
 
