@@ -43,6 +43,8 @@ def sampled(run: Run, step: int, clock: Clock) -> tuple[list[Judged], dict[str, 
     rounds = run.method.needs(run.hyper).refill_rounds
     chosen = prompt_indices(len(run.prompts), experiment.prompts_per_step, step, experiment.seed)
     judged = answers(run, chosen, f"rollout/{run.engine.rank}", step, 0, clock)
+    if not rounds:
+        return judged, {}
     used, done = len(chosen), 0
     missing = experiment.prompts_per_step - groups_kept(run, judged)
     while done < rounds and missing:
@@ -54,8 +56,6 @@ def sampled(run: Run, step: int, clock: Clock) -> tuple[list[Judged], dict[str, 
         judged += answers(run, more, f"refill/{done}/{run.engine.rank}", step, used, clock)
         used += len(more)
         missing = experiment.prompts_per_step - groups_kept(run, judged)
-    if not rounds:
-        return judged, {}
     return judged, {
         "refill_rounds": done,
         "prompts_drawn": used,

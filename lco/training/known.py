@@ -32,17 +32,22 @@ def micro_batches_of(run: Run, rows: Sequence[int]) -> list[MicroBatch]:
     return list(micro_batches(rows, run.experiment.micro_batch, engine.rank, engine.world, unit(run)))
 
 
-def before_updates(run: Run, batch: Batch, updates: int) -> dict[str, Tensor]:
+def before_updates(run: Run, batch: Batch, plan: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """What is asked once a rollout, [B, T, …] each: the critic's values, the reference's log-probabilities, and what the
-    loss reads of π_old (`old_…`) where there will be more than one update."""
+    loss reads of π_old (`old_…`) where there will be more than one update.
+
+    Of the rows in the plan; of all rows where advantages are computed from any of it.
+    """
     needs = run.method.needs(run.hyper)
-    wanted = list(run.method.old(run.hyper).statistics) if updates > 1 else []
+    wanted = list(run.method.old(run.hyper).statistics) if len(plan) > 1 else []
     if needs.old_logprob and "old_logprob" not in wanted:
         wanted.append("old_logprob")
     critic = run.method.critic(run.hyper)
+    for_advantages = needs.old_logprob or needs.reference or critic
+    rows = None if for_advantages else sorted({row for part in plan for row in part})
     if critic and run.critic is None:
         wanted.append("value")
-    known = everywhere(run, batch, lambda part: run.engine.forward(part, Statistics(wanted))) if wanted else {}
+    known = everywhere(run, batch, lambda part: run.engine.forward(part, Statistics(wanted)), rows) if wanted else {}
     if run.critic is not None:
         judge = run.critic
         known |= everywhere(run, batch, lambda part: judge.forward(part, Statistics(["value"])))

@@ -155,7 +155,7 @@ def freeze(run: Run, batch: Batch, signal: Signal, plan: Sequence[Sequence[int]]
 
     In the first one π_old is the policy itself; the later ones need what was asked of it before.
     """
-    known = before_updates(run, batch, len(plan))
+    known = before_updates(run, batch, plan)
     old, fixed = snapshot(run, batch, plan), fixed_policies(run, batch, plan)
     signal = replace(
         signal,
