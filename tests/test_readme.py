@@ -38,3 +38,11 @@ def test_tasks_and_targets_that_the_readme_names_exist():
     targets = set(re.findall(r"\bmake (\w+)", TEXT))
     assert {"reproduce", "test"} <= targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets if target != "tables")
+
+
+def test_every_guard_that_the_documentation_names_is_a_test():
+    named = set(re.findall(r"`(test_\w+)`", Path("docs/guards.md").read_text(encoding="utf-8")))
+    code = "\n".join(path.read_text(encoding="utf-8") for path in Path("tests").rglob("test_*.py"))
+    defined = set(re.findall(r"def (test_\w+)\(", code))
+    assert len(named) > 50
+    assert named <= defined, sorted(named - defined)

@@ -199,3 +199,20 @@ def test_no_tokens_give_a_zero_loss_with_zero_gradient(case):
     gradient = torch.autograd.grad(loss, case["weight"])[0]
     assert loss == 0
     assert (gradient == 0).all()
+
+
+def test_more_than_sixty_five_thousand_tokens():
+    """Beyond 16-bit counts of rows the loss and its gradient are still those of the parts."""
+    g = torch.Generator().manual_seed(2)
+    count = 70_000
+    hidden, weight = torch.randn(count, 4, generator=g), torch.randn(8, 4, generator=g)
+    tokens = torch.randint(8, (count,), generator=g)
+    x = hidden.clone().requires_grad_()
+    loss, _ = token_loss(
+        x, LinearHead(weight), tokens, lambda s, _: -s["logprob"], {}, torch.full((count,), 1 / count), ("logprob",)
+    )
+    plain = torch.nn.functional.cross_entropy(hidden @ weight.T, tokens)
+    assert float(loss.detach()) == pytest.approx(float(plain), rel=1e-5)
+    slope = torch.autograd.grad(loss, x)[0]
+    error = (hidden @ weight.T).softmax(1) - torch.nn.functional.one_hot(tokens, 8)
+    torch.testing.assert_close(slope[-5000:], (error @ weight)[-5000:] / count, rtol=1e-4, atol=1e-9)
