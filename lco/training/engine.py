@@ -40,9 +40,25 @@ def gradient_norms(policy: PolicyModel, batch: Batch, request: Request) -> Norms
     named = [(name, p) for name, p in policy.named_parameters() if p.requires_grad]
     loss = policy(batch, request).loss
     gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-    norms = {n: float(g.float().norm()) for (n, _), g in zip(named, gradients, strict=True) if g is not None}
+    norms = {n: float(exact_norm(g)) for (n, _), g in zip(named, gradients, strict=True) if g is not None}
     attention = [x for name, x in norms.items() if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))]
     return Norms(math.sqrt(sum(x * x for x in norms.values())), sum(attention) / max(1, len(attention)))
+
+
+SMALL, BLOCK = 2**18, 2**14
+"""Elements of a tensor whose norm PyTorch gets right to 1e-5, and of the blocks in which larger ones are added."""
+
+
+def exact_norm(x: Tensor) -> Tensor:
+    """The L2 norm of a tensor of any size, float32. PyTorch's own adds squares in float32 on the CPU, and for the head of a
+    Qwen2.5-0.5B (136 million elements) comes out 1.6 % too small; here blocks are added in float64."""
+    flat = x.detach().float().flatten()
+    if len(flat) <= SMALL:
+        return torch.linalg.vector_norm(flat)
+    whole = len(flat) - len(flat) % BLOCK
+    blocks = torch.linalg.vector_norm(flat[:whole].view(-1, BLOCK), dim=1)
+    rest = torch.linalg.vector_norm(flat[whole:])
+    return torch.linalg.vector_norm(torch.cat([blocks, rest[None]]), dtype=torch.float64).float()
 
 
 class Engine(Protocol):
@@ -144,8 +160,12 @@ class TorchEngine:
         factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
+        learning = [copy for _, copy in self.pairs if copy.grad is not None]
+        norms = [exact_norm(copy.grad) for copy in learning if copy.grad is not None]
+        total = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
         limit = self.experiment.clip_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_([copy for _, copy in self.pairs], limit))
+        torch.nn.utils.clip_grads_with_norm_(learning, limit, total)
+        norm = float(total)
         applied = math.isfinite(norm)
         if applied:
             self.optimizer.step()

@@ -1,11 +1,12 @@
 """The torch engine: float32 masters behind bfloat16 parameters, exact state, refused gradients."""
 
+import pytest
 import torch
 
 from lco.config import Experiment
 from lco.policy import PolicyModel, TokenLoss
 from lco.rollout.records import Row, collate
-from lco.training.engine import TorchEngine, learning_rate_factor
+from lco.training.engine import TorchEngine, exact_norm, learning_rate_factor
 from tests.conftest import tiny_model
 
 
@@ -67,3 +68,13 @@ def test_a_gradient_that_is_not_finite_is_not_applied():
 def test_warm_up_is_linear_then_constant():
     assert [learning_rate_factor(u, 3) for u in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert learning_rate_factor(0, 0) == 1.0
+
+
+def test_the_norm_of_a_large_tensor_is_exact():
+    """torch's own float32 sum of squares loses the small ones: a control that the case is hard enough."""
+    x = 1e-5 * torch.randn(2**25 + 3, generator=torch.Generator().manual_seed(0))
+    expected = sum(float(part.double().square().sum()) for part in x.split(2**20)) ** 0.5
+    assert float(exact_norm(x)) == pytest.approx(expected, rel=1e-6)
+    assert float(x.norm()) != pytest.approx(expected, rel=1e-4)
+    small = x[:1000]
+    assert float(exact_norm(small)) == float(small.norm())
