@@ -17,7 +17,7 @@ Reduction = Literal[
 ]
 
 LOG_RATIO_BOUND = 20.0
-"""ℓ − ℓ_old is clamped to ± this before exp, in token and in sequence ratios (methods.md 0.4)."""
+"""ℓ − ℓ_old is clamped to ± this before exp, in token and in sequence ratios."""
 
 
 def token_scale(mask: Tensor, reduction: Reduction, advantage: Tensor | None = None, limit: int = 0) -> Tensor:
@@ -30,7 +30,7 @@ def token_scale(mask: Tensor, reduction: Reduction, advantage: Tensor | None = N
     - `seq_mean_token_sum_const`: the same divided by `limit`, the configured longest response, whatever the rows' lengths
     - `pair_mean`: mean over pairs of rows of Σ_t m·l
 
-    Rows without tokens contribute 0 and are left out of the row count (methods.md 0.2).
+    Rows without tokens contribute 0 and are left out of the row count.
     """
     weights = mask.float()
     lengths = weights.sum(1, keepdim=True)

@@ -1,7 +1,7 @@
 """The policy: a transformers body and its head behind one forward, asked by requests.
 
 The head runs *inside* `PolicyModel.forward`, so the same code works under plain torch and DeepSpeed ZeRO-2 and ZeRO-3,
-where a head used outside its module's forward is an empty tensor (stack.md).
+where a head used outside its module's forward is an empty tensor.
 
 | request     | what comes back                                                                     |
 |-------------|-------------------------------------------------------------------------------------|

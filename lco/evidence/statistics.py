@@ -1,4 +1,4 @@
-"""Estimators and tests on per-problem counts (methods handbook, part D). Nothing here knows of files or models.
+"""Estimators and tests on per-problem counts. Nothing here knows of files or models.
 
 The unit of resampling is the problem: samples of one problem are correlated. With several training seeds, seeds are
 resampled too.

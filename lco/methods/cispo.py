@@ -1,4 +1,4 @@
-"""CISPO: clip the importance weight, keep the gradient (arXiv 2506.13585 §3; methods.md B.11).
+"""CISPO: clip the importance weight, keep the gradient (arXiv 2506.13585 §3).
 
     L = −sg(clip(r, 1 − ε_low, 1 + ε_high)) A ℓ   per token, mean over all tokens
 

@@ -1,4 +1,4 @@
-"""DAPO: a large-scale recipe around GRPO (arXiv 2503.14476; methods.md B.9).
+"""DAPO: a large-scale recipe around GRPO (arXiv 2503.14476).
 
     L = −min(r A, clip(r, 1 − ε_low, 1 + ε_high) A)   per token, mean over all tokens,   A = (R' − mean)/(std + ε_std)
 

@@ -1,4 +1,4 @@
-"""Dr. GRPO: GRPO without its two biases (arXiv 2503.20783; methods.md B.8).
+"""Dr. GRPO: GRPO without its two biases (arXiv 2503.20783).
 
     L = −min(r A, clip(r, 1 − ε, 1 + ε) A)   per token, Σ_t / L_max, mean over rows,   A = R − mean of the group
 

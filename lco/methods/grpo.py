@@ -1,4 +1,4 @@
-"""GRPO: PPO's clipped surrogate with the group as baseline (arXiv 2402.03300 §4; methods.md B.7).
+"""GRPO: PPO's clipped surrogate with the group as baseline (arXiv 2402.03300 §4).
 
     L = −min(r A, clip(r, 1 − ε, 1 + ε) A) + β k3(ℓ, ℓ_ref)   per token, averaged over each row's tokens, then over rows
 

@@ -1,4 +1,4 @@
-"""GSPO: the importance ratio of whole sequences, because the reward is one of whole sequences (arXiv 2507.18071; B.10).
+"""GSPO: the importance ratio of whole sequences, because the reward is one of whole sequences (arXiv 2507.18071).
 
     s_i = exp(mean_t (ℓ − ℓ_old))       L = −min(s_i A_i, clip(s_i, 1 − ε_low, 1 + ε_high) A_i)   per row, mean over rows
 

@@ -1,4 +1,4 @@
-"""Kimi k1.5 / OPMD: mirror descent by regression of the sequence log-ratio (arXiv 2501.12599 eq. 3; methods.md B.12).
+"""Kimi k1.5 / OPMD: mirror descent by regression of the sequence log-ratio (arXiv 2501.12599 eq. 3).
 
     L = ½ τ (A_i/τ − S_i)²   per row, mean over rows,   S_i = Σ_t (ℓ − ℓ_old),   A_i = R_i − mean of the group
 

@@ -1,4 +1,4 @@
-"""PMD-mean: policy mirror descent with the mean reward in place of the log-partition (arXiv 2602.05933; methods.md B.13).
+"""PMD-mean: policy mirror descent with the mean reward in place of the log-partition (arXiv 2602.05933).
 
     L = ½ τ (A_i/τ − S_i)² / L_i   per row, mean over rows,   S_i = Σ_t (ℓ − ℓ_old)
 

@@ -1,4 +1,4 @@
-"""PPO with a critic (arXiv 1707.06347, GAE 1506.02438; methods.md B.6).
+"""PPO with a critic (arXiv 1707.06347, GAE 1506.02438).
 
     policy  −min(r Â, clip(r, 1 − ε, 1 + ε) Â) − c_H H              per token; Â < 0 bounded by −dual_clip Â
     value   ½ max((V − R̂)², (V_old + clip(V − V_old, ±ε_v) − R̂)²)   per token, times c_v

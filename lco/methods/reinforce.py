@@ -1,4 +1,4 @@
-"""REINFORCE: the plain score-function gradient (Williams 1992; methods.md B.3).
+"""REINFORCE: the plain score-function gradient (Williams 1992).
 
     L = −A ℓ   per token,   A = R − b
 

@@ -1,4 +1,4 @@
-"""REINFORCE++: PPO's stabilisers without a critic, one sample per prompt allowed (arXiv 2501.03262; methods.md B.4).
+"""REINFORCE++: PPO's stabilisers without a critic, one sample per prompt allowed (arXiv 2501.03262).
 
     L = −min(r A, clip(r, 1 − ε, 1 + ε) A)   per token, mean over all tokens
     A_t = (G_t − mean)/std over all tokens of the rollout,   G_t = Σ_{u≥t} (1[u = L] R − β (ℓ_old − ℓ_ref)_u)

@@ -1,4 +1,4 @@
-"""RFT: rejection-sampling fine-tuning, SFT on the policy's own verified answers (arXiv 2308.01825; methods.md B.2).
+"""RFT: rejection-sampling fine-tuning, SFT on the policy's own verified answers (arXiv 2308.01825).
 
     L = −ℓ   per token of the rows with reward > 0
 

@@ -1,4 +1,4 @@
-"""RLOO: REINFORCE with the other samples' mean as baseline (arXiv 2402.14740; methods.md B.5).
+"""RLOO: REINFORCE with the other samples' mean as baseline (arXiv 2402.14740).
 
     L = −A_i Σ_t ℓ   per row, mean over rows,   A_i = R_i − mean_{j≠i} R_j = G/(G − 1) (R_i − mean)
 

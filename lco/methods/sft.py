@@ -1,4 +1,4 @@
-"""SFT: cross-entropy on demonstrations, the convex upper reference for stability (methods.md B.1).
+"""SFT: cross-entropy on demonstrations, the convex upper reference for stability.
 
     L = −ℓ   per token of the worked solution, the prompt left out
 

@@ -1,4 +1,4 @@
-"""Estimators against brute force, tabulated values and their invariants (methods handbook D.1, D.4, H.4)."""
+"""Estimators against brute force, tabulated values and their invariants."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The baselines' own invariants, golden values and limits (methods handbook, parts B, E.2 and H)."""
+"""The baselines' own invariants, golden values and limits."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What every registered method must do (methods handbook E.2), by the registry: a new method is covered at once.
+"""What every registered method must do, by the registry: a new method is covered at once.
 
 The policy is a free table of logits [B, T, V] (hidden states with an identity head), in float64.
 """

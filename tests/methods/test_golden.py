@@ -1,4 +1,4 @@
-"""The golden values of the methods handbook, part H: computed once, in float64, by an independent script."""
+"""The golden values computed once, in float64, by an independent script."""
 
 import math
 
