@@ -21,7 +21,8 @@ class Sampling:
 
     Attributes:
         temperature: divides the logits; 0 means greedy.
-        top_p, top_k: truncation; 1.0 and 0 switch it off (train with both off: ratios against the whole distribution are wrong otherwise).
+        top_p, top_k: truncation; 1.0 and 0 switch it off (train with both off, or ratios against the
+            whole distribution are wrong).
         max_new_tokens: rows that reach it without an end token are marked truncated.
         samples: rows per prompt.
         stop_token_ids: all end tokens of the family; a row ends with any of them, and that token is kept.

@@ -29,7 +29,7 @@ def signal_of(rewards, lengths, groups=None, **more):
     return dataclasses.replace(Signal(torch.tensor(rewards), groups, mask, cut, 100, texts), **more)
 
 
-# --- golden values (H) -------------------------------------------------------------------------------------------------
+# --- golden values ---------------------------------------------------------------------------------------------------
 
 
 def test_ratios_of_h2():
@@ -78,7 +78,7 @@ def test_overlong_shaping_of_h4():
     assert (overlong_penalty(torch.tensor([0, 100]), 100, 0) == 0).all()
 
 
-# --- effective weights (E.2) -------------------------------------------------------------------------------------------
+# --- effective weights -----------------------------------------------------------------------------------------------
 
 R = double(0.5, 0.79, 0.9, 1.0, 1.1, 1.25, 1.3, 2.0, 6.0)
 OLD = torch.full_like(R, -3.0)
@@ -152,7 +152,7 @@ def test_regression_of_the_sequence_log_ratio_pulls_back(name, share):
     assert row_weights(name, [0.5, 0.25, 0.25], 0.5, tau=0.5).abs().max() < 1e-12
 
 
-# --- limits (E.2) ------------------------------------------------------------------------------------------------------
+# --- limits ----------------------------------------------------------------------------------------------------------
 
 
 def same_gradient(one, other, on_policy=True, factor=1.0):

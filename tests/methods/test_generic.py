@@ -190,7 +190,7 @@ def test_groups_without_signal_give_exactly_no_gradient_on_policy(name, hyper):
 
 
 def weight(name, s, x):
-    """The effective weight ω of E.2, from ∂loss/∂ℓ."""
+    """The effective weight ω of a sampled token, from ∂loss/∂ℓ."""
     logprob = s["logprob"].clone().requires_grad_()
     loss = METHODS[name].loss(METHODS[name].hyper())({**s, "logprob": logprob}, x)
     return -torch.autograd.grad(loss.sum(), logprob)[0]

@@ -15,7 +15,7 @@ BETA = 2.0
 
 
 def loss_and_gradient(name, advantage, **hyper):
-    """Loss and logit gradient at the one position of H.1: the head is the identity, so hidden states are logits."""
+    """Loss and logit gradient at one position: the head is the identity, so hidden states are logits."""
     method = METHODS[name]
     knobs = method.hyper({"beta": BETA, **hyper})
     hidden = Z_NEW.clone().requires_grad_()
