@@ -11,7 +11,7 @@ problems; the test problems are read once, at the end, by lm-eval. What comes ou
 
     make reproduce                                   one seed, about ten minutes on two quiet cores
     python reproduce/miniature.py --seeds 5          more seeds
-    python reproduce/miniature.py --methods all --seeds 5    twenty methods, about an hour and a half
+    python reproduce/miniature.py --methods all --seeds 5    twenty methods, about two hours
     python reproduce/miniature.py --methods grpo lco_kld --classes qwen
     python reproduce/miniature.py --from-scratch     also rebuilds the start models
 

@@ -1,6 +1,7 @@
 """Chooses every method's knobs on validation problems: four tries a method on one class, carried over to the other.
 
-    python reproduce/search.py                  all tries (about 15 minutes on two quiet cores), resumable
+    python reproduce/search.py                  the tries of the methods of `make reproduce` (about 15 minutes on two quiet cores)
+    python reproduce/search.py --methods all    of every method of the big table (about 40 minutes), resumable
     python reproduce/search.py --methods grpo   only these methods' tries
 
 Each try is one training run of the setting that `miniature.py` uses (`setting.py` holds both), with a seed that no
