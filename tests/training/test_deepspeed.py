@@ -59,7 +59,8 @@ def test_steps_equal_plain_torchs(tmp_path, processes, cases):
     found = json.loads(out.read_text())
     assert list(found) == cases
     for case, result in found.items():
-        check_bfloat16(case, result["steps"]) if "bf16" in case else check_float32(case, result["steps"])
+        check = check_bfloat16 if "bf16" in case else check_float16_target if "released" in case else check_float32
+        check(case, result["steps"])
         if "resume" in case:
             assert result["resumed_off"] == 0, case
             assert "is not the file that this run saved; nothing was loaded" in result["refusal"]
@@ -69,11 +70,20 @@ def check_float32(case, steps):
     """Deviations are float32's noise, after AdamW's division by √v; none comes near an update's size (1e-3)."""
     for number, step in enumerate(steps):
         skipped = "nan" in case and number == 1
-        assert step["off"] < (1e-6 if number == 0 or skipped else 3e-6), (case, number, step)
+        assert step["off"] < (1e-6 if number == 0 or skipped else 5e-6), (case, number, step)
         assert step["drift"] < 3e-5, (case, number, step)
         assert step["statistics"] < 5e-5, (case, number, step)
         # From the second step on they are those of parameters that differ by the noise above.
         check_scalars(case, number, step, 1e-5 if number == 0 else 5e-5)
+
+
+def check_float16_target(case, steps):
+    """The released code rounds old logits to float16, so noise of 1e-7 can move a target by 1e-3 of its size."""
+    for number, step in enumerate(steps):
+        assert step["off"] < 1e-4, (case, number, step)
+        assert step["drift"] < 1e-3, (case, number, step)
+        assert step["statistics"] < 1e-3, (case, number, step)
+        check_scalars(case, number, step, 2e-4)
 
 
 def check_bfloat16(case, steps):
