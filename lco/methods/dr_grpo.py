@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lco.advantages import centred
-from lco.methods.grpo import BETA, CLIP, loss, metrics, needs, with_reference
+from lco.methods.grpo import BETA, CLIP, DUAL_CLIP, loss, metrics, needs, with_reference
 from lco.methods.method import Hyper, Method, Preset, Signal
 
 
@@ -29,7 +29,7 @@ DR_GRPO = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="seq_mean_token_sum_const",
-    hyperparameters={"clip": CLIP, "beta": BETA},
+    hyperparameters={"clip": CLIP, "dual_clip": DUAL_CLIP, "beta": BETA},
     paper_preset=Preset(
         settings={"lr": 1e-6, "samples": 8, "max_new_tokens": 3000, "temperature": 1.0},
         source="TRL's paper index; learning rate and temperature from memory of the field",

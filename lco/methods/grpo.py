@@ -31,9 +31,8 @@ def with_reference(signal: Signal, inputs: dict[str, Tensor]) -> dict[str, Tenso
 
 def loss(hyper: Hyper) -> TokenFunction:
     def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-        surrogate = clipped_surrogate(
-            ratio(s["logprob"], s["old_logprob"]), x["advantage"], hyper["clip"], hyper["clip"]
-        )
+        r = ratio(s["logprob"], s["old_logprob"])
+        surrogate = clipped_surrogate(r, x["advantage"], hyper["clip"], hyper["clip"], hyper["dual_clip"])
         return surrogate + hyper["beta"] * k3(s["logprob"], x["ref_logprob"]) if hyper["beta"] else surrogate
 
     return per_token
@@ -45,13 +44,14 @@ def needs(hyper: Hyper) -> Needs:
 
 def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hyper: Hyper) -> dict[str, float]:
     r = ratio(s["logprob"], s["old_logprob"])
-    found = clip_shares(r, x["advantage"], mask, hyper["clip"], hyper["clip"])
+    found = clip_shares(r, x["advantage"], mask, hyper["clip"], hyper["clip"], hyper["dual_clip"])
     if hyper["beta"]:
         found["kl_reference"] = float((k3(s["logprob"], x["ref_logprob"]) * mask).sum() / mask.sum().clamp(min=1))
     return found
 
 
 CLIP = Hyperparameter(0.2, "ε: the ratio is clipped to [1 − ε, 1 + ε]", "common in the field")
+DUAL_CLIP = Hyperparameter(0.0, "bound on the ratio where A < 0 (0: none; 3 is usual)", "arXiv 1912.09729; TRL's delta")
 BETA = Hyperparameter(0.0, "β: weight of the KL to the reference policy, by k3 in the loss (0: none)", "common today")
 
 GRPO = Method(
@@ -65,6 +65,7 @@ GRPO = Method(
     reduction="seq_mean_token_mean",
     hyperparameters={
         "clip": CLIP,
+        "dual_clip": DUAL_CLIP,
         "beta": BETA,
         "ddof": Hyperparameter(
             1, "1: sample standard deviation, 0: population", "verl and TRL; the paper only says std"

@@ -19,7 +19,7 @@ from torch import Tensor
 from lco.advantages import gae, penalised_rewards, whiten
 from lco.heads.linear import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, ratio
-from lco.methods.grpo import CLIP
+from lco.methods.grpo import CLIP, DUAL_CLIP
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
 from lco.policy import ValueFunction
 
@@ -82,7 +82,7 @@ PPO = Method(
     reduction="token_mean",
     hyperparameters={
         "clip": CLIP,
-        "dual_clip": Hyperparameter(0.0, "bound on the ratio where A < 0 (0: none; 3 is usual)", "arXiv 1912.09729"),
+        "dual_clip": DUAL_CLIP,
         "clip_value": Hyperparameter(0.2, "ε_v: the value may leave its old value by this much", "TRL's paper index"),
         "gamma": Hyperparameter(1.0, "discount per token", "TRL's paper index"),
         "lam": Hyperparameter(0.95, "λ of GAE", "TRL's paper index"),

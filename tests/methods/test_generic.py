@@ -19,7 +19,7 @@ V = 6
 CHOICES = ("target_space", "support", "estimator", "advantage", "baseline", "log_partition", "divide_by", "overlong")
 SWITCHED_ON = {
     "ppo": [{"dual_clip": 3.0}, {"entropy_weight": 0.01}, {"beta_kl": 0.05}, {"whiten": False}],
-    "grpo": [{"beta": 0.04}],
+    "grpo": [{"beta": 0.04}, {"dual_clip": 3.0}],
     "dr_grpo": [{"beta": 0.04}],
     "rloo": [{"beta_kl": 0.03}],
     "reinforce_pp": [{"beta_kl": 0.01}, {"beta_kl": 0.01, "kl_in": "loss"}],
