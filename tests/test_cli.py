@@ -110,4 +110,6 @@ def test_paper_settings_are_a_start_that_files_and_flags_override(capsys, tmp_pa
 
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings])
 def test_paper_settings_are_valid_ones(name):
-    check(from_mapping({**paper_settings(name), "model": "x", "steps": 100}, "preset"))
+    experiment = from_mapping({**paper_settings(name), "model": "x", "steps": 100}, "preset")
+    check(experiment)
+    assert experiment.method == name

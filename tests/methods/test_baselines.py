@@ -155,7 +155,7 @@ def test_regression_of_the_sequence_log_ratio_pulls_back(name, share):
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
-def same_gradient(one, other, on_policy=True, factor=1.0):
+def assert_same_gradient(one, other, on_policy=True, factor=1.0):
     """Both methods' gradients on a rollout agree, up to a factor."""
     (a, hyper_a), (b, hyper_b) = one, other
     z_old, z_new, tokens, signal = rollout()
@@ -165,12 +165,12 @@ def same_gradient(one, other, on_policy=True, factor=1.0):
 
 
 def test_gspo_starts_as_grpo():
-    same_gradient(("gspo", {}), ("grpo", {}))
+    assert_same_gradient(("gspo", {}), ("grpo", {}))
 
 
 def test_gspo_token_is_gspo_where_advantages_are_constant():
     wide = {"clip_low": 0.05, "clip_high": 0.05}
-    same_gradient(("gspo_token", wide), ("gspo", wide), on_policy=False)
+    assert_same_gradient(("gspo_token", wide), ("gspo", wide), on_policy=False)
 
 
 def test_dapo_without_its_parts_is_grpo_by_tokens():
@@ -183,7 +183,7 @@ def test_dapo_without_its_parts_is_grpo_by_tokens():
 
 def test_dr_grpo_starts_as_rloo_up_to_constants():
     """(G − 1)/G and 1/L_max: groups of 3, limit 5."""
-    same_gradient(("dr_grpo", {}), ("rloo", {}), factor=2 / 3 / 5)
+    assert_same_gradient(("dr_grpo", {}), ("rloo", {}), factor=2 / 3 / 5)
 
 
 def test_pmd_mean_starts_as_rloo_divided_by_length():
