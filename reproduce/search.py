@@ -3,26 +3,33 @@
     python reproduce/search.py                  the tries of the methods of `make reproduce` (about 15 minutes on two quiet cores)
     python reproduce/search.py --methods all    of every method of the big table (about 40 minutes), resumable
     python reproduce/search.py --methods grpo   only these methods' tries
+    python reproduce/search.py --wider         tries beyond the four, which no preset comes from (about ten minutes)
 
 Each try is one training run of the setting that `miniature.py` uses (`setting.py` holds both), with a seed that no
 final run uses. Its score is pass@1 at T = 1 on 512 validation problems after the last rollout; the best of the four
 becomes the preset. The test problems are never read. Records land one by one in results/miniature/search/, a try whose
 record is there is not repeated, and reproduce/presets.json is written from them when all tries of a method are in.
+
+`--wider` asks what the limit of four costs: methods whose choice lies at the edge of their tries get more of them in the
+direction of that edge (`WIDER` in setting.py), numbered on from the four, and results/miniature/report/wider.md sets the best of
+all beside the best of four.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from lco.training.checkpoint import write_json  # noqa: E402
+from lco.training.checkpoint import write_json, write_text  # noqa: E402
 from reproduce import setting  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "miniature" / "search"
@@ -33,19 +40,22 @@ def record_file(method: str, number: int) -> Path:
     return RECORDS / f"{method}-{number}.json"
 
 
+def tries(method: str) -> list[dict[str, Any]]:
+    """The four that presets come from, then the wider ones."""
+    return [*setting.TRIES[method], *setting.WIDER.get(method, ())]
+
+
 def one_try(task: tuple[str, int, str]) -> str:
     """Trains and validates one try; writes its record."""
     method, number, out = task
     os.environ["OMP_NUM_THREADS"] = "1"
-    import json
-
     import torch
 
     torch.set_num_threads(1)
     from lco.evidence.provenance import collect
     from lco.training.run import train
 
-    knobs = setting.TRIES[method][number]
+    knobs = tries(method)[number]
     folder = Path(out) / f"{method}-{number}"
     # Validated once, at the end, on more problems than the curves of the final runs use.
     watched = {"eval_every": setting.COMMON["steps"], "eval_problems": VALIDATION_PROBLEMS}
@@ -73,8 +83,6 @@ def one_try(task: tuple[str, int, str]) -> str:
 
 def chosen(methods: list[str]) -> dict[str, Any]:
     """The best try of every method whose tries are all recorded."""
-    import json
-
     found: dict[str, Any] = {}
     for method in methods:
         files = [record_file(method, number) for number in range(len(setting.TRIES[method]))]
@@ -90,6 +98,33 @@ def chosen(methods: list[str]) -> dict[str, Any]:
     return found
 
 
+def wider_table() -> str:
+    """Best of four beside best of all, for the methods whose wider tries are all recorded."""
+    lines = [
+        "pass@1 (T = 1) on validation problems of the Llama class, one seed; the presets come from the four.",
+        "",
+        "| method | best of four | | best of all | | tries |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method in setting.WIDER:
+        files = [record_file(method, number) for number in range(len(tries(method)))]
+        if not all(file.exists() for file in files):
+            continue
+        records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        row = [method]
+        for some in (records[: len(setting.TRIES[method])], records):
+            best = max(some, key=lambda record: record["end"]["pass@1"])
+            row += [f"{best['end']['pass@1']:.1%}", named(best["knobs"])]
+        lines.append(f"| {' | '.join(row)} | {len(records)} |")
+    return "\n".join(lines) + "\n"
+
+
+def named(knobs: Mapping[str, Any]) -> str:
+    """`lr 0.0005, beta 0.7`."""
+    flat = {**{k: v for k, v in knobs.items() if k != "hyper"}, **knobs.get("hyper", {})}
+    return ", ".join(f"{name} {value:g}" for name, value in flat.items())
+
+
 def main() -> None:
     from tqdm import tqdm
 
@@ -99,18 +134,29 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="where the runs go")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--wider", action="store_true", help="tries beyond the four, for methods chosen at their edge")
     options = parser.parse_args()
     if "all" in options.methods:
         options.methods = [*setting.METHODS, *setting.BASELINES]
+    wanted = (
+        {m: len(tries(m)) for m in setting.WIDER}
+        if options.wider
+        else {m: len(setting.TRIES[m]) for m in options.methods}
+    )
     tasks = [
         (method, number, str(options.out))
-        for method in options.methods
-        for number in range(len(setting.TRIES[method]))
+        for method, count in wanted.items()
+        for number in range(count)
         if not record_file(method, number).exists()
     ]
     with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
         for line in tqdm(workers.imap_unordered(one_try, tasks), total=len(tasks), unit="try"):
             tqdm.write(line)
+    if options.wider:
+        text = wider_table()
+        write_text(RECORDS.parent / "report" / "wider.md", text)
+        print(text)
+        return
     write_json(setting.PRESETS, chosen(list(setting.TRIES)))
     print(f"presets: {setting.PRESETS}")
 

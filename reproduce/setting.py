@@ -97,6 +97,18 @@ TRIES: dict[str, list[dict[str, Any]]] = {
 }
 """Four tries a method. Methods with a pull of their own (beta, tau) spend them on lr × that, the others on lr."""
 
+LCO_WIDER = [
+    {"lr": 2.5e-4, "hyper": {"beta": 0.7}},
+    *({"lr": lr, "hyper": {"beta": beta}} for beta in (0.25, 0.1) for lr in (2.5e-4, 5e-4, 1e-3)),
+]
+WIDER: dict[str, list[dict[str, Any]]] = {
+    **dict.fromkeys(("lco_kld", "lco_mse", "lco_lch"), LCO_WIDER),
+    "ppo": [{"lr": 6e-5, "critic_lr": 1e-3}, {"lr": 1.25e-4, "critic_lr": 1e-3}],
+    "grpo": [{"lr": 6e-5}, {"lr": 1.25e-4}],
+}
+"""Further tries of methods whose best of the four lies at the edge of them. No preset comes from these: they say how much
+of a method's place in the table the four tries cost it."""
+
 
 def experiment(family: str, method: str, seed: int, knobs: dict[str, Any], out: Path) -> Experiment:
     """One training run of the miniature."""
