@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,15 @@ DEMONSTRATED = ("sft",)
 """Methods whose rows are reference solutions, all of them right: no accuracy of a policy, so it is not drawn as one."""
 PANELS = (("accuracy", "right answers in the rollout", False), ("entropy", "entropy, nats per token", False),
           ("gradient_norm", "gradient norm", True), ("kl_old", "KL(old ‖ new), last update", True))  # fmt: skip
+CROWDED = 9
+"""With more methods than this in one panel only their means are drawn; `one_by_one` shows the seeds."""
 
 
 def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: Path) -> list[Path]:
-    """Accuracy, entropy, gradient norm and divergence over rollouts; thin lines are seeds, thick ones their mean."""
+    """Accuracy, entropy, gradient norm and divergence over rollouts; thin lines are seeds, thick ones their mean.
+
+    With many methods only the means are drawn.
+    """
     plt = prepared()
     classes = by_class(records)
     figure, axes = plt.subplots(
@@ -40,8 +46,7 @@ def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: 
             if logarithmic:
                 axis.set_yscale("log")
         row[0].set_ylabel(model_class)
-    handles, labels = axes[0][1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend(figure, axes[0][1])
     return save(figure, stem)
 
 
@@ -57,9 +62,61 @@ def validation_curves(records: Sequence[Record], titles: Mapping[str, str], stem
             axis.set_xlabel("rollout")
             axis.set_ylim(0, 1.02)
         row[0].set_ylabel(model_class)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend(figure, axes[0][0], columns=5)
     return save(figure, stem)
+
+
+def one_by_one(records: Sequence[Record], titles: Mapping[str, str], stem: Path) -> list[Path]:
+    """A panel for every method: its seeds' pass@1 (T = 1) on validation problems, over the means of all other methods."""
+    plt = prepared()
+    classes = {name: runs_of(found) for name, found in by_class(records).items()}
+    methods = list(runs_of(records))
+    columns = min(5, len(methods))
+    rows = -(-len(methods) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.6 * columns, 2 * rows), squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
+    lines = {
+        (model_class, method): curves(seeds, "pass@1", "validation")
+        for model_class, runs in classes.items()
+        for method, seeds in runs.items()
+    }
+    for axis in axes.flat[len(methods) :]:
+        axis.set_axis_off()
+    for axis, method in zip(axes.flat, methods, strict=False):
+        for (_, other), found in lines.items():
+            if other != method and aligned(found):
+                axis.plot(found[0][0], np.mean([line for _, line in found], 0), color="#d0d0d0", linewidth=0.6)
+        for model_class, colour in zip(classes, ("#0072B2", "#D55E00"), strict=False):
+            for i, (steps, line) in enumerate(lines.get((model_class, method), [])):
+                axis.plot(steps, line, color=colour, linewidth=1.1, label=model_class if i == 0 else None)
+        axis.set_title(titles.get(method, method), fontsize=9)
+        axis.set_ylim(0, 1.02)
+    for axis in axes[-1]:
+        axis.set_xlabel("rollout")
+    legend(figure, axes[0][0])
+    return save(figure, stem)
+
+
+def legend(figure: Any, axis: Any, columns: int = 8) -> None:
+    """One legend below all panels, with as many rows as the names need."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, max(1, len(labels))), frameon=False)
+
+
+def curves(seeds: Sequence[Record], name: str, part: str = "") -> list[tuple[Sequence[float], list[float]]]:
+    """(steps, values) of every seed that recorded this curve; what is missing is NaN."""
+    found = []
+    for record in seeds:
+        source = record["curves"].get(part, {}) if part else record["curves"]
+        if name in source:
+            found.append((source["step"], [np.nan if value is None else value for value in source[name]]))
+    return found
+
+
+def aligned(lines: Sequence[tuple[Sequence[float], list[float]]]) -> bool:
+    """Whether the curves can be averaged point by point."""
+    return bool(lines) and len({len(line) for _, line in lines}) == 1
 
 
 def draw(axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Mapping[str, str], part: str = "") -> None:
@@ -67,17 +124,12 @@ def draw(axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Map
     for method, seeds in runs.items():
         if name == "accuracy" and method in DEMONSTRATED:
             continue
-        colour, lines = COLOURS.get(method, "#999999"), []
-        for record in seeds:
-            source = record["curves"].get(part, {}) if part else record["curves"]
-            if name in source:
-                line = [np.nan if value is None else value for value in source[name]]
-                axis.plot(source["step"], line, color=colour, linewidth=0.6, alpha=0.5)
-                lines.append((source["step"], line))
-        if lines and len({len(line) for _, line in lines}) == 1:
-            axis.plot(
-                lines[0][0], np.mean([line for _, line in lines], 0), color=colour, label=titles.get(method, method)
-            )
+        colour, lines = COLOURS.get(method, "#999999"), curves(seeds, name, part)
+        for steps, line in lines if len(runs) <= CROWDED else ():
+            axis.plot(steps, line, color=colour, linewidth=0.6, alpha=0.5)
+        if aligned(lines):
+            mean = np.mean([line for _, line in lines], 0)
+            axis.plot(lines[0][0], mean, color=colour, label=titles.get(method, method))
 
 
 def prepared() -> Any:
@@ -101,9 +153,14 @@ def prepared() -> Any:
 
 
 def save(figure: Any, stem: Path) -> list[Path]:
+    """PNG and SVG. A palette of 128 colours makes the PNG a third as large and looks the same."""
+    from PIL import Image
+
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-    figure.savefig(files[0], dpi=110, metadata={"Software": None})
+    with io.BytesIO() as whole:
+        figure.savefig(whole, format="png", dpi=110)
+        Image.open(whole).convert("RGB").quantize(128).save(files[0], optimize=True)
     figure.savefig(files[1], metadata={"Date": None})
     prepared().close(figure)
     return files

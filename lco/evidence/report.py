@@ -1,4 +1,4 @@
-"""Records → report folder: table.md, table.tex, learning_curves, validation, index.html. Byte for byte repeatable."""
+"""Records → report folder: table.md, table.tex, learning_curves, validation, one_by_one, index.html. Byte for byte repeatable."""
 
 from __future__ import annotations
 
@@ -50,9 +50,12 @@ def build(source: Path, out: Path, title: str = "The miniature") -> list[Table]:
 def draw(found: Sequence[Record], names: dict[str, str], out: Path) -> list[tuple[str, Path]]:
     curves = plots.learning_curves(found, names, out / "learning_curves")[0]
     watched = plots.validation_curves(found, names, out / "validation")[0]
+    each = plots.one_by_one(found, names, out / "one_by_one")[0]
     return [
         ("Training: right answers, entropy, gradient norm before clipping, and KL from the sampling policy to the policy "
-         "of the last update, by rollout. Thin lines are seeds. SFT learns from reference solutions, so "
-         "it has no rollout whose answers could be right.", curves),
+         "of the last update, by rollout. Thin lines, where few methods are shown, are seeds. SFT learns from reference "
+         "solutions, so it has no rollout whose answers could be right.", curves),
         ("Validation problems during training.", watched),
+        ("Every method by itself: pass@1 at T = 1 on validation problems, one line a seed; grey are the other methods' means.",
+         each),
     ]  # fmt: skip

@@ -52,8 +52,8 @@ def test_the_report_is_the_same_byte_for_byte(folder):
     build(folder / "r", folder / "one")
     build(folder / "r", folder / "two")
     names = sorted(p.name for p in (folder / "one").iterdir())
-    assert names == ["index.html", "learning_curves.png", "learning_curves.svg", "table.md", "table.tex",
-                     "validation.png", "validation.svg"]  # fmt: skip
+    assert names == ["index.html", "learning_curves.png", "learning_curves.svg", "one_by_one.png", "one_by_one.svg",
+                     "table.md", "table.tex", "validation.png", "validation.svg"]  # fmt: skip
     for name in names:
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes(), name
 
@@ -204,3 +204,9 @@ def test_records_read_back_and_stay_small(tmp_path):
 def test_evidence_and_verifier_never_import_torch():
     code = "import sys, lco.evidence.report, lco.evidence.provenance, lco.verifier; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_best_method_stands_first_and_what_stands_apart_last(folder):
+    records.write(folder / "r" / "ppo" / "0.json", record("ppo", 0, 8))
+    names = [row[0] for row in build(folder / "r", folder / "out")[0].rows if not row[0].startswith("start")]
+    assert names == ["PPO", "GRPO", "SFT *"]
