@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from lco.evidence.plots import COLOURS, prepared, save
+from lco.evidence.plots import COLOURS, legend, prepared, save
 from lco.evidence.tables import collapsed
 from lco.methods import METHODS
 from lco.training.checkpoint import write_text
@@ -68,8 +68,7 @@ def draw_frozen(records: Sequence[Record], stem: Path) -> None:
     for axis in axes[:2]:
         axis.axhline(0, color="black", linewidth=0.8)
     axes[2].set_yscale("log")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend(figure, axes[0])
     save(figure, stem)
 
 
@@ -134,6 +133,5 @@ def draw_grid(records: Sequence[Record], stem: Path) -> None:
             axis.set_title(f"{u} update{'s' if u > 1 else ''} a rollout, lr {rate:g}", fontsize=10)
             axis.set_ylim(0, 1.02)
             axis.set_xlabel("rollout")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend(figure, axes[0][0])
     save(figure, stem)
