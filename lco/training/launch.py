@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lco.config import Experiment, dump
@@ -81,12 +82,20 @@ def run_ranks(arguments: list[str], processes: int, cpu: bool) -> int:
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
-    """Waits for the ranks and passes each Ctrl-C on to them; the launcher itself has the signal blocked."""
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
+    """Waits for the ranks and passes each Ctrl-C on to them; the launcher itself has the signal blocked.
+
+    The handler is set here, because a shell starts a background command with the signal ignored.
+    """
+
+    def pass_on(*_: object) -> None:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, pass_on)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def become_rank(experiment: Experiment) -> None:

@@ -107,8 +107,11 @@ def check_scalars(case, number, step, tolerance):
 
 
 @pytest.fixture
-def training(tmp_path):
-    """`lco train` on two ranks, in the middle of its run: (process, launcher, ranks, folder)."""
+def training(request, tmp_path):
+    """`lco train` on two ranks, in the middle of its run: (process, launcher, ranks, folder).
+
+    With the parameter "background" it starts with SIGINT ignored, as a shell starts `lco train … &`.
+    """
     folder = tmp_path / "run"
     command = [
         *(sys.executable, "-m", "lco.cli", "train", "--engine", "deepspeed", "--model", str(START / "qwen")),
@@ -116,7 +119,10 @@ def training(tmp_path):
         *("--device", "cpu", "--out", str(folder)),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+    start = {"env": environment, "stderr": subprocess.PIPE, "text": True, "process_group": 0}
+    if getattr(request, "param", "") == "background":
+        start["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with subprocess.Popen(command, **start) as process:
         wait_for(lambda: (folder / "metrics.jsonl").exists())
         (launcher,) = psutil.Process(process.pid).children()
         ranks = launcher.children()
@@ -145,6 +151,7 @@ def test_a_killed_process_takes_all_ranks_with_it(training, victim):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("training", ["foreground", "background"], indirect=True)
 def test_ctrl_c_stops_after_a_rollout_with_a_checkpoint(training):
     process, launcher, ranks, folder = training
     process.send_signal(signal.SIGINT)
