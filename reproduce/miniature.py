@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from reproduce import setting  # noqa: E402
+from reproduce.worker import become_worker  # noqa: E402
 
 EVALUATION_UNITS = 4
 """A run's test evaluation takes about as long as this many rollouts; for the progress bar only."""
@@ -60,12 +61,9 @@ def options() -> argparse.Namespace:
 
 def run_class(family: str, methods: list[str], seeds: int, out: Path, records: Path, progress: Queue[Any]) -> None:
     """One process: the start model's scores, then every seed of every method of one class."""
-    os.environ["OMP_NUM_THREADS"] = "1"
     quiet(out / f"{family}.log")
     try:
-        import torch
-
-        torch.set_num_threads(1)
+        become_worker()
         from reproduce.miniature_runs import start_record, train_and_score
 
         start_record(family, records)

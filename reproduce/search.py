@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from lco.training.checkpoint import write_json, write_text  # noqa: E402
 from reproduce import setting  # noqa: E402
+from reproduce.worker import become_worker  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "miniature" / "search"
 VALIDATION_PROBLEMS = 512
@@ -48,10 +48,7 @@ def tries(method: str) -> list[dict[str, Any]]:
 def one_try(task: tuple[str, int, str]) -> str:
     """Trains and validates one try; writes its record."""
     method, number, out = task
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
+    become_worker()
     from lco.evidence.provenance import collect
     from lco.training.run import train
 

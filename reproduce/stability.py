@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from lco.training.checkpoint import write_json  # noqa: E402
 from reproduce import setting  # noqa: E402
+from reproduce.worker import become_worker  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "stability"
 FAMILY = "llama"
@@ -42,17 +42,10 @@ UPDATES = {1: {"minibatches": 1, "epochs": 1}, 8: {"minibatches": 4, "epochs": 2
 GRID_SEEDS = (0, 1, 2)
 
 
-def one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def frozen(task: tuple[str, str]) -> str:
     """Inner steps of one method; writes its record."""
     method, out = task
-    one_thread()
+    become_worker()
     from reproduce.frozen_batch import inner_steps
 
     record = inner_steps(FAMILY, method, FROZEN_STEPS, Path(out) / "frozen" / method)
@@ -68,7 +61,7 @@ def grid_name(method: str, rate: float, updates: int, seed: int) -> str:
 def grid(task: tuple[str, float, int, int, str]) -> str:
     """One run of the grid; writes its record."""
     method, rate, updates, seed, out = task
-    one_thread()
+    become_worker()
     from lco.evidence.provenance import collect
     from lco.evidence.records import curves, read_lines, rounded
     from lco.training.run import train
