@@ -13,6 +13,7 @@ problems; the test problems are read once, at the end, by lm-eval. What comes ou
     python reproduce/miniature.py --seeds 5          more seeds
     python reproduce/miniature.py --methods all --seeds 5    twenty methods, about two hours
     python reproduce/miniature.py --methods grpo lco_kld --classes qwen
+    python reproduce/miniature.py --methods lco_mse --wider    with the best knobs of more than four tries (`search.py --wider`)
     python reproduce/miniature.py --from-scratch     also rebuilds the start models
 
 Finished runs are not repeated: an interrupted call continues where it stopped. Two processes, one per class, one thread
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
@@ -52,15 +54,21 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/miniature"), help="where runs, records and report go")
     parser.add_argument("--records", type=Path, help="where records go (default: OUT/records)")
     parser.add_argument("--report", type=Path, help="where table, figure and page go (default: OUT/report)")
+    parser.add_argument("--wider", action="store_true", help="knobs from more tries than four, see search.py --wider")
     parser.add_argument("--from-scratch", action="store_true", help="pretrain the start models again first")
     chosen = parser.parse_args()
     if "all" in chosen.methods:
         chosen.methods = [*setting.METHODS, *setting.BASELINES]
+    unknown = set(chosen.methods) - setting.WIDER.keys() if chosen.wider else ()
+    if unknown:
+        parser.error(f"--wider has knobs for {', '.join(setting.WIDER)}, not for {', '.join(sorted(unknown))}")
     return chosen
 
 
-def run_class(family: str, methods: list[str], seeds: int, out: Path, records: Path, progress: Queue[Any]) -> None:
-    """One process: the start model's scores, then every seed of every method of one class."""
+def run_class(
+    family: str, presets: Mapping[str, dict[str, Any]], seeds: int, out: Path, records: Path, progress: Queue[Any]
+) -> None:
+    """One process: the start model's scores, then every seed of every method of one class, with these knobs."""
     quiet(out / f"{family}.log")
     try:
         become_worker()
@@ -69,8 +77,8 @@ def run_class(family: str, methods: list[str], seeds: int, out: Path, records: P
         start_record(family, records)
         progress.put(("units", EVALUATION_UNITS, f"{family} start"))
         for seed in range(seeds):
-            for method in methods:
-                train_and_score(family, method, seed, out, records, progress, EVALUATION_UNITS)
+            for method, knobs in presets.items():
+                train_and_score(family, method, knobs, seed, out, records, progress, EVALUATION_UNITS)
         progress.put(("done", 0, family))
     except KeyboardInterrupt:
         progress.put(("failed", 0, f"{family}: interrupted; the same command continues"))
@@ -120,10 +128,10 @@ def main() -> None:
     total = len(chosen.classes) * (
         EVALUATION_UNITS + chosen.seeds * len(chosen.methods) * (setting.COMMON["steps"] + EVALUATION_UNITS)
     )
+    known = setting.presets(setting.WIDER_PRESETS if chosen.wider else setting.PRESETS)
+    presets = {method: known[method] for method in chosen.methods}
     processes = [
-        context.Process(
-            target=run_class, args=(f, chosen.methods, chosen.seeds, chosen.out, records, progress), daemon=True
-        )
+        context.Process(target=run_class, args=(f, presets, chosen.seeds, chosen.out, records, progress), daemon=True)
         for f in chosen.classes
     ]
     for process in processes:

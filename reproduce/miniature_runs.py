@@ -68,7 +68,14 @@ def start_record(family: str, folder: Path) -> None:
 
 
 def train_and_score(
-    family: str, method: str, seed: int, out: Path, folder: Path, progress: Queue[Any], evaluation_units: int
+    family: str,
+    method: str,
+    knobs: dict[str, Any],
+    seed: int,
+    out: Path,
+    folder: Path,
+    progress: Queue[Any],
+    evaluation_units: int,
 ) -> None:
     """Trains one method, has lm-eval score its last checkpoint on the test problems, writes the record."""
     path, run = folder / family / method / f"seed-{seed}.json", out / family / method / f"seed-{seed}"
@@ -76,7 +83,7 @@ def train_and_score(
     if path.exists():
         progress.put(("units", setting.COMMON["steps"] + evaluation_units, name))
         return
-    experiment = setting.experiment(family, method, seed, setting.presets()[method], run)
+    experiment = setting.experiment(family, method, seed, knobs, run)
     final = run / "checkpoints" / "final"
     if final.exists():
         progress.put(("units", setting.COMMON["steps"], name))

@@ -11,8 +11,8 @@ becomes the preset. The test problems are never read. Records land one by one in
 record is there is not repeated, and reproduce/presets.json is written from them when all tries of a method are in.
 
 `--wider` asks what the limit of four costs: methods whose choice lies at the edge of their tries get more of them in the
-direction of that edge (`WIDER` in setting.py), numbered on from the four, and results/miniature/report/wider.md sets the best of
-all beside the best of four.
+direction of that edge (`WIDER` in setting.py), numbered on from the four, results/miniature/report/wider.md sets the best of
+all beside the best of four, and `miniature.py --wider` runs what was best of all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import argparse
 import json
 import multiprocessing
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,12 @@ def one_try(task: tuple[str, int, str]) -> str:
     return f"{method} {knobs}: pass@1 {record['end']['pass@1']:.1%}, greedy {record['end']['greedy']:.1%}"
 
 
-def chosen(methods: list[str]) -> dict[str, Any]:
-    """The best try of every method whose tries are all recorded."""
+def chosen(methods: Iterable[str], wider: bool = False) -> dict[str, Any]:
+    """The best of the four tries, or of all, of every method for which all of them are recorded."""
     found: dict[str, Any] = {}
     for method in methods:
-        files = [record_file(method, number) for number in range(len(setting.TRIES[method]))]
+        count = len(tries(method) if wider else setting.TRIES[method])
+        files = [record_file(method, number) for number in range(count)]
         if not all(file.exists() for file in files):
             continue
         records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
@@ -103,16 +104,10 @@ def wider_table() -> str:
         "| method | best of four | | best of all | | tries |",
         "|---|---|---|---|---|---|",
     ]
-    for method in setting.WIDER:
-        files = [record_file(method, number) for number in range(len(tries(method)))]
-        if not all(file.exists() for file in files):
-            continue
-        records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        row = [method]
-        for some in (records[: len(setting.TRIES[method])], records):
-            best = max(some, key=lambda record: record["end"]["pass@1"])
-            row += [f"{best['end']['pass@1']:.1%}", named(best["knobs"])]
-        lines.append(f"| {' | '.join(row)} | {len(records)} |")
+    four = chosen(setting.WIDER)
+    for method, best in chosen(setting.WIDER, wider=True).items():
+        cells = [f"{c['validation_pass@1']:.1%} | {named(c['knobs'])}" for c in (four[method], best)]
+        lines.append(f"| {method} | {' | '.join(cells)} | {len(best['tried'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -150,6 +145,7 @@ def main() -> None:
         for line in tqdm(workers.imap_unordered(one_try, tasks), total=len(tasks), unit="try"):
             tqdm.write(line)
     if options.wider:
+        write_json(setting.WIDER_PRESETS, chosen(setting.WIDER, wider=True))
         text = wider_table()
         write_text(RECORDS.parent / "report" / "wider.md", text)
         print(text)

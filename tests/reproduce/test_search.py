@@ -17,6 +17,14 @@ def test_the_committed_presets_are_the_best_of_the_committed_tries(method):
     assert committed["validation_pass@1"] == max(t["validation_pass@1"] for t in committed["tried"])
 
 
+def test_the_wider_presets_are_the_best_of_all_committed_tries():
+    committed = json.loads(setting.WIDER_PRESETS.read_text())
+    assert search.chosen(setting.WIDER, wider=True) == committed
+    assert {method: len(c["tried"]) for method, c in committed.items()} == {
+        method: len(search.tries(method)) for method in setting.WIDER
+    }
+
+
 def test_wider_tries_change_no_preset(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "RECORDS", tmp_path)
     tries = search.tries("grpo")
