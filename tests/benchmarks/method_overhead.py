@@ -1,6 +1,6 @@
 """What a rollout with its updates costs under each method, relative to REINFORCE, in one run.
 
-    python tests/benchmarks/method_overhead.py                      all methods on the miniature, a few minutes
+    python tests/benchmarks/method_overhead.py                      all methods on the miniature, about ten minutes
     python tests/benchmarks/method_overhead.py --methods grpo ppo --rounds 9 --out FILE.json
 
 Every method gets the miniature's setting: 32 prompts × 8 samples, 8 updates, one thread, learning rate 0, so that all of them
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import trange
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -47,7 +48,7 @@ def measure(methods: list[str], rounds: int) -> dict[str, dict[str, list[float]]
     found: dict[str, dict[str, list[float]]] = {name: {"total": [], "learning": []} for name in methods}
     with Pool(workers=1) as pool, tempfile.TemporaryDirectory() as place:
         runs = {name: built(name, pool, Path(place)) for name in methods}
-        for number in range(rounds + 1):
+        for number in trange(rounds + 1, unit="round"):
             for name, run in runs.items():
                 begun = time.perf_counter()
                 metrics, _ = rollout_step(run, number)
