@@ -85,8 +85,8 @@ def one_by_one(records: Sequence[Record], titles: Mapping[str, str], stem: Path)
         axis.set_axis_off()
     for axis, method in zip(axes.flat, methods, strict=False):
         for (_, other), found in lines.items():
-            if other != method and aligned(found):
-                axis.plot(found[0][0], np.mean([line for _, line in found], 0), color="#d0d0d0", linewidth=0.6)
+            if other != method:
+                axis.plot(*mean_curve(found), color="#d0d0d0", linewidth=0.6)
         for model_class, colour in zip(classes, ("#0072B2", "#D55E00"), strict=False):
             for i, (steps, line) in enumerate(lines.get((model_class, method), [])):
                 axis.plot(steps, line, color=colour, linewidth=1.1, label=model_class if i == 0 else None)
@@ -114,9 +114,11 @@ def curves(seeds: Sequence[Record], name: str, part: str = "") -> list[tuple[Seq
     return found
 
 
-def aligned(lines: Sequence[tuple[Sequence[float], list[float]]]) -> bool:
-    """Whether the curves can be averaged point by point."""
-    return bool(lines) and len({len(line) for _, line in lines}) == 1
+def mean_curve(lines: Sequence[tuple[Sequence[float], list[float]]]) -> tuple[Sequence[float], Sequence[float]]:
+    """(steps, mean over the seeds); empty where there is no curve, or where curves differ in length."""
+    if len({len(line) for _, line in lines}) != 1:
+        return [], []
+    return lines[0][0], np.mean([line for _, line in lines], 0).tolist()
 
 
 def draw(axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Mapping[str, str], part: str = "") -> None:
@@ -127,9 +129,9 @@ def draw(axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Map
         colour, lines = COLOURS.get(method, "#999999"), curves(seeds, name, part)
         for steps, line in lines if len(runs) <= CROWDED else ():
             axis.plot(steps, line, color=colour, linewidth=0.6, alpha=0.5)
-        if aligned(lines):
-            mean = np.mean([line for _, line in lines], 0)
-            axis.plot(lines[0][0], mean, color=colour, label=titles.get(method, method))
+        steps, mean = mean_curve(lines)
+        if mean:
+            axis.plot(steps, mean, color=colour, label=titles.get(method, method))
 
 
 def prepared() -> Any:

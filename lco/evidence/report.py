@@ -11,7 +11,8 @@ from lco.evidence.tables import Record, Table, by_class, comparison, latex, mark
 
 LEAD = (
     "Every method improved the same start models with equal budgets: prompts, samples, token limit, updates and seeds. "
-    "Knobs were chosen by the same search of four tries on validation problems.\n\n"
+    "Knobs were chosen by a search on validation problems: four tries a method, unless the README beside the records says more."
+    "\n\n"
     "Sampling at a lower temperature lifts the start model without any training, so “beyond sharpening” says what is left "
     "of a gain after that. A miniature shows which methods are stable on this problem; it does not rank methods for large "
     "models."
