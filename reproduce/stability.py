@@ -1,8 +1,9 @@
 """How stable are the methods? Inner steps on one frozen batch, and a grid of learning rates and updates a rollout.
 
-    python reproduce/stability.py              both, and the figures (about half an hour on two quiet cores)
+    python reproduce/stability.py              all, and the figures (about three quarters of an hour on two quiet cores)
     python reproduce/stability.py frozen       inner steps alone (about three minutes)
     python reproduce/stability.py grid         the grid alone
+    python reproduce/stability.py small_beta   the grid of the LCO losses at a smaller β alone
     python reproduce/stability.py figures      tables and figures from the committed records, nothing is run
 
 frozen   The start model samples one rollout. Every method takes 40 optimizer steps on that batch alone, and after the
@@ -12,6 +13,9 @@ frozen   The start model samples one rollout. Every method takes 40 optimizer st
 grid     Seven methods × 3 learning rates × {1, 8} updates a rollout × 3 seeds on the miniature's Llama class, scored on
          validation problems: which still learns, which collapses? Rates are the same for all methods, so it shows how
          wide a method's working range is, not which method is best.
+small_beta
+         The same grid for the three LCO losses at β = 0.1, with which two of them learn faster (`search.py --wider`): is
+         that bought with their stability?
 
 Every record lands in results/stability/ as it is made; what is there is not repeated, an interrupted call goes on.
 """
@@ -40,6 +44,8 @@ GRID_METHODS = ("lco_kld", "lco_mse", "lco_lch", "ppo", "grpo", "reinforce", "rf
 RATES = (1e-4, 5e-4, 2.5e-3)
 UPDATES = {1: {"minibatches": 1, "epochs": 1}, 8: {"minibatches": 4, "epochs": 2}}
 GRID_SEEDS = (0, 1, 2)
+SMALL_BETA = 0.1
+SMALL_BETA_METHODS = ("lco_kld", "lco_mse", "lco_lch")
 
 
 def frozen(task: tuple[str, str]) -> str:
@@ -58,17 +64,19 @@ def grid_name(method: str, rate: float, updates: int, seed: int) -> str:
     return f"{method}-lr{rate:g}-u{updates}-seed{seed}"
 
 
-def grid(task: tuple[str, float, int, int, str]) -> str:
-    """One run of the grid; writes its record."""
-    method, rate, updates, seed, out = task
+def grid(task: tuple[str, str, float, int, int, str]) -> str:
+    """One run of the grid, or of the one at a small β; writes its record."""
+    part, method, rate, updates, seed, out = task
     become_worker()
     from lco.evidence.provenance import collect
     from lco.evidence.records import curves, read_lines, rounded
     from lco.training.run import train
 
     name = grid_name(method, rate, updates, seed)
-    folder = Path(out) / "grid" / name
+    folder = Path(out) / part / name
     knobs = {**setting.presets()[method], "lr": rate, **UPDATES[updates]}
+    if part == "small_beta":
+        knobs["hyper"] = {**knobs.get("hyper", {}), "beta": SMALL_BETA}
     run = setting.experiment(FAMILY, method, seed, knobs, folder)
     if not (folder / "checkpoints" / "final").exists():
         train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
@@ -85,8 +93,8 @@ def grid(task: tuple[str, float, int, int, str]) -> str:
         "tokens": sum(line.get("tokens", 0) for line in lines),
         "provenance": collect(),
     }
-    write_json(file_of("grid", name), rounded(record))
-    return f"{name}: pass@1 {lines[-1]['validation']['pass@1']:.1%}"
+    write_json(file_of(part, name), rounded(record))
+    return f"{part} {name}: pass@1 {lines[-1]['validation']['pass@1']:.1%}"
 
 
 def file_of(part: str, name: str) -> Path:
@@ -100,11 +108,11 @@ def tasks(part: str, out: Path) -> list[Any]:
     if part == "frozen":
         return [(m, str(out)) for m in FROZEN_METHODS if not file_of(part, m).exists()]
     return [
-        (method, rate, updates, seed, str(out))
+        (part, method, rate, updates, seed, str(out))
         for seed in GRID_SEEDS
         for rate in RATES
         for updates in UPDATES
-        for method in GRID_METHODS
+        for method in (SMALL_BETA_METHODS if part == "small_beta" else GRID_METHODS)
         if not file_of(part, grid_name(method, rate, updates, seed)).exists()
     ]
 
@@ -117,15 +125,15 @@ def main() -> None:
     from tqdm import tqdm
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="frozen, grid, figures (default: all three)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="frozen, grid, small_beta, figures (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/stability"), help="where the runs go")
     parser.add_argument("--report", type=Path, default=RECORDS / "report", help="where tables and figures go")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    known = {"frozen": frozen, "grid": grid}
+    known = {"frozen": frozen, "grid": grid, "small_beta": grid}
     for part in options.parts:
         if part not in {*known, "figures"}:
-            parser.error(f"there is no part {part!r}; give frozen, grid or figures")
+            parser.error(f"there is no part {part!r}; give frozen, grid, small_beta or figures")
     for part in [p for p in known if p in (options.parts or known)]:
         left = tasks(part, options.out)
         with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
@@ -133,7 +141,7 @@ def main() -> None:
                 tqdm.write(line)
     from reproduce.stability_report import build
 
-    print(build(read("frozen"), read("grid"), options.report))
+    print(build(read("frozen"), read("grid"), read("small_beta"), options.report))
 
 
 if __name__ == "__main__":

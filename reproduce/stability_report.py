@@ -19,7 +19,7 @@ LEARNT = 0.10
 """A run has learnt if its pass@1 ends this much above its start."""
 
 
-def build(frozen: Sequence[Record], grid: Sequence[Record], folder: Path) -> str:
+def build(frozen: Sequence[Record], grid: Sequence[Record], small_beta: Sequence[Record], folder: Path) -> str:
     """Writes report.md and the figures; returns the text."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = ["# Stability", ""]
@@ -29,6 +29,10 @@ def build(frozen: Sequence[Record], grid: Sequence[Record], folder: Path) -> str
     if grid:
         draw_grid(grid, folder / "grid")
         parts += ["## Learning rate and updates a rollout", "", grid_table(grid), "", "![](grid.png)", ""]
+    if small_beta:
+        draw_grid(small_beta, folder / "small_beta")
+        betas = " and ".join(f"{beta:g}" for beta in sorted({r["hyper"]["beta"] for r in small_beta}))
+        parts += [f"## The LCO losses at β = {betas}", "", grid_table(small_beta), "", "![](small_beta.png)", ""]
     text = "\n".join(parts)
     write_text(folder / "report.md", text)
     return f"{text}\nwritten to {folder}"

@@ -91,13 +91,6 @@ def _sq_prob_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
     g.add_dense(torch.square(chunk.probs, out=chunk.buffer("sq_prob")).mul_(2 * k[:, None]))
 
 
-def _kl_old(chunk: Chunk) -> Tensor:
-    if chunk.z_old is None:
-        return chunk.zeros()
-    # Σ π_old (z_old − z) + lse − lse_old: one product, so that equal logits give exactly 0.
-    return chunk.once("kl_old", lambda: chunk.lse - chunk.lse_old - rowwise_dot(chunk.probs_old, chunk.gap))
-
-
 def _kl_old_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
     g.probs += k
     g.probs_old -= k
@@ -109,7 +102,7 @@ def _kl_of_the_rest(chunk: Chunk) -> Tensor:
 
 
 def _sum_of_the_rest(chunk: Chunk) -> Tensor:
-    rest = _kl_old(chunk) + chunk.old_logprob.exp() * chunk.log_ratio
+    rest = chunk.kl_old + chunk.old_logprob.exp() * chunk.log_ratio
     # Where the rest is nearly nothing and weighs 10⁶, it has to be summed by itself.
     extreme = (chunk.sparse.stay > 100).nonzero().squeeze(1)
     if len(extreme):
@@ -320,7 +313,7 @@ STATISTICS: dict[str, Statistic] = {
     "entropy": Statistic(lambda c: c.entropy, _entropy_backward),
     "mean_logit": Statistic(lambda c: c.z.mean(1), _mean_logit_backward),
     "sq_prob": Statistic(_sq_prob, _sq_prob_backward),
-    "kl_old": Statistic(_kl_old, _kl_old_backward, whole_old=True),
+    "kl_old": Statistic(lambda c: c.kl_old, _kl_old_backward, whole_old=True),
     "kl_target": Statistic(_kl_target, _kl_target_backward, whole_old=True),
     "kl_from_target": Statistic(_kl_from_target, _kl_from_target_backward, whole_old=True),
     "sq_residual": Statistic(_sq_residual, _sq_residual_backward, whole_old=True),

@@ -30,10 +30,21 @@ def test_the_verdict_names_collapse_and_standing_still():
 
 def test_the_grid_has_a_cell_for_every_rate_and_number_of_updates(tmp_path):
     grid = [run(m, lr, u, 0, [0.3, 0.8]) for m in ("lco_kld", "grpo") for lr in (1e-4, 1e-3) for u in (1, 8)]
-    text = build([], grid, tmp_path)
+    text = build([], grid, [], tmp_path)
     assert "| LCO-KLD | 80 | 80 | 80 | 80 |" in text
     assert "8 updates, lr 0.001" in text
     assert (tmp_path / "grid.png").stat().st_size > 1000
+    assert not (tmp_path / "small_beta.png").exists()
+
+
+def test_the_grid_at_another_beta_stands_apart(tmp_path):
+    grid = [run("lco_mse", 1e-3, u, 0, [0.3, 0.8]) for u in (1, 8)]
+    other = [{**run("lco_mse", 1e-3, u, 0, [0.3, 0.9]), "hyper": {"beta": 0.1}} for u in (1, 8)]
+    text = build([], grid, other, tmp_path)
+    first, second = text.split("## The LCO losses at β = 0.1")
+    assert "| LCO-MSE | 80 | 80 |" in first
+    assert "| LCO-MSE | 90 | 90 |" in second
+    assert (tmp_path / "small_beta.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("method", ["lco_kld", "grpo", "sft"])
