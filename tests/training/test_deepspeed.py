@@ -87,10 +87,14 @@ def check_float16_target(case, steps):
 
 
 def check_bfloat16(case, steps):
-    """Parameters are rounded to 8 bits; what is compared with has float32 masters too."""
+    """Parameters are rounded to 8 bits; what is compared with has float32 masters too.
+
+    The judge is the drift, relative to all that has changed: a wrong step has one near 1. The largest deviation of any
+    token's statistic grows from step to step, and differs between CPUs with and without products of their own for bfloat16.
+    """
     for number, step in enumerate(steps):
-        assert step["drift"] < 0.1, (case, number, step)
-        assert step["statistics"] < 0.2, (case, number, step)
+        assert step["drift"] < (0.002 if number == 0 else 0.1), (case, number, step)
+        assert step["statistics"] < (0.1 if number == 0 else 0.5), (case, number, step)
         check_scalars(case, number, step, 0.1)
 
 
