@@ -3,6 +3,7 @@
     python tests/benchmarks/head_speed.py                       time at 8192 tokens, memory at 1k, 4k and 16k, precision
     python tests/benchmarks/head_speed.py --tokens 2048 --memory-tokens 512 1024 --repeats 3
     python tests/benchmarks/head_speed.py --record results/benchmarks/head.json
+    python tests/benchmarks/head_speed.py --profile --tokens 1760 --cases sft row-off      where the time goes, by operation
 
 Every measurement is forward and backward of head and loss in a process of its own, so that peaks do not mix. Time is
 against the suite's own fused SFT head (the same products without an old policy); memory is the peak above inputs and the
@@ -156,6 +157,25 @@ def measure(case: str, tokens: int, options: argparse.Namespace) -> dict[str, fl
     return {"seconds": seconds, "bytes": peak_memory(options.device) - before - gradient_bytes}
 
 
+def profile(case: str, options: argparse.Namespace) -> str:
+    """The operations of one case by the time they take themselves."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    torch.set_num_threads(options.threads)
+    x = inputs(options.tokens, options.width, options.vocabulary, getattr(torch, options.dtype), options.device)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if options.device == "cuda" else [])]
+    with torch.profiler.profile(activities=activities) as found:
+        run(case, x)
+    spent = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total - e.self_device_time_total)
+    whole = sum(e.self_cpu_time_total + e.self_device_time_total for e in spent)
+    lines = [f"{CASES[case]}, {options.tokens} tokens"]
+    for e in spent[:12]:
+        own = e.self_cpu_time_total + e.self_device_time_total
+        lines.append(f"{e.key:28} {own / 1e6:8.2f} s {own / whole:6.1%} {e.count:6} calls")
+    return "\n".join(lines)
+
+
 def in_a_process(case: str, tokens: int, options: argparse.Namespace) -> dict[str, float]:
     command = [
         *(sys.executable, __file__, "--case", case, "--tokens", str(tokens), "--threads", str(options.threads)),
@@ -204,7 +224,14 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[c for c in CASES if c != "naive"], choices=CASES)
     parser.add_argument("--record", type=Path, help="where the result record goes")
     parser.add_argument("--case", choices=CASES, help="measure this case alone in this process")
+    parser.add_argument(
+        "--profile", action="store_true", help="print where the cases' time goes in place of measuring them"
+    )
     options = parser.parse_args()
+    if options.profile:
+        for case in options.cases:
+            print(profile(case, options), end="\n\n")
+        return
     if options.case:
         print(json.dumps(measure(options.case, options.tokens, options)))
         return

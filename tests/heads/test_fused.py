@@ -67,7 +67,13 @@ def draw(*shape, seed):
 def test_they_agree_with_pytorch():
     from lco.heads import fused
 
-    fused.check(torch.device(DEVICE))
+    fused.check(torch.device(DEVICE))  # raises where they do not
+    z = 3 * draw(N, V, seed=0)
+    found = fused.row_statistics(z, None)
+    k, k_old = draw(N, seed=1), draw(N, seed=2)
+    expected = (k + k_old)[:, None] * z.softmax(1)
+    torch.testing.assert_close(found["probs lse"], z.logsumexp(1))
+    torch.testing.assert_close(fused.mix(z, None, found["probs lse"], found["probs lse"], k, k_old), expected)
 
 
 @runs_kernels
