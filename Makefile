@@ -12,7 +12,7 @@ help: ## list the targets
 setup: ## make .venv with the locked packages; a second call installs nothing
 	@sh scripts/setup.sh
 
-reproduce: setup ## the miniature: every method on two tiny models; table, figure and page, on a CPU
+reproduce: setup ## the miniature: eight methods on two tiny models; table, figure and page, on a CPU
 	@$(RUN) reproduce/miniature.py
 
 test: lint ## lint, types and all tests but the long ones

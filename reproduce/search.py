@@ -10,8 +10,8 @@ final run uses. Its score is pass@1 at T = 1 on 512 validation problems after th
 becomes the preset. The test problems are never read. Records land one by one in results/miniature/search/, a try whose
 record is there is not repeated, and reproduce/presets.json is written from them when all tries of a method are in.
 
-`--wider` asks what the limit of four costs: methods whose choice lies at the edge of their tries get more of them in the
-direction of that edge (`WIDER` in setting.py), numbered on from the four, results/miniature/report/wider.md sets the best of
+`--wider` asks what the limit of four costs: five methods whose choice lies at the edge of their tries get more of them in
+the direction of that edge (`WIDER` in setting.py), numbered on from the four, results/miniature/report/wider.md sets the best of
 all beside the best of four, and `miniature.py --wider` runs what was best of all.
 """
 
@@ -126,7 +126,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="where the runs go")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--wider", action="store_true", help="tries beyond the four, for methods chosen at their edge")
+    parser.add_argument("--wider", action="store_true", help="tries beyond the four, for five methods chosen at their edge")
     options = parser.parse_args()
     if "all" in options.methods:
         options.methods = [*setting.METHODS, *setting.BASELINES]
