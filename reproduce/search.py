@@ -126,7 +126,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="where the runs go")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--wider", action="store_true", help="tries beyond the four, for five methods chosen at their edge")
+    parser.add_argument(
+        "--wider", action="store_true", help="tries beyond the four, for five methods chosen at their edge"
+    )
     options = parser.parse_args()
     if "all" in options.methods:
         options.methods = [*setting.METHODS, *setting.BASELINES]

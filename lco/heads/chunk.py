@@ -133,7 +133,10 @@ class Chunk:
 
     def _distribution(self, z: Tensor, name: str) -> Tensor:
         if name not in self._cache:
-            self._cache[name], self._cache[name + " lse"] = self.softmax(z, name)
+            if self.fused is not None:
+                self._log_sum(z, name)  # so that every log-probability comes from one source
+            self._cache[name], lse = self.softmax(z, name)
+            self._cache.setdefault(name + " lse", lse)
         return self._cache[name]
 
     def _log_sum(self, z: Tensor, name: str) -> Tensor:
@@ -143,6 +146,16 @@ class Chunk:
             else:
                 self._cache |= self.fused.row_statistics(self.z, self.z_old)
         return self._cache[name + " lse"]
+
+    def mixture(self, k: Tensor, k_old: Tensor) -> Tensor:
+        """k π + k_old π_old, [C, V]. Overwrites the logits or the probabilities."""
+        if self.fused is not None:
+            self._log_sum(self.z, "probs")
+            return self.fused.mix(self.z, self.z_old, self._cache, k, k_old)
+        if self.z_old is None:
+            return self.probs.mul_((k + k_old)[:, None])
+        mixed = self.probs.mul_(k[:, None])
+        return mixed.addcmul_(self.probs_old, k_old[:, None]) if bool(k_old.any()) else mixed
 
     @property
     def probs(self) -> Tensor:
@@ -306,26 +319,19 @@ class LogitGradient:
 
     def assemble(self, chunk: Chunk) -> Tensor:
         """The gradient [C, V]. Overwrites the chunk's logits and probabilities: call it last."""
-        old = self.probs_old + self.rest
-        if not bool(self.probs.any()) and not bool(old.any()) and self.dense is not None:
-            gradient, at_target = self.dense, chunk.at_target(self.dense) + self.uniform + self.onehot
+        apart = bool(self.rest.any())
+        mixed = apart or bool(self.probs.any()) or bool(self.probs_old.any())
+        if self.dense is not None and not mixed:
+            gradient = self.dense
         else:
-            # The sampled token is written by itself: there the old policy's part is without `rest`.
-            at_target = self.onehot + self.uniform + self.probs * chunk.logprob.exp()
-            at_target += self.probs_old * (chunk.logprob if chunk.z_old is None else chunk.old_logprob).exp()
-            gradient = self._mixture(chunk, old)
+            gradient = chunk.mixture(self.probs, self.probs_old + self.rest)
+            if apart:
+                # What `onehot` takes away from here is as large, and made of the same logarithms.
+                old = (chunk.old_logit - chunk.lse_old).exp()
+                at_token = self.probs * chunk.logprob.exp() + self.probs_old * old
+                gradient.scatter_(1, chunk.targets[:, None], at_token[:, None])
             if self.dense is not None:
-                at_target += chunk.at_target(self.dense)
                 gradient.add_(self.dense)
         if bool(self.uniform.any()):
             gradient.add_(self.uniform[:, None])
-        return gradient.scatter_(1, chunk.targets[:, None], at_target[:, None])
-
-    def _mixture(self, chunk: Chunk, old: Tensor) -> Tensor:
-        """probs · π + old · π_old, [C, V]."""
-        if chunk.fused is not None:
-            return chunk.fused.mix(chunk.z, chunk.z_old, chunk.lse, chunk.lse_old, self.probs, old)
-        if chunk.z_old is None:
-            return chunk.probs.mul_((self.probs + old)[:, None])
-        gradient = chunk.probs.mul_(self.probs[:, None])
-        return gradient.addcmul_(chunk.probs_old, old[:, None]) if bool(old.any()) else gradient
+        return chunk.add_at_target(gradient, self.onehot)

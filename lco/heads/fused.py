@@ -1,15 +1,19 @@
 """Triton kernels for CUDA: what is left of the head's work once the matrix products are done is reading and writing [C, V].
 
-Most losses read of π and π_old only log-sum-exps, the entropy and KL(π_old ‖ π), and their logit gradient is a mix of both.
-So the probabilities need not exist: one kernel finds those scalars from the logits in one pass, another writes the gradient
-over the logits in a second. In PyTorch the same takes about twenty passes off-policy, which on a GPU is longer than the
-products take.
+Most losses learn from log-probabilities and KL(π_old ‖ π) alone, whose logit gradient is a mix of π and π_old. So the
+probabilities need not exist: one kernel finds those scalars, and the entropy that is logged, from the logits in one pass;
+another writes the gradient over the logits in a second. In PyTorch the same takes about twenty passes off-policy, which on a
+GPU is longer than the products take.
 
 **Never run on a GPU by us**; tested in Triton's interpreter (`tests/heads/test_fused.py`). Hence `check`: before the first
-use on a device both kernels have to agree with PyTorch there, or `lco.heads.chunk` goes on with PyTorch and warns.
+use on a device every variant of both kernels has to agree with PyTorch there, or `lco.heads.chunk` goes on with PyTorch and
+warns.
 """
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
 
 import torch
 import triton
@@ -35,7 +39,7 @@ def _row_statistics(
     BLOCK: tl.constexpr,
     LOW: tl.constexpr,
 ) -> None:
-    """Of one row: lse, entropy; with OLD also lse_old and Σ π_old (z_old − z).
+    """Of one row: lse, entropy, peak, Σ exp(z − peak); with OLD also lse_old, Σ π_old (z_old − z), and the old two.
 
     Every lane keeps a running maximum and sums relative to it; the lanes meet once, at the end.
     """
@@ -68,20 +72,24 @@ def _row_statistics(
     lse = highest + tl.log(whole)
     tl.store(found_at + row, lse)
     tl.store(found_at + rows + row, lse - tl.sum(weighted * share, 0) / whole)
+    tl.store(found_at + 2 * rows + row, highest)
+    tl.store(found_at + 3 * rows + row, whole)
     if OLD:
         highest = tl.max(old_peak, 0)
         share = tl.exp(old_peak - highest)
         whole = tl.sum(old_total * share, 0)
-        tl.store(found_at + 2 * rows + row, highest + tl.log(whole))
-        tl.store(found_at + 3 * rows + row, tl.sum(old_gap * share, 0) / whole)
+        tl.store(found_at + 4 * rows + row, highest + tl.log(whole))
+        tl.store(found_at + 5 * rows + row, tl.sum(old_gap * share, 0) / whole)
+        tl.store(found_at + 6 * rows + row, highest)
+        tl.store(found_at + 7 * rows + row, whole)
 
 
 @triton.jit
 def _mix(
     z_at: tl.tensor,
     old_at: tl.tensor,
-    lse_at: tl.tensor,
-    old_lse_at: tl.tensor,
+    peak_at: tl.tensor,
+    old_peak_at: tl.tensor,
     k_at: tl.tensor,
     old_k_at: tl.tensor,
     columns: tl.tensor,
@@ -89,70 +97,84 @@ def _mix(
     OLD: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """z ← k exp(z − lse) + k_old exp(z_old − lse_old) of one row and one block."""
+    """z ← k exp(z − peak) + k_old exp(z_old − old_peak) of one row and one block."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
     z = tl.load(z_at + row * stride + column, mask=inside)
-    g = tl.load(k_at + row) * tl.exp(z - tl.load(lse_at + row))
+    g = tl.load(k_at + row) * tl.exp(z - tl.load(peak_at + row))
     if OLD:
         old = tl.load(old_at + row * stride + column, mask=inside)
-        g += tl.load(old_k_at + row) * tl.exp(old - tl.load(old_lse_at + row))
+        g += tl.load(old_k_at + row) * tl.exp(old - tl.load(old_peak_at + row))
     tl.store(z_at + row * stride + column, g, mask=inside)
 
 
 def row_statistics(z: Tensor, z_old: Tensor | None) -> dict[str, Tensor]:
-    """What `Chunk` keeps of float32 logits [C, V]: log-sum-exp, entropy, and with z_old its log-sum-exp and KL(π_old ‖ π).
+    """What `Chunk` keeps of float32 logits [C, V]: log-sum-exp and entropy, with z_old also its log-sum-exp and KL(π_old ‖ π).
 
     Returns:
-        {"probs lse", "entropy"} and {"probs_old lse", "kl_old"}, [C] each. Equal logits give a KL of exactly 0.
+        {"probs lse", "entropy"} and {"probs_old lse", "kl_old"}, [C] each, and for `mix` the largest logit and the sum of
+        exponentials relative to it. Equal logits give a KL of exactly 0.
     """
     rows, columns = z.shape
     old = z if z_old is None else z_old
     assert z.stride() == old.stride() == (columns, 1)
-    found = z.new_empty(2 if z_old is None else 4, rows)
-    _row_statistics[(rows,)](
-        z, old, found, columns, z.stride(0), rows, OLD=z_old is not None, BLOCK=BLOCK, LOW=NOTHING, num_warps=8
-    )
-    names = {"probs lse": found[0], "entropy": found[1]}
+    found = z.new_empty(4 if z_old is None else 8, rows)
+    with torch.cuda.device_of(z):
+        _row_statistics[(rows,)](
+            z, old, found, columns, z.stride(0), rows, OLD=z_old is not None, BLOCK=BLOCK, LOW=NOTHING, num_warps=8
+        )
+    names = {"probs lse": found[0], "entropy": found[1], "probs peak": found[2], "probs total": found[3]}
     if z_old is None:
         return names
-    return names | {"probs_old lse": found[2], "kl_old": found[0] - found[2] + found[3]}
+    names |= {"probs_old lse": found[4], "probs_old peak": found[6], "probs_old total": found[7]}
+    return names | {"kl_old": found[0] - found[4] + found[5]}
 
 
-def mix(z: Tensor, z_old: Tensor | None, lse: Tensor, lse_old: Tensor, k: Tensor, k_old: Tensor) -> Tensor:
-    """k π + k_old π_old, [C, V], written over z; without z_old the two policies are one."""
+def mix(z: Tensor, z_old: Tensor | None, known: Mapping[str, Tensor], k: Tensor, k_old: Tensor) -> Tensor:
+    """k π + k_old π_old, [C, V], written over z; without z_old the two policies are one.
+
+    Args:
+        known: what `row_statistics` found.
+        k, k_old: [C].
+    """
     rows, columns = z.shape
     if z_old is None:
-        k = k + k_old
-    old = z if z_old is None else z_old
+        k, old, was = k + k_old, z, "probs"
+    else:
+        old, was = z_old, "probs_old"
     assert z.stride() == old.stride() == (columns, 1)
-    scalars = [x.contiguous() for x in (lse, lse_old, k, k_old)]
-    grid = (rows, triton.cdiv(columns, BLOCK))
-    _mix[grid](z, old, *scalars, columns, z.stride(0), OLD=z_old is not None, BLOCK=BLOCK, num_warps=8)
+    # Relative to the peak and divided by the sum: through log-sum-exp a large logit's rounding would reach π.
+    scalars = (known["probs peak"], known[f"{was} peak"], k / known["probs total"], k_old / known[f"{was} total"])
+    with torch.cuda.device_of(z):
+        grid = (rows, triton.cdiv(columns, BLOCK))
+        _mix[grid](z, old, *scalars, columns, z.stride(0), OLD=z_old is not None, BLOCK=BLOCK, num_warps=8)
     return z
 
 
 def check(device: torch.device) -> None:
-    """Both kernels against PyTorch on a small case with a ragged last block.
+    """Every variant that Triton compiles apart, against PyTorch: with and without an old policy, one row and several, a last
+    block that is ragged or whose length is a multiple of 16.
 
     Raises:
         RuntimeError: they disagree, and by how much.
     """
-    generator = torch.Generator(device).manual_seed(0)
-    z, z_old = (6 * torch.randn(3, BLOCK + 100, generator=generator, device=device) for _ in range(2))
-    k, k_old = torch.randn(2, 3, generator=generator, device=device)
-    log_p, log_old = z.log_softmax(1), z_old.log_softmax(1)
-    expected = {
-        "probs lse": z.logsumexp(1),
-        "entropy": -(log_p.exp() * log_p).sum(1),
-        "probs_old lse": z_old.logsumexp(1),
-        "kl_old": (log_old.exp() * (log_old - log_p)).sum(1),
-        "gradient": k[:, None] * log_p.exp() + k_old[:, None] * log_old.exp(),
-    }
-    found = row_statistics(z, z_old)
-    found["gradient"] = mix(z, z_old, found["probs lse"], found["probs_old lse"], k, k_old)
-    for name, value in expected.items():
-        error = float((found[name] - value).abs().max())
-        if not error < 1e-3:
-            raise RuntimeError(f"the kernel's {name} differs from PyTorch's by {error:.1e}")
+    for rows, columns in itertools.product((1, 3), (BLOCK + 100, BLOCK + 96)):
+        generator = torch.Generator(device).manual_seed(0)
+        z, z_old = (6 * torch.randn(rows, columns, generator=generator, device=device) for _ in range(2))
+        k, k_old = torch.randn(2, rows, generator=generator, device=device)
+        log_p, log_old = z.log_softmax(1), z_old.log_softmax(1)
+        alone = {"probs lse": z.logsumexp(1), "entropy": -(log_p.exp() * log_p).sum(1)}
+        alone["gradient"] = (k + k_old)[:, None] * log_p.exp()
+        both = {**alone, "probs_old lse": z_old.logsumexp(1), "kl_old": (log_old.exp() * (log_old - log_p)).sum(1)}
+        both["gradient"] = k[:, None] * log_p.exp() + k_old[:, None] * log_old.exp()
+        for old, expected in ((None, alone), (z_old, both)):
+            logits = z.clone()
+            found = row_statistics(logits, old)
+            found["gradient"] = mix(logits, old, found, k, k_old)
+            for name, value in expected.items():
+                error = float((found[name] - value).abs().max())
+                if not error < 1e-3:
+                    raise RuntimeError(f"the kernel's {name} differs from PyTorch's by {error:.1e}")
+        if bool(row_statistics(z, z.clone())["kl_old"].any()):
+            raise RuntimeError("the kernel finds a divergence between equal logits")

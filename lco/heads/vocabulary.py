@@ -190,7 +190,8 @@ def _second_pass(
     slope = torch.zeros(hidden.shape, dtype=head.wide, device=hidden.device)
     rest, rest_kl = chunk.zeros(), chunk.zeros()
     old_weight = gradient.probs_old + gradient.rest
-    at_token = gradient.onehot + gradient.probs * chunk.logprob.exp() + gradient.probs_old * chunk.old_logprob.exp()
+    p_old_at_token = (chunk.old_logit - chunk.lse_old).exp()
+    at_token = gradient.onehot + gradient.probs * chunk.logprob.exp() + gradient.probs_old * p_old_at_token
     for part, z in new.blocks():
         inside = new.inside(part).nonzero().squeeze(1)
         column = new.local[inside] - part.start

@@ -4,9 +4,9 @@
     python tests/benchmarks/rl_step.py --model DIR --trl build/trl [--rollouts transformers|vllm] [--out FILE.json]
 
 Both run in one process, one after the other: `--rounds` steps of the suite, of TRL, and of the suite again. Every response
-has exactly `--new-tokens` tokens (no end token stops a row), so both do the same work: generation, reward, log-probabilities, one update per
-rollout, synchronisation. The suite's step is split by phase. Ratios are of medians in one run; the machine's name,
-threads and versions stand in the record.
+has exactly `--new-tokens` tokens (no end token stops a row), so both do the same work: generation, reward,
+log-probabilities, one update per rollout, synchronisation. The suite's step is split by phase. Ratios are of medians in one
+run; the machine's name, threads and versions stand in the record.
 """
 
 from __future__ import annotations

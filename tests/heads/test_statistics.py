@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lco.heads import STATISTICS, FixedHead, LinearHead, row_loss, spread, statistic, statistics, token_loss
+from lco.heads.vocabulary import token_loss_by_vocabulary
 
 N, V, D = 7, 37, 5
 TEMPERATURE = 0.7
@@ -216,3 +217,48 @@ def test_more_than_sixty_five_thousand_tokens():
     slope = torch.autograd.grad(loss, x)[0]
     error = (hidden @ weight.T).softmax(1) - torch.nn.functional.one_hot(tokens, 8)
     torch.testing.assert_close(slope[-5000:], (error @ weight)[-5000:] / count, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("logits", [[30.0, 15.5], [30.0, 20.0], [100.0, 88.0]])
+def test_a_nearly_certain_token_keeps_its_gradient_in_float32(logits):
+    """π(a) is 1 minus something far below the logits' rounding, and what the token loses is what the other gains."""
+    z = torch.tensor([logits])
+    hidden = torch.ones(1, 1).requires_grad_()
+    weight = z.T.clone().requires_grad_()
+    target = torch.tensor([0])
+    loss, _ = token_loss(
+        hidden, LinearHead(weight), target, lambda s, _: -s["logprob"], {}, torch.ones(1), ("logprob",)
+    )
+    slope = torch.autograd.grad(loss, weight)[0].squeeze(1)
+    other = float(torch.sigmoid(z.double()[0, 1] - z.double()[0, 0]))
+    assert float(slope[1]) == pytest.approx(other, rel=1e-5)
+    assert float(slope[0]) == pytest.approx(-other, abs=1.2e-7)
+
+
+@pytest.mark.parametrize("on_policy", [True, False])
+@pytest.mark.parametrize("by_vocabulary", [True, False])
+def test_the_divergence_is_from_the_old_logits_whatever_was_measured_before(case, on_policy, by_vocabulary):
+    """`old_logprob` as an input replaces log π_old(a) in ratios; KL(π_old ‖ π) and its gradient know the whole of π_old."""
+    head, options, _, expected = parts(case, on_policy)
+    inputs = {"old_logprob": torch.full((N,), -0.1, dtype=torch.float64)}
+    call = token_loss_by_vocabulary if by_vocabulary else token_loss
+    found = call(
+        case["hidden"], head, case["targets"], lambda s, _: s["kl_old"], inputs, case["mix"], ["kl_old"], **options
+    )
+    loss = found if by_vocabulary else found[0]
+    ours = torch.autograd.grad(loss, case["hidden"])[0]
+    theirs = torch.autograd.grad((expected["kl_old"] * case["mix"]).sum(), case["hidden"])[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_coefficients_that_cancel_do_not_take_the_dense_part_along(case):
+    """kl_target − kl_old at tilt 0 is nothing; what stands beside it must come out as if alone."""
+    head, options, _, expected = parts({**case, "tilt": torch.zeros(N, dtype=torch.float64)}, on_policy=False)
+    inputs = {"tilt": torch.zeros(N, dtype=torch.float64)}
+    loss, _ = token_loss(
+        case["hidden"], head, case["targets"], lambda s, _: s["kl_target"] - s["kl_old"] + s["sq_residual"], inputs,
+        case["mix"], ["kl_target", "kl_old", "sq_residual"], **options,
+    )  # fmt: skip
+    ours = torch.autograd.grad(loss, case["hidden"])[0]
+    theirs = torch.autograd.grad((expected["sq_residual"] * case["mix"]).sum(), case["hidden"])[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
