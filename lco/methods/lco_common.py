@@ -18,13 +18,17 @@ from lco.advantages import (
     SparseTilt,
     centred,
     leave_one_out,
+    soft_leave_one_out,
     standardised,
     terminal_rewards,
 )
 from lco.heads import Target
 from lco.methods.method import Hyper, Hyperparameter, Signal
+from lco.methods.pmd import PMD_PARTITION
 from lco.methods.ppo import PPO, estimated
 from lco.methods.ppo import value_loss as critic_loss
+from lco.methods.reinforce import advantage as with_baseline
+from lco.methods.reinforce_pp import normalised
 from lco.policy import ValueFunction
 
 PAPER = "Stabilizing Policy Optimization via Logits Convexity (arXiv 2603.00963)"
@@ -48,9 +52,17 @@ TARGET_HYPERPARAMETERS = {
     ),
     "advantage": Hyperparameter(
         "group_mean",
-        "A of every token: R minus the group's mean, the others' mean or the batch's; standardised; ±1; a critic's GAE",
+        "A of every token: R itself (reward), or minus the mean of the group, the others, the batch or earlier rollouts, or "
+        "minus the others' soft maximum; standardised by group or by batch; ±1; a critic's GAE",
         "suite; the released code broadcasts ±1",
-        ("group_mean", "leave_one_out", "group_std", "batch_mean", "sign_broadcast", "gae"),
+        (
+            *("group_mean", "leave_one_out", "soft_leave_one_out", "group_std", "batch_mean", "batch_std"),
+            *("running_mean", "reward", "sign_broadcast", "gae"),
+        ),
+    ),
+    "tau": replace(
+        PMD_PARTITION.hyperparameters["tau"],
+        help="advantage=soft_leave_one_out: τ of τ log mean exp(R/τ) over the others; ∞: their mean, 0: their maximum",
     ),
     "estimator": Hyperparameter(
         "sparse",
@@ -74,26 +86,34 @@ TARGET_HYPERPARAMETERS = {
 }
 
 
-def row_advantage(signal: Signal, kind: str) -> Tensor:
+def row_advantage(signal: Signal, hyper: Hyper) -> Tensor:
     """[B] advantages of whole rows."""
-    match kind:
+    match hyper["advantage"]:
         case "group_mean":
             return centred(signal.rewards, signal.groups)
         case "leave_one_out":
             return leave_one_out(signal.rewards, signal.groups)
+        case "soft_leave_one_out":
+            return soft_leave_one_out(signal.rewards, signal.groups, hyper["tau"])
         case "group_std":
             return standardised(signal.rewards, signal.groups)
-        case "batch_mean":
-            return signal.rewards - signal.rewards.mean()
         case _:
             return (signal.rewards > 0).float() * 2 - 1
 
 
 def broadcast_advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
     """{"advantage": [B, T]}: the row's advantage on each of its tokens, or a critic's; a dense estimator does not read it."""
-    if hyper["advantage"] == "gae":
-        return estimated(terminal_rewards(signal.rewards, signal.mask), signal, hyper)
-    return {"advantage": row_advantage(signal, hyper["advantage"])[:, None] * signal.mask}
+    match hyper["advantage"]:
+        case "gae":
+            return estimated(terminal_rewards(signal.rewards, signal.mask), signal, hyper)
+        case "batch_std":
+            return {"advantage": normalised(terminal_rewards(signal.rewards, signal.mask), signal.mask)}
+        case "reward":
+            return with_baseline(signal, {"baseline": "none"})
+        case "batch_mean" | "running_mean" as baseline:
+            return with_baseline(signal, {"baseline": baseline})
+        case _:
+            return {"advantage": row_advantage(signal, hyper)[:, None] * signal.mask}
 
 
 def value_loss(hyper: Hyper) -> ValueFunction | None:

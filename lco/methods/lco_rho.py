@@ -71,6 +71,7 @@ LCO_RHO = Method(
     reduction="token_mean_by_sign",
     hyperparameters={
         "advantage": TARGET_HYPERPARAMETERS["advantage"],
+        "tau": TARGET_HYPERPARAMETERS["tau"],
         "rho_positive": Hyperparameter(
             1.2, "ρ₊", "released code; its visualisation script and the reviewed paper: 1.8"
         ),

@@ -21,15 +21,18 @@ from lco.methods.grpo import CLIP, with_reference
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
 
 
+def normalised(token_rewards: Tensor, mask: Tensor) -> Tensor:
+    """[B, T]: the returns, with mean 0 and standard deviation 1 over all tokens of the rollout."""
+    returns = return_to_go(token_rewards, mask)
+    # One token alone has no spread to be measured by: its normalised advantage is 0.
+    return whiten(returns, mask) if int(mask.sum()) > 1 else torch.zeros_like(returns)
+
+
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
     rewards = centred(signal.rewards, signal.groups) if hyper["baseline"] == "group_mean" else signal.rewards
     in_reward = hyper["beta_kl"] if hyper["kl_in"] == "reward" else 0.0
-    returns = return_to_go(
-        penalised_rewards(rewards, signal.mask, in_reward, signal.old_logprob, signal.ref_logprob), signal.mask
-    )
-    # One token alone has no spread to be measured by: its normalised advantage is 0.
-    normalised = whiten(returns, signal.mask) if int(signal.mask.sum()) > 1 else torch.zeros_like(returns)
-    return with_reference(signal, {"advantage": normalised})
+    token_rewards = penalised_rewards(rewards, signal.mask, in_reward, signal.old_logprob, signal.ref_logprob)
+    return with_reference(signal, {"advantage": normalised(token_rewards, signal.mask)})
 
 
 def loss(hyper: Hyper) -> TokenFunction:

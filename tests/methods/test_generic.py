@@ -168,7 +168,7 @@ def test_bf16_gives_a_finite_float32_loss(name, hyper):
 def follows_rewards_of_groups(name, hyper):
     """Not: preference pairs, dense estimators, ±1 without a baseline; and a truncated target moves without a reward."""
     knobs = METHODS[name].hyper(hyper)
-    of_groups = knobs.get("advantage") in {None, "group_mean", "leave_one_out", "group_std"}
+    of_groups = knobs.get("advantage") in {None, "group_mean", "leave_one_out", "soft_leave_one_out", "group_std"}
     relative = of_groups and knobs.get("estimator", "sparse") in {"sparse", "sparse_ips"}
     # Nor does a KL to a reference, or a penalty on length, ask for a reward.
     relative = relative and not (

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt, sparse_target
 from lco.heads import FixedHead, LinearHead, statistics, token_loss
 from lco.methods import METHODS
+from tests.methods.test_generic import rollout
 
 N, V = 6, 9
 
@@ -20,6 +21,42 @@ def draw(seed, *shape, scale=1.0):
 
 TOKENS = torch.tensor([0, 3, 8, 1, 1, 5])
 EYE = LinearHead(torch.eye(V, dtype=torch.float64))
+
+
+BASELINES = {
+    "group_mean": ("dr_grpo", {}),
+    "group_std": ("grpo", {}),
+    "leave_one_out": ("rloo", {}),
+    "soft_leave_one_out": ("pmd_partition", {"tau": 0.4}),
+    "reward": ("reinforce", {"baseline": "none"}),
+    "batch_mean": ("reinforce", {"baseline": "batch_mean"}),
+    "running_mean": ("reinforce", {"baseline": "running_mean"}),
+    "batch_std": ("reinforce_pp", {}),
+    "gae": ("ppo", {}),
+}
+
+
+@pytest.mark.parametrize("name", ["lco_kld", "lco_mse", "lco_lch", "lco_rkl", "lco_rho"])
+@pytest.mark.parametrize("kind", BASELINES)
+def test_every_advantage_is_a_baselines_own(name, kind):
+    """On a rollout of two groups, ragged rows and a history of rewards."""
+    baseline, hyper = BASELINES[kind]
+    *_, signal = rollout()
+    mine, theirs = METHODS[name], METHODS[baseline]
+    knobs = {"advantage": kind, **{key: value for key, value in hyper.items() if key == "tau"}}
+    found = mine.advantage(signal, mine.hyper(knobs))["advantage"]
+    expected = theirs.advantage(signal, theirs.hyper(hyper))["advantage"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert found[signal.mask].abs().max() > 0.1
+
+
+def test_no_two_advantages_are_the_same_and_none_goes_unchecked():
+    *_, signal = rollout()
+    method = METHODS["lco_kld"]
+    choices = method.hyperparameters["advantage"].choices
+    assert set(choices) == {*BASELINES, "sign_broadcast"}
+    found = [method.advantage(signal, method.hyper({"advantage": kind}))["advantage"] for kind in choices]
+    assert len({tuple(advantage.flatten().tolist()) for advantage in found}) == len(choices)
 
 
 def gradient(name, z, z_old, fixed=None, advantage=None, **hyper):
