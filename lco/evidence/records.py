@@ -22,7 +22,10 @@ CURVES = (
     *("hidden_gradient_positive", "hidden_gradient_negative", "gradient_norm_positive", "gradient_norm_negative"),
     *("length_right", "length_wrong", "rows_kept", "prompts_drawn", "generation_multiplier"),
     *("clip_high", "clip_low", "weight_effective_share", "log_ratio_abs", "explained_variance"),
+    *("target_kl_per_sequence", "sampled_probability"),
 )
+CURVES_WITH_PARAMETER = ("outside_top/",)
+"""Curves whose names end in a number that the method's knobs set."""
 KEYS = ("schema", "experiment", "model", "seed", "method", "budget", "curves", "evaluations", "seconds", "provenance",
         "problems_sha256", "source_sha256")  # fmt: skip
 PARTS = {
@@ -85,7 +88,8 @@ def curves(lines: list[dict[str, Any]]) -> dict[str, Any]:
     steps = [line for line in lines if line["step"] > 0]
     watched = [line for line in lines if "validation" in line]
     found: dict[str, Any] = {"step": [line["step"] for line in steps]}
-    for name in CURVES:
+    parametrised = {name for line in steps for name in line if name.startswith(CURVES_WITH_PARAMETER)}
+    for name in (*CURVES, *sorted(parametrised)):
         if any(line.get(name) is not None for line in steps):
             found[name] = [line.get(name) for line in steps]
     if watched:

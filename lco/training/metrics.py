@@ -71,7 +71,7 @@ class Seen:
     """What one optimizer step saw of the tokens of its minibatch, all ranks together.
 
     Attributes:
-        totals: sums over tokens of every reported statistic, `tokens` among them, and ‖∂L/∂h‖² by sign of advantage.
+        totals: sums over tokens of every reported statistic, ‖∂L/∂h‖² by sign of advantage, and how many `tokens` and `rows`.
         logprobs: row → log-probabilities of its sampled tokens.
     """
 
@@ -81,13 +81,18 @@ class Seen:
     logprobs: dict[int, Tensor]
 
 
-def totals_of(statistics: Mapping[str, Tensor], advantage: Tensor) -> dict[str, float]:
+def totals_of(statistics: Mapping[str, Tensor], advantage: Tensor, mask: Tensor) -> dict[str, float]:
     """Sums over the tokens of a micro-batch (statistics are 0 where padded)."""
     sums = {name: float(value.double().sum()) for name, value in statistics.items() if name != HIDDEN_GRADIENT}
     slopes = statistics[HIDDEN_GRADIENT].double()
     sign = advantage[:, : slopes.shape[1]]
+    # A padded 0 is no log-probability: its exponential would count as certain.
+    sampled = statistics["logprob"].double().exp()[mask[:, : slopes.shape[1]]]
     return {
+        "tokens": float(mask.sum()),
+        "rows": float(len(mask)),
         **sums,
+        "sampled_probability": float(sampled.sum()),
         "hidden_gradient_positive": float(slopes[sign > 0].sum()),
         "hidden_gradient_negative": float(slopes[sign < 0].sum()),
     }
@@ -127,6 +132,8 @@ OF_THE_LAST = {"kl_old": "kl_old_exact", "kl_target": "kl_target"}
 """Divergences are the last update's, where they are largest; other statistics are means over all updates. `kl_old` in the
 metrics is every method's estimate on sampled tokens, so the exact one has a name of its own."""
 
+COUNTS = {"tokens", "rows"}
+
 BY_SIGN = {"hidden_gradient_positive", "hidden_gradient_negative"}
 """‖∂L/∂h‖ over the tokens of one sign of advantage: root mean square over the updates."""
 
@@ -149,7 +156,7 @@ def summarise(
         "gradient_norm": sum(norms) / len(norms),
         "gradient_norm_max": max(norms),
         "updates_skipped": sum(not s.step.applied for s in seen),
-        **{name: mean(name) for name in seen[-1].totals if name not in {"tokens", *OF_THE_LAST, *BY_SIGN}},
+        **{name: mean(name) for name in seen[-1].totals if name not in {*COUNTS, *OF_THE_LAST, *BY_SIGN}},
         **{
             shown: seen[-1].totals[name] / max(1.0, seen[-1].totals["tokens"])
             for name, shown in OF_THE_LAST.items()
@@ -159,6 +166,9 @@ def summarise(
         "advantage_positive": float((advantage > 0).float().mean()) if len(advantage) else None,
         "lr": seen[-1].step.lr,
     }
+    if "target_kl" in seen[-1].totals:
+        rows_seen = max(1.0, sum(s.totals["rows"] for s in seen))
+        metrics["target_kl_per_sequence"] = sum(s.totals["target_kl"] for s in seen) / rows_seen
     if "return" in inputs and signal.values is not None:
         target = inputs["return"][signal.mask]
         spread = float(target.var(correction=0)) if len(target) else 0.0

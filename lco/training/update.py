@@ -74,14 +74,15 @@ def one_update(run: Run, frozen: Frozen, rows: Sequence[int]) -> Seen:
     step = run.engine.step()
     gathered = run.engine.gather((loss, mine))
     logprobs: dict[int, Tensor] = {}
-    totals: dict[str, float] = {"tokens": 0.0}
+    totals: dict[str, float] = {}
     for _, share in gathered:
         for indices, statistics in share:
             count = [int(batch.response_lengths[row]) for row in indices]
             for i, row in enumerate(indices):
                 logprobs[row] = statistics["logprob"][i, : count[i]]
-            totals["tokens"] += sum(count)
-            for name, value in totals_of(statistics, frozen.inputs["advantage"][list(indices)]).items():
+            chosen = list(indices)
+            found = totals_of(statistics, frozen.inputs["advantage"][chosen], batch.response_mask[chosen])
+            for name, value in found.items():
                 totals[name] = totals.get(name, 0.0) + value
     return Seen(step, sum(part_loss for part_loss, _ in gathered), totals, logprobs)
 

@@ -201,6 +201,28 @@ def test_records_read_back_and_stay_small(tmp_path):
     assert records.rounded([float("nan"), float("inf")]) == [None, None]
 
 
+def test_a_record_keeps_the_curves_that_its_run_logged(folder):
+    """Also those whose name ends in a number; what no rollout logged is no curve, and a record without it is read."""
+    common = {"accuracy": 0.5, "target_tv": 0.1, "target_kl": 0.02, "target_kl_per_sequence": 0.4, "kl_target": 0.01}
+    lines = [
+        {"step": 0, "validation": {"pass@1": 0.1, "greedy": 0.2}},
+        {"step": 1, **common, "sampled_probability": 0.7, "outside_top/5": 0.25, "seconds": {}},
+        {"step": 2, **common, "sampled_probability": 0.8, "outside_top/16": 0.0, "outside_topmost": 1.0},
+    ]
+    found = records.curves(lines)
+    assert set(found) == {
+        "step", "validation", "accuracy", "target_tv", "target_kl", "target_kl_per_sequence", "kl_target",
+        "sampled_probability", "outside_top/5", "outside_top/16",
+    }  # fmt: skip
+    assert found["outside_top/5"] == [0.25, None]
+    assert found["outside_top/16"] == [None, 0.0]
+    assert found["sampled_probability"] == [0.7, 0.8]
+    records.write(folder / "r" / "lco_kld_reference.json", {**record("lco_kld_reference", 0, 5), "curves": found})
+    read = {r["method"]: r["curves"] for r in records.read_all(folder / "r")}
+    assert read["lco_kld_reference"] == found
+    assert "outside_top/5" not in read["grpo"]
+
+
 def test_evidence_and_verifier_never_import_torch():
     code = "import sys, lco.evidence.report, lco.evidence.provenance, lco.verifier; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

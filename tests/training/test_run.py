@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -72,6 +73,8 @@ def test_every_update_is_diagnosed(tmp_path):
     assert 0 < whole["target_tv"] < 0.25  # tanh(|A|/(4β)) for |A| ≤ 1 and β = 2 is 0.124
     assert whole["target_tv"] <= 0.125
     assert 0 < whole["target_kl"] <= 0.03126
+    assert whole["target_kl_per_sequence"] > whole["target_kl"]
+    assert 0 < math.exp(whole["logprob"]) < whole["sampled_probability"] < 1  # Jensen
     assert whole["tilt_clamped"] == 0
     # π_old is kept for the later updates, so the divergence is exact; the estimate on samples is near it.
     assert whole["kl_old_exact"] > 0
