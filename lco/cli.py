@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from lco.errors import UserError
+from lco.errors import UserError, closest
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         add_command_arguments(top, given)
+        check_flags(top, given)
         parsed = top.parse_args(given)
         return int(parsed.run(parsed) or 0)
     except UserError as error:
@@ -80,9 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def add_command_arguments(top: argparse.ArgumentParser, given: Sequence[str]) -> None:
     """Adds the arguments of the command that was typed, so that `lco verify` never imports what `lco train` needs."""
-    command = next((word for word in given if not word.startswith("-")), None)
-    choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
-    if command not in choices:
+    command, chosen = command_of(top, given)
+    if chosen is None:
         return
     module = {
         "train": "lco.config",
@@ -90,9 +90,39 @@ def add_command_arguments(top: argparse.ArgumentParser, given: Sequence[str]) ->
         "verify": "lco.verifier.command",
         "table": "lco.evidence.command",
         "lab": "lco.lab.command",
-    }.get(str(command))
+    }.get(command)
     if module is not None:
-        importlib.import_module(module).add_arguments(choices[command])
+        importlib.import_module(module).add_arguments(chosen)
+
+
+def command_of(top: argparse.ArgumentParser, given: Sequence[str]) -> tuple[str, argparse.ArgumentParser | None]:
+    """The command that was typed and its parser; None where there is no such command, which argparse will say."""
+    command = next((word for word in given if not word.startswith("-")), "")
+    choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
+    return command, choices.get(command)
+
+
+def check_flags(top: argparse.ArgumentParser, given: Sequence[str]) -> None:
+    """Refuses a flag that the command does not have. argparse would name no remedy, and would ask first for the required
+    flag of which this one is a misspelling.
+
+    Raises:
+        UserError: names the nearest flag.
+    """
+    command, chosen = command_of(top, given)
+    if chosen is None:
+        return
+    flags = [flag for action in chosen._actions for flag in action.option_strings]
+    for word in given[given.index(command) + 1 :]:
+        if word == "--":  # what follows is no flag
+            return
+        flag = word.partition("=")[0]
+        looks_like_one = flag.startswith("--") or (flag.startswith("-") and flag[1:2].isalpha())
+        if not looks_like_one or any(known.startswith(flag) for known in flags):  # argparse takes abbreviations
+            continue
+        close = closest(flag.strip("-"), [known[2:] for known in flags if known.startswith("--")])
+        hint = f"; did you mean --{close}?" if close else ";"
+        raise UserError(f"lco {command} has no flag {flag}{hint} `lco {command} --help` lists them")
 
 
 def run_train(arguments: argparse.Namespace) -> int:

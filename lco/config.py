@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +16,16 @@ from typing import Any
 from lco.errors import UserError, nearest
 
 
-def knob(default: Any, group: str, text: str, choices: tuple[Any, ...] = (), least: float | None = None) -> Any:
+def knob(
+    default: Any,
+    group: str,
+    text: str,
+    choices: tuple[Any, ...] = (),
+    least: float | None = None,
+    below: float | None = None,
+) -> Any:
     """A configuration field: default, group on the help page, one line of help, valid values."""
-    metadata = {"group": group, "help": text, "choices": choices, "least": least}
+    metadata = {"group": group, "help": text, "choices": choices, "least": least, "below": below}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -71,8 +80,8 @@ class Experiment:
     micro_batch: int = knob(256, "training", "rows per forward pass", least=1)
     lr: float = knob(1e-6, "training", "peak learning rate of AdamW", least=0)
     critic_lr: float = knob(1e-5, "training", "learning rate of the critic, where a method has one", least=0)
-    beta1: float = knob(0.9, "training", "AdamW", least=0)
-    beta2: float = knob(0.99, "training", "AdamW", least=0)
+    beta1: float = knob(0.9, "training", "AdamW", least=0, below=1)
+    beta2: float = knob(0.99, "training", "AdamW", least=0, below=1)
     weight_decay: float = knob(0.0, "training", "AdamW", least=0)
     warmup_updates: int = knob(0, "training", "optimizer steps of linear warm-up, constant afterwards", least=0)
     clip_norm: float = knob(1.0, "training", "gradient norm limit (0: none)", least=0)
@@ -107,11 +116,16 @@ def check(experiment: Experiment) -> None:
 
     for name, spec in fields().items():
         value = getattr(experiment, name)
-        choices, least = spec.metadata["choices"], spec.metadata["least"]
+        choices, least, below = (spec.metadata[key] for key in ("choices", "least", "below"))
         if choices and value not in choices:
             raise UserError(f"{name} is {value!r}{nearest(value, choices)}")
+        check_finite(name, value)
         if least is not None and value < least:
             raise UserError(f"{name} is {value}; the least allowed value is {least}")
+        if below is not None and value >= below:
+            raise UserError(f"{name} is {value}; give a value below {below}")
+    check_problems(experiment)
+    check_installed(experiment)
     method = method_named(experiment.method)
     check_fixed_models(experiment, fixed_models(experiment))
     if method.source == "pairs" and experiment.eval_every:
@@ -122,6 +136,8 @@ def check(experiment: Experiment) -> None:
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
     hyper = method.hyper(experiment.hyper)
+    for name, value in hyper.items():
+        check_finite(name, value)
     check_critic(experiment, method.critic(hyper))
     needs = method.needs(hyper)
     if needs.critic_warmup >= experiment.steps:
@@ -139,6 +155,86 @@ def check(experiment: Experiment) -> None:
         )
     if not experiment.model:
         raise UserError("no model given; name a folder or a hub id with --model")
+
+
+def check_finite(name: str, value: Any) -> None:
+    """
+    Raises:
+        UserError: nan, which no comparison refuses, or an infinity.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} is {value}; give a finite number")
+
+
+def check_problems(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: no such problem set, split, prompt style or extraction rule, or no split that a validation may read.
+    """
+    from lco.problems.prompts import style_named
+    from lco.problems.sets import set_named
+    from lco.verifier.rules import EXTRACTIONS
+
+    style_named(experiment.prompt)
+    if experiment.extraction not in EXTRACTIONS:
+        raise UserError(f"extraction is {experiment.extraction!r}{nearest(experiment.extraction, EXTRACTIONS)}")
+    without = "give eval_every 0 and score the checkpoint with `lco evaluate`"
+    if experiment.eval_split == "test":
+        raise UserError(f"eval_split is 'test', which training never reads; give another split, or {without}")
+    if experiment.problems.endswith(".jsonl"):
+        if experiment.eval_every:
+            raise UserError(
+                f"eval_every is {experiment.eval_every}, but {experiment.problems} is one file without splits, so that "
+                f"validation would read the training problems; {without}, or train on a set with a validation split "
+                "(see `lco problems`)"
+            )
+        return
+    splits = set_named(experiment.problems, experiment.split).splits
+    if experiment.eval_every and experiment.eval_split not in splits:
+        others = [split for split in splits if split not in ("test", experiment.split)]
+        hint = f"{nearest(experiment.eval_split, others)}, or" if others else ";"
+        raise UserError(f"{experiment.problems} has no split {experiment.eval_split!r} to validate on{hint} {without}")
+
+
+def check_installed(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: the sampling or training engine is a package that is not there.
+    """
+    for name, package in (("rollouts", "vllm"), ("engine", "deepspeed")):
+        if getattr(experiment, name) == package and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{name} is {package!r}, but {package} is not installed; install it as docs/install.md says, or give "
+                f"--{name} {fields()[name].default}"
+            )
+
+
+def unread(experiment: Experiment) -> list[str]:
+    """A sentence for each value that is not its default and that nothing in this run reads. To be called on an experiment
+    that `check` has passed."""
+    from lco.methods import method_named
+    from lco.problems.sets import SETS
+
+    method = method_named(experiment.method)
+    named = SETS.get(experiment.problems)
+    deepspeed = (experiment.engine == "deepspeed", "with --engine deepspeed")
+    validation = (experiment.eval_every > 0, "with --eval-every")
+    readers = {
+        "data_dir": (named is not None and named.generate is None, "for named problem sets that are not generated"),
+        "split": (named is not None, "for named problem sets"),
+        "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
+        "processes": deepspeed,
+        "zero_stage": deepspeed,
+        "critic_lr": (method.critic(method.hyper(experiment.hyper)), "by a method with a critic"),
+        "eval_split": validation,
+        "eval_problems": validation,
+    }
+    known = fields()
+    return [
+        f"{name} is {getattr(experiment, name)!r} and has no effect: it is read only {where}"
+        for name, (read_here, where) in readers.items()
+        if not read_here and getattr(experiment, name) != known[name].default
+    ]
 
 
 def fixed_models(experiment: Experiment) -> dict[str, str]:

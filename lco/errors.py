@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -14,8 +14,14 @@ class UserError(ValueError):
 def nearest(value: Any, valid: Iterable[Any]) -> str:
     """`; did you mean 'x'? valid are 'x', 'y'`, to be appended to a message about an unknown name."""
     names = [str(name) for name in valid]
-    # Swapped letters first: difflib counts them like letters that are wrong.
-    swapped = [name for name in names if sorted(name) == sorted(str(value))]
-    close = swapped or difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    close = closest(str(value), names)
+    hint = f"; did you mean {close!r}?" if close else ";"
     return f"{hint} valid are {', '.join(map(repr, names))}" if names else "; there are none"
+
+
+def closest(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` was probably meant to be."""
+    # Swapped letters first: difflib counts them like letters that are wrong.
+    swapped = [other for other in names if sorted(other) == sorted(name)]
+    close = swapped or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return close[0] if close else None

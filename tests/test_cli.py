@@ -45,6 +45,20 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
         (["train", "--method", "grpo"], "no model given"),
         (["train", "--hyper", "beta"], "write NAME=VALUE"),
         (["table", "--results", "absent"], "no result record"),
+        (["train", "--lr", "nan"], "lr is nan"),
+        (["train", "--metod", "grpo"], "lco train has no flag --metod; did you mean --method?"),
+        (["train", "--metod=grpo"], "has no flag --metod; did you mean --method?"),
+        (["train", "-model", "m"], "has no flag -model; did you mean --model?"),
+        (
+            ["evaluate", "--modle", "m", "--tasks", "lco_gsm8k"],
+            "lco evaluate has no flag --modle; did you mean --model",
+        ),
+        (["verify", "--extracton", "hash"], "lco verify has no flag --extracton; did you mean --extraction?"),
+        (["methods", "--jsn"], "lco methods has no flag --jsn; did you mean --json?"),
+        (["problems", "--halp"], "lco problems has no flag --halp; did you mean --help?"),
+        (["table", "--result", "x", "--otu", "y"], "lco table has no flag --otu; did you mean --out?"),
+        (["lab", "--uot", "x"], "lco lab has no flag --uot; did you mean --out?"),
+        (["train", "--zzzzz"], "lco train has no flag --zzzzz; `lco train --help` lists them"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_2(arguments, words, capsys, tmp_path, monkeypatch):
@@ -54,6 +68,54 @@ def test_mistakes_are_one_sentence_and_exit_2(arguments, words, capsys, tmp_path
     assert words in error
     assert error.startswith("lco: ")
     assert "Traceback" not in error
+
+
+def test_flags_may_be_abbreviated_and_values_may_begin_with_a_dash(capsys):
+    assert main(["train", "--mod", "m", "--weight-d=0.5", "--clip-norm", "-1", "--print-config"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["model"], shown["weight_decay"], shown["clip_norm"]) == ("m", 0.5, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--processes", "4"], "processes is 4 and has no effect: it is read only with --engine deepspeed"),
+        (["--zero-stage", "3"], "zero_stage is 3 and has no effect: it is read only with --engine deepspeed"),
+        (["--vllm-cache-gib", "2"], "vllm_cache_gib is 2.0 and has no effect: it is read only with --rollouts vllm"),
+        (["--critic-lr", "1"], "critic_lr is 1.0 and has no effect: it is read only by a method with a critic"),
+        (["--data-dir", "x"], "data_dir is 'x' and has no effect: it is read only for named problem sets that"),
+        (["--data-dir", "x", "--problems", "mine.jsonl"], "data_dir is 'x' and has no effect: it is read only for"),
+        (["--split", "test", "--problems", "mine.jsonl"], "split is 'test' and has no effect: it is read only for"),
+        (["--eval-problems", "9"], "eval_problems is 9 and has no effect: it is read only with --eval-every"),
+        (["--eval-split", "train"], "eval_split is 'train' and has no effect: it is read only with --eval-every"),
+        ([], None),
+    ],
+)
+def test_a_value_that_nothing_reads_is_named_at_the_start(flags, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jsonl").write_text('{"id": "a", "problem": "1+1?", "answer": 2}')
+    assert main(["train", "--model", "./absent", "--device", "cpu", "--limit", "5", *flags]) == 2
+    *said, error = capsys.readouterr().err.strip().split("\n")
+    assert error.startswith("lco: there is no model folder")
+    assert len(said) == (sentence is not None)
+    assert all(line.startswith(sentence) for line in said)
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("notes", "notes cannot be the run folder (Not a directory); give another --out"),
+        ("notes/run", "notes/run cannot be the run folder (Not a directory); give another --out"),
+        ("/proc/run", "/proc/run cannot be the run folder (No such file or directory); give another --out"),
+        (".", ". holds notes but no run; give an empty or a new folder with --out"),
+    ],
+)
+def test_a_run_folder_that_cannot_be_one_is_named_before_the_model_is_read(out, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("notes").write_text("mine")
+    assert main(["train", "--model", "./absent", "--device", "cpu", "--out", out]) == 2
+    assert capsys.readouterr().err == f"lco: {words}\n"
+    assert Path("notes").read_text() == "mine"
 
 
 def test_print_config_gives_a_file_that_alone_suffices(tmp_path, capsys):

@@ -1,11 +1,13 @@
 """Configuration: one source for command line, file and record; mistakes are named before anything is loaded."""
 
 import argparse
+import importlib.util
 import json
+import math
 
 import pytest
 
-from lco.config import Experiment, add_arguments, check, dump, fields, from_arguments, from_mapping, load
+from lco.config import Experiment, add_arguments, check, dump, fields, from_arguments, from_mapping, load, unread
 from lco.errors import UserError
 
 
@@ -66,12 +68,54 @@ def test_broken_json_names_the_line(tmp_path):
         ({"steps": 0}, "least allowed value is 1"),
         ({"minibatches": 10_000}, "lower it"),
         ({"model": ""}, "no model given"),
+        ({"extraction": "hsah"}, "extraction is 'hsah'; did you mean 'hash'"),
+        ({"prompt": "boxd"}, "no prompt style 'boxd'; did you mean 'boxed'"),
+        ({"problems": "gsm9k"}, "did you mean 'gsm8k'"),
+        ({"split": "trian"}, "arithmetic has no split 'trian'; did you mean 'train'"),
+        ({"lr": math.nan}, "lr is nan; give a finite number"),
+        ({"temperature": math.inf}, "temperature is inf; give a finite number"),
+        ({"hyper": {"beta": math.nan}}, "beta is nan; give a finite number"),
+        ({"beta1": 1.0}, "beta1 is 1.0; give a value below 1"),
+        ({"beta2": 1.5}, "beta2 is 1.5; give a value below 1"),
+        ({"problems": "mine.jsonl", "eval_every": 2}, "would read the training problems; give eval_every 0 and score"),
+        ({"eval_split": "test"}, "eval_split is 'test', which training never reads; give another split, or give"),
+        ({"eval_split": "vaildation", "eval_every": 2}, "to validate on; did you mean 'validation'"),
+        ({"problems": "gsm8k", "eval_every": 2}, "gsm8k has no split 'validation' to validate on; give eval_every 0"),
     ],
 )
 def test_mistakes_are_named_with_the_remedy(change, words):
     values = {"model": "m", **change}
     with pytest.raises(UserError, match=words):
         check(from_mapping(values, "test"))
+
+
+@pytest.mark.parametrize("change", [{"rollouts": "vllm"}, {"engine": "deepspeed"}])
+def test_an_engine_that_is_not_installed_is_named_with_the_remedy(change, monkeypatch):
+    ((name, package),) = change.items()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: None if wanted == package else find(wanted))
+    check(Experiment(model="m"))
+    words = (
+        f"{name} is '{package}', but {package} is not installed; install it as docs/install.md says, or give --{name}"
+    )
+    with pytest.raises(UserError, match=words):
+        check(Experiment(model="m", **change))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"engine": "deepspeed", "processes": 4, "zero_stage": 3},
+        {"rollouts": "vllm", "vllm_cache_gib": 2.0},
+        {"method": "ppo", "critic_lr": 1e-3},
+        {"hyper": {"advantage": "gae"}, "critic_lr": 1e-3},
+        {"problems": "gsm8k", "data_dir": "folder", "split": "test"},
+        {"eval_every": 2, "eval_problems": 4},
+    ],
+)
+def test_values_that_something_reads_are_not_named_as_unread(values):
+    assert unread(Experiment(**values)) == []
 
 
 def test_the_default_configuration_is_printed_whole():

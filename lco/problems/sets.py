@@ -184,11 +184,7 @@ def load_problems(name: str, split: str, data_dir: str = "", limit: int = 0) -> 
     if name.endswith(".jsonl"):
         problems = read_problems(Path(name))
         return problems[:limit] if limit else problems
-    if name not in SETS:
-        raise UserError(f"there is no problem set {name!r}{nearest(name, SETS)}; or give a file that ends in .jsonl")
-    chosen = SETS[name]
-    if split not in chosen.splits:
-        raise UserError(f"{name} has no split {split!r}{nearest(split, chosen.splits)}")
+    chosen = set_named(name, split)
     if chosen.generate is not None:
         return chosen.generate(split, limit or GENERATED_COUNT[split], 0)
     if data_dir:
@@ -199,6 +195,19 @@ def load_problems(name: str, split: str, data_dir: str = "", limit: int = 0) -> 
     else:
         problems = from_hub(name, split, chosen)
     return problems[:limit] if limit else problems
+
+
+def set_named(name: str, split: str) -> ProblemSet:
+    """The set, which has this split.
+
+    Raises:
+        UserError: no such set or split; the message names the nearest one.
+    """
+    if name not in SETS:
+        raise UserError(f"there is no problem set {name!r}{nearest(name, SETS)}; or give a file that ends in .jsonl")
+    if split not in SETS[name].splits:
+        raise UserError(f"{name} has no split {split!r}{nearest(split, SETS[name].splits)}")
+    return SETS[name]
 
 
 def from_hub(name: str, split: str, chosen: ProblemSet) -> list[Problem]:

@@ -51,14 +51,44 @@ def keep_lines_before(path: Path, step: int) -> None:
     write_text(path, "".join(kept))
 
 
+def claim_folder(folder: Path, resume: bool) -> IO[str]:
+    """Locks the folder of a new run, or with `resume` of the one that it holds.
+
+    Raises:
+        UserError: it holds a run already, or something else, or none to resume; or it cannot be used as a folder.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        raise unusable(folder, error) from None
+    if "config.json" in names and not resume:
+        raise UserError(f"{folder} holds a run already; give --resume to continue it or another --out")
+    if resume and "config.json" not in names:
+        raise UserError(f"there is no run to resume in {folder}; leave --resume out")
+    # Hidden are the lock and half-written files of a run that ended before it began.
+    foreign = next((name for name in names if not name.startswith(".")), None)
+    if foreign is not None and not resume:
+        raise UserError(f"{folder} holds {foreign} but no run; give an empty or a new folder with --out")
+    return lock_folder(folder)
+
+
+def unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be the run folder ({error.strerror}); give another --out")
+
+
 def lock_folder(folder: Path) -> IO[str]:
     """Makes this process the folder's only writer; the lock dies with the process.
 
     Raises:
-        UserError: a running process holds it.
+        UserError: a running process holds it, or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise unusable(folder, error) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

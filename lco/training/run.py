@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lco.config import Experiment, check, dump, fields
+from lco.config import Experiment, check, dump, fields, unread
 from lco.errors import UserError
 from lco.training import checkpoint as disk
 from lco.training.loop import Prompt, Run, rollout_step, synchronise
@@ -49,11 +49,9 @@ def train(experiment: Experiment, resume: bool = False, on_step: OnStep | None =
     folder = experiment.folder
     lock = None
     if rank == 0:
-        if (folder / "config.json").exists() and not resume:
-            raise UserError(f"{folder} holds a run already; give --resume to continue it or another --out")
-        if resume and not (folder / "config.json").exists():
-            raise UserError(f"there is no run to resume in {folder}; leave --resume out")
-        lock = disk.lock_folder(folder)
+        for sentence in unread(experiment):
+            say(sentence)
+        lock = disk.claim_folder(folder, resume)
     try:
         with Pool(workers=1) as pool:
             return _train(experiment, resume, folder, rank, world, pool, on_step)

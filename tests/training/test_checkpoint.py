@@ -51,6 +51,26 @@ def test_a_folder_has_one_writer_and_the_lock_dies_with_it(tmp_path):
         with pytest.raises(UserError, match=f"in use by a running process .pid {other.pid}"):
             disk.lock_folder(tmp_path)
         other.kill()
-    with disk.lock_folder(tmp_path) as lock:
+    # What the killed process left is not the folder of something else.
+    with disk.claim_folder(tmp_path, resume=False) as lock:
         lock.seek(0)
         assert lock.read() == str(os.getpid())
+
+
+def test_a_folder_is_claimed_for_the_run_that_belongs_there(tmp_path):
+    with disk.claim_folder(tmp_path / "new" / "run", resume=False):
+        assert (tmp_path / "new" / "run").is_dir()
+    run = tmp_path / "run"
+    run.mkdir()
+    with disk.claim_folder(run, resume=False):  # an empty one
+        pass
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes\.txt but no run; give an empty or a new folder"):
+        disk.claim_folder(run, resume=False)
+    with pytest.raises(UserError, match="no run to resume"):
+        disk.claim_folder(run, resume=True)
+    (run / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run already"):
+        disk.claim_folder(run, resume=False)
+    with disk.claim_folder(run, resume=True):
+        pass
