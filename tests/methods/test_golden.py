@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
-from lco.heads import FixedHead, LinearHead, token_loss
+from lco.advantages import SparseTilt, penalised_rewards
+from lco.heads import FixedHead, LinearHead, statistics, token_loss
+from lco.lab.position import Positions, logit_gradient
+from lco.lab.ray import centred, cosines
 from lco.methods import METHODS
 
 Z_OLD = torch.tensor([[1.0, 0.0, -1.0, 2.0]], dtype=torch.float64)
@@ -63,6 +66,41 @@ def test_target_of_one_position():
         target = sparse_target(old, torch.tensor(c).double())
         found = (target.log_partition, target.imitate, target.probability, target.kl)
         assert [float(x) for x in found] == pytest.approx([log_z, w, q, kl], abs=1e-6)
+
+
+def test_the_target_is_so_far_from_the_old_policy():
+    for advantage, tv in ((1.0, 0.048845), (-1.0, 0.032412)):
+        found = statistics(
+            Z_OLD, LinearHead(torch.eye(4).double()), ACTION, ["target_tv"],
+            inputs={"advantage": torch.tensor([advantage]).double()}, target=SparseTilt(BETA),
+        )  # fmt: skip
+        assert float(found["target_tv"]) == pytest.approx(tv, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper", "advantage", "cosine"),
+    [
+        ("lco_kld", {}, 1.0, 0.883386), ("lco_kld", {}, -1.0, 0.866357),
+        # r = 1.61, so at A > 0 the surrogate is clipped, and its direction is that of a clip that does not reach so far.
+        ("ppo", {"clip": 0.7}, 1.0, 0.027782), ("ppo", {}, -1.0, 0.881229),
+    ],
+)  # fmt: skip
+def test_cosine_with_the_way_to_the_target(name, hyper, advantage, cosine):
+    """Of −∇L with P(z* − z); the policy gradient's weight r A has no part in it but its sign."""
+    method = METHODS[name]
+    c = torch.tensor([advantage]).double()
+    knobs = method.hyper({**({"beta": BETA} if method.target else {}), **hyper})
+    at = Positions(Z_OLD, ACTION, c, c / BETA)
+    way = Z_OLD + c / BETA * torch.nn.functional.one_hot(ACTION, 4) - Z_NEW
+    found = cosines(-centred(logit_gradient(method, knobs, Z_NEW, at).gradient), centred(way))
+    assert float(found) == pytest.approx(cosine, abs=1e-6)
+
+
+def test_k1_of_h2():
+    """It stands in rewards alone, as a penalty."""
+    old, reference = (torch.tensor([[p]]).double().log() for p in (0.5, 0.3))
+    found = penalised_rewards(torch.zeros(1).double(), torch.ones(1, 1, dtype=torch.bool), 1.0, old, reference)
+    assert float(found) == pytest.approx(-0.510826, abs=1e-6)
 
 
 def test_k3_of_h2():
