@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,34 @@ def run(arguments: argparse.Namespace) -> int:
     check_numbers(arguments.samples, arguments.limit, arguments.temperature, arguments.max_new_tokens)
     tasks = load_tasks(arguments.tasks, arguments.data_dir, arguments.tasks_dir)
     files = {name: file_of(arguments, name, tasks.sampling(name)) for name in tasks.tasks}
+    make_folder(Path(arguments.out))
     lm, sampler, model = load(arguments)
+
+    def keep(task: str, found: dict[str, Any]) -> None:
+        write_json(files[task], {"model": model, **found, "provenance": collect()})
+        print(f"{line(task, found)} → {files[task]}", flush=True)
+
     try:
         for file in files.values():
             check_file(file, model, arguments)
-        results = evaluate(lm, tasks, samples=arguments.samples, limit=arguments.limit)
+        evaluate(lm, tasks, samples=arguments.samples, limit=arguments.limit, on_result=keep)
     finally:
         sampler.close()
-    Path(arguments.out).mkdir(parents=True, exist_ok=True)
-    for task, found in results.items():
-        write_json(files[task], {"model": model, **found, "provenance": collect()})
-        print(f"{line(task, found)} → {files[task]}")
     return 0
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of the results, before anything that takes long.
+
+    Raises:
+        UserError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write results to {folder}: {error.strerror}; give another --out") from None
 
 
 def file_of(arguments: argparse.Namespace, task: str, own: dict[str, Any]) -> Path:

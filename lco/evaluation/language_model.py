@@ -7,6 +7,7 @@ the very ids of training, all end tokens of the family, n samples of a prompt in
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -59,10 +60,15 @@ class SamplerLM(LM):
             texts += self._sample(task, samples, [run[0] for run in group])
         return texts
 
-    def _sample(self, task: str, samples: int, requests: list[Instance]) -> list[str]:
-        options = dict(requests[0].args[1])
-        sampling = self.sampling(options, samples)
-        self.used[task] = sampling
+    def readable(
+        self, task: str, samples: int, requests: Sequence[Instance]
+    ) -> tuple[Sampling, list[tuple[str, tuple[int, ...]]]]:
+        """A task's sampling values and its prompts as (problem, ids).
+
+        Raises:
+            UserError: the values cannot be sampled with, or a prompt leaves no room for a response.
+        """
+        sampling = self.sampling(dict(requests[0].args[1]), samples)
         prompts = []
         for request in requests:
             ids = tuple(self.tokenizer.encode(request.args[0], add_special_tokens=False))
@@ -73,6 +79,11 @@ class SamplerLM(LM):
                     f"{sampling.max_new_tokens} more in a context of {self.context}; lower --max-new-tokens"
                 )
             prompts.append((str(request.doc_id), ids))
+        return sampling, prompts
+
+    def _sample(self, task: str, samples: int, requests: list[Instance]) -> list[str]:
+        sampling, prompts = self.readable(task, samples, requests)
+        self.used[task] = sampling
         rows = self.sampler.sample(prompts, sampling, derived_seed(self.seed, 0, f"evaluation/{task}"))
         for row in rows:
             self.truncated.setdefault((task, int(row.group)), []).append(row.finish_reason == "length")

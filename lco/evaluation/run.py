@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from lco.evidence.statistics import interval, pass_at_k
 from lco.problems.prompts import prompt_facts
 from lco.problems.records import Problem
 from lco.problems.sets import SETS, content_sha256
+
+OnResult = Callable[[str, dict[str, Any]], None]
 
 FIELDS = tuple(Problem.__dataclass_fields__)
 
@@ -79,7 +81,7 @@ def check_numbers(samples: int, limit: int, temperature: float | None, max_new_t
 
 def evaluate(
     model: SamplerLM, tasks: Sequence[str] | Tasks, *, samples: int = 1, limit: int = 0, data_dir: str = "",
-    tasks_dir: str = "",
+    tasks_dir: str = "", on_result: OnResult | None = None,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Scores a model; {task: result}, a result being plain JSON.
 
@@ -88,23 +90,34 @@ def evaluate(
         samples: responses per problem; all of them are kept and judged.
         limit: the first N problems of each task (0: all); the result says so.
         data_dir: folder of JSON Lines in place of the hub.
+        on_result: called with each task's result as soon as it is there, so that a later failure does not lose it.
 
     Raises:
-        UserError: no such task, or samples > 1 at temperature 0.
+        UserError: no such task, samples > 1 at temperature 0, or a prompt of any task that is longer than the context
+            allows; all are found before anything is sampled.
     """
     from lm_eval import simple_evaluate
 
     check_numbers(samples, limit, model.temperature, model.max_new_tokens)
     ready = tasks if isinstance(tasks, Tasks) else load_tasks(tasks, data_dir, tasks_dir)
     model.forget()
-    for task in ready.tasks.values():
+    for name, task in ready.tasks.items():
         task.set_config("repeats", samples)
-    found = simple_evaluate(
-        model, tasks=list(ready.tasks.values()), task_manager=ready.manager,
-        limit=limit or None, apply_chat_template=True, log_samples=True, bootstrap_iters=0, metadata=ready.metadata,
-    )  # fmt: skip
-    assert found is not None
-    return {name: result(model, name, found["samples"][name], samples, limit) for name in ready.tasks}
+        task.build_all_requests(
+            limit=limit or None, apply_chat_template=True, chat_template=model.apply_chat_template
+        )  # fmt: skip
+        model.readable(name, samples, task.instances)
+    results = {}
+    for name, task in ready.tasks.items():
+        found = simple_evaluate(
+            model, tasks=[task], task_manager=ready.manager,
+            limit=limit or None, apply_chat_template=True, log_samples=True, bootstrap_iters=0, metadata=ready.metadata,
+        )  # fmt: skip
+        assert found is not None
+        results[name] = result(model, name, found["samples"][name], samples, limit)
+        if on_result is not None:
+            on_result(name, results[name])
+    return results
 
 
 def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], samples: int, limit: int) -> dict[str, Any]:

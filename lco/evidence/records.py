@@ -35,7 +35,10 @@ PARTS = {
 }
 """Keys inside a record's parts, on which tables and the page rely."""
 PRIVATE = ("model", "data_dir", "out")
-"""Configuration keys that may hold a path; a record leaves them out."""
+"""Configuration keys that may hold a path and say nothing else; a record leaves them out."""
+
+OTHER_MODELS = ("reference_model", "verifier_model", "dpo_model", "critic_model")
+"""Configuration keys that name a model beside the trained one: a hub id or a path."""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -58,10 +61,11 @@ def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str
     return rounded(
         {
             "schema": SCHEMA,
-            "experiment": {key: value for key, value in config.items() if key not in PRIVATE},
+            "experiment": public(config, manifest),
             "method": config["method"],
             "seed": config["seed"],
             "model": manifest["model"],
+            **{key: manifest[key] for key in ("fixed_models", "critic_model") if key in manifest},
             "budget": {
                 "rollouts": len(steps),
                 "rows": sum(line["rows"] for line in steps),
@@ -81,6 +85,20 @@ def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str
             },
         }
     )
+
+
+def public(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without its paths: other models as the manifest names them, a file of problems by its name."""
+    names = {f"{name}_model": model["name"] for name, model in manifest.get("fixed_models", {}).items()}
+    if "critic_model" in manifest:
+        names["critic_model"] = manifest["critic_model"]["name"]
+    found = {key: value for key, value in config.items() if key not in PRIVATE}
+    for key in OTHER_MODELS:
+        if found.get(key):
+            found[key] = names.get(key, Path(found[key]).name)
+    if found["problems"].endswith(".jsonl"):
+        found["problems"] = Path(found["problems"]).name
+    return found
 
 
 def curves(lines: list[dict[str, Any]]) -> dict[str, Any]:

@@ -137,6 +137,17 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {percent(statistics.stdev(values))}" if len(values) > 1 else mean
 
 
+def share(evaluations: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Mean of a rate among the scores, in per cent; empty where an older record lacks it."""
+    found = [e["scores"].get(name) for e in evaluations]
+    return "" if None in found else percent(statistics.fmean(found))
+
+
+def shares(evaluations: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """What explains a low score: responses without an answer, and responses cut by the token limit."""
+    return share(evaluations, "no_answer"), share(evaluations, "truncated")
+
+
 def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str, str]) -> Table:
     """Start and methods of one class, the best first. `titles` maps method names to printed ones."""
     comparable(records)
@@ -147,10 +158,13 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
     cooled = evaluation(start, lambda e: 0 < e["sampling"]["temperature"] < 1)
     sharpened = max(base_greedy, cooled["scores"]["pass@1"])
     rows = [
-        ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", ""),
-        ("start, greedy", percent(base_greedy), "", f"+{percent(base_greedy - base)}", "", "", "", "", "", "", ""),
+        ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", "",
+         *shares([sampled(start)])),
+        ("start, greedy", percent(base_greedy), "", f"+{percent(base_greedy - base)}", "", "", "", "", "", "", "",
+         *shares([greedy(start)])),
         (f"start, T = {cooled['sampling']['temperature']:g} (chosen on validation)",
-         percent(cooled["scores"]["pass@1"]), "", f"+{percent(cooled['scores']['pass@1'] - base)}", "", "", "", "", "", "", ""),
+         percent(cooled["scores"]["pass@1"]), "", f"+{percent(cooled['scores']['pass@1'] - base)}", "", "", "", "", "", "", "",
+         *shares([cooled])),
     ]  # fmt: skip
     for method, runs in leaderboard(records).items():
         scores = [sampled(r)["scores"]["pass@1"] for r in runs]
@@ -171,10 +185,11 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
                 ", ".join(percent(s) for s in scores),
                 f"{statistics.fmean([r['budget']['response_tokens'] for r in runs]) / 1000:.0f} k",
                 f"{sum(map(collapsed, watched))}/{len(watched)}" if watched else "",
+                *shares([sampled(run) for run in runs]),
             )
         )
     header = ("method", "pass@1, T = 1", "95 % interval", "gain", "beyond sharpening", "greedy", "greedy gain", "pass@8",
-              "seeds", "tokens", "collapsed")  # fmt: skip
+              "seeds", "tokens", "collapsed", "no answer", "cut")  # fmt: skip
     task = sampled(start)
     notes = (
         f"{task['task']}: {task['problems']} test problems, {task['samples']} samples each at T = 1, read once at the end.",
@@ -182,6 +197,8 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
         "gain: over the start at T = 1. beyond sharpening: over the better of the start's greedy and cooled rows, which "
         "need no training.",
         "collapsed: runs whose pass@1 on validation problems ended below half of its best.",
+        "no answer, cut: per cent of the responses in which the verifier found none, and that the token limit cut; at T = 1, "
+        "mean over seeds, in the start's other rows at their own temperature.",
         "* stands apart: learns from right samples alone (RFT) or from reference solutions (SFT), or draws more samples "
         "(DAPO with refill).",
     )

@@ -46,15 +46,14 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
             "lower one of them"
         )
     style = style_named(experiment.prompt)
-    prompts = [Prompt(p, encode(tokenizer, p, style)) for p in problems]
-    kept = [p for p in prompts if len(p.ids) <= experiment.max_prompt_tokens]
-    if len(kept) < len(prompts):
-        dropped, limit = len(prompts) - len(kept), experiment.max_prompt_tokens
-        say(f"{dropped} of {len(prompts)} prompts are longer than {limit} tokens: dropped")
-    if not kept:
-        raise UserError(f"every prompt is longer than max_prompt_tokens = {experiment.max_prompt_tokens}; raise it")
+    kept = short([Prompt(p, encode(tokenizer, p, style)) for p in problems], experiment.max_prompt_tokens, "prompt")
+    validation = [Prompt(p, encode(tokenizer, p, style)) for p in held_out]
+    validation = short(validation, experiment.max_prompt_tokens, "validation prompt")
     ends = end_token_ids(tokenizer, experiment.model)
     method = method_named(experiment.method)
+    targets: Sequence[tuple[int, ...]] = ()
+    if method.source == "demonstrations":
+        kept, targets = readable(kept, demonstrations(kept, tokenizer, ends), context)
     device = models.resolve_device(experiment.device)
     model = models.load_model(experiment.model, experiment.dtype, device)
     if experiment.gradient_checkpointing:
@@ -72,7 +71,8 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         **({"critic_model": identity(experiment.critic_model or experiment.model, critic.model)} if critic else {}),
         "problems_sha256": content_sha256([p.problem for p in kept]),
         "problems_used": len(kept),
-        "problems_dropped": len(prompts) - len(kept),
+        "problems_dropped": len(problems) - len(kept),
+        "validation_dropped": len(held_out) - len(validation),
         "end_token_ids": list(ends),
         "prompt": prompt_facts(tokenizer),
         "world_size": world,
@@ -88,7 +88,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         hyper=method.hyper(experiment.hyper),
         engine=build_engine(policy, experiment),
         prompts=kept,
-        demonstrations=demonstrations(kept, tokenizer, ends) if method.source == "demonstrations" else (),
+        demonstrations=targets,
         sampler=None,
         sampling=sampling,
         verify=lambda pairs: pool.verify_many(pairs, rules),
@@ -97,7 +97,42 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         fixed={name: PolicyModel(network, experiment.temperature) for name, (_, network) in fixed.items()},
         critic=build_engine(critic, dataclasses.replace(experiment, lr=experiment.critic_lr)) if critic else None,
     )
-    return run, [Prompt(p, encode(tokenizer, p, style)) for p in held_out], manifest
+    return run, validation, manifest
+
+
+def short(prompts: Sequence[Prompt], limit: int, what: str) -> list[Prompt]:
+    """The prompts that fit the limit; how many do not is said.
+
+    Raises:
+        UserError: none fits.
+    """
+    kept = [p for p in prompts if len(p.ids) <= limit]
+    if len(kept) < len(prompts):
+        say(f"{len(prompts) - len(kept)} of {len(prompts)} {what}s are longer than {limit} tokens: dropped")
+    if prompts and not kept:
+        raise UserError(f"every {what} is longer than max_prompt_tokens = {limit}; raise it")
+    return kept
+
+
+def readable(
+    prompts: Sequence[Prompt], targets: Sequence[tuple[int, ...]], context: int | None
+) -> tuple[list[Prompt], list[tuple[int, ...]]]:
+    """Prompts and their worked solutions that the model reads together; how many are too long for it is said.
+
+    Raises:
+        UserError: none fits.
+    """
+    pairs = list(zip(prompts, targets, strict=True))
+    kept = [(p, ids) for p, ids in pairs if context is None or len(p.ids) + len(ids) <= context]
+    if not kept:
+        raise UserError(
+            f"every prompt with its solution is longer than the {context} tokens that the model reads; "
+            "give another model or other problems"
+        )
+    if len(kept) < len(pairs):
+        dropped = len(pairs) - len(kept)
+        say(f"{dropped} of {len(pairs)} prompts with their solutions are longer than {context} tokens: dropped")
+    return [p for p, _ in kept], [ids for _, ids in kept]
 
 
 def identity(where: str, model: nn.Module) -> dict[str, str]:

@@ -97,7 +97,7 @@ def mean_rewards(folder: Path) -> list[float]:
 
 
 def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> None:
-    """Refuses to resume with another configuration, other data, another model or another number of ranks."""
+    """Refuses to resume with another configuration, other data, other models or another number of ranks."""
     recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     given = dataclasses.asdict(experiment)
     for name in fields():
@@ -105,9 +105,10 @@ def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> 
             was, now = recorded.get(name), given[name]
             raise UserError(f"cannot resume {folder}: {name} was {was!r} and is now {now!r}; give the old value")
     before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    for name in ("problems_sha256", "world_size", "model"):
-        if before.get(name) != manifest[name]:
-            raise UserError(f"cannot resume {folder}: {name} was {before.get(name)} and is now {manifest[name]}")
+    for name in ("problems_sha256", "world_size", "model", "fixed_models", "critic_model"):
+        was, now = before.get(name), manifest.get(name)
+        if was != now:
+            raise UserError(f"cannot resume {folder}: {name} was {was} and is now {now}; give back what it was")
 
 
 def loop(run: Run, validation: Sequence[Prompt], folder: Path, start: int, on_step: OnStep | None) -> None:

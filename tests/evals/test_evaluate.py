@@ -100,6 +100,15 @@ def test_evaluation_sends_the_ids_of_training():
     assert lm.sampler.prompts == [encode(lm.tokenizer, p, style_named("plain")) for p in problems]
 
 
+def test_a_prompt_that_is_too_long_stops_the_evaluation_before_the_first_sample():
+    """Whatever task it is of: hours of the first task must not be lost to the second, which asks for 64 new tokens."""
+    lm = language_model()
+    lm.sampler = Recorder(lm.sampler)
+    with pytest.raises(UserError, match=r"lco_addition: prompt 0 has \d+ tokens and leaves no room for 64 more in a"):
+        evaluate(lm, ["lco_miniature", "lco_addition"], limit=2)
+    assert lm.sampler.prompts == []
+
+
 QWEN_LIKE = (
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a default<|im_end|>\n' }}{% endif %}"
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -201,6 +210,23 @@ def test_the_command_names_model_prompt_and_problems_and_replaces_no_other_resul
     assert file.read_bytes() == before
 
 
+def test_what_was_scored_before_a_failure_is_written(tmp_path, monkeypatch):
+    sample, calls = TransformersSampler.sample, []
+
+    def fail_at_the_second_task(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError
+        return sample(*arguments)
+
+    monkeypatch.setattr(TransformersSampler, "sample", fail_at_the_second_task)
+    out = tmp_path / "a" / "b"
+    with pytest.raises(MemoryError):
+        command("--tasks", "lco_miniature", "lco_miniature_validation", "--out", str(out))
+    assert [file.name for file in out.iterdir()] == ["lco_miniature-T0-n1.json"]
+    assert len(json.loads((out / "lco_miniature-T0-n1.json").read_text())["problems"]) == 3
+
+
 def test_the_command_finds_mistakes_before_it_reads_weights(tmp_path, capsys, monkeypatch):
     def reached(*_):
         raise AssertionError("the weights were read")
@@ -214,6 +240,9 @@ def test_the_command_finds_mistakes_before_it_reads_weights(tmp_path, capsys, mo
     ):
         assert command("--out", str(tmp_path), *arguments) == 2
         assert words in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert command("--out", str(tmp_path / "file")) == 2
+    assert f"cannot write results to {tmp_path / 'file'}: File exists; give another --out" in capsys.readouterr().err
 
 
 def test_stock_lm_eval_runs_the_tasks_whatever_the_checkpoint_says(tmp_path):

@@ -66,9 +66,63 @@ def test_the_table_shows_gains_beyond_sharpening_and_every_seed(folder):
     assert row[3] == "+30.0"
     assert row[4] == "-45.0"
     assert row[8] == "37.5, 52.5"
+    assert row[11:] == ("", "")  # older records have no such rates
     assert any(r[0] == "SFT *" for r in table.rows)
     assert "GRPO" in markdown(table)
     assert r"\pm" in latex(table)
+
+
+def test_the_rates_that_explain_a_score_stand_beside_it(tmp_path):
+    """Mean over seeds at T = 1; the start's greedy and cooled rows have their own."""
+    for method, seed, missing, cut in (("start", None, 0.5, 0.25), ("grpo", 0, 0.1, 0.0), ("grpo", 1, 0.2, 0.01)):
+        whole = record(method, seed, 5)
+        for e in whole["evaluations"]:
+            shift = 0.2 * (1 - e["sampling"]["temperature"])
+            e["scores"] |= {"no_answer": missing + shift, "truncated": cut + shift}
+        records.write(tmp_path / "r" / f"{method}-{seed}.json", whole)
+    table = build(tmp_path / "r", tmp_path / "out")[0]
+    assert table.header[11:] == ("no answer", "cut")
+    assert [row[11:] for row in table.rows] == [("50.0", "25.0"), ("70.0", "45.0"), ("62.0", "37.0"), ("15.0", "0.5")]
+    for file in ("table.md", "table.tex", "index.html"):
+        text = (tmp_path / "out" / file).read_text()
+        assert "no answer" in text
+        assert "15.0" in text
+
+
+def test_a_record_of_a_run_names_its_other_models_by_hash_and_no_folder(tmp_path):
+    start, home = {"class": "C", "name": "start", "sha256": "a" * 64}, "/home/ann"
+    config = {
+        "method": "dpo", "seed": 0, "model": f"{home}/start", "data_dir": f"{home}/data", "out": f"{home}/run",
+        "reference_model": f"{home}/models/ref", "verifier_model": "org/judge", "dpo_model": "",
+        "critic_model": "../models/critic", "problems": f"{home}/data/mine.jsonl", "hyper": {"beta": 2},
+    }  # fmt: skip
+    others = {
+        "fixed_models": {
+            "reference": {**start, "name": "ref", "sha256": "b" * 64},
+            "verifier": {**start, "name": "org/judge", "sha256": "c" * 64},
+        },
+        "critic_model": {**start, "name": "critic", "sha256": "d" * 64},
+    }
+    provenance = {"git": {}, "packages": {}, "torch_wheel_sha256": None, "python": "3.11", "hardware": {}}
+    line = {"step": 1, "rows": 4, "updates": 1, "tokens": 9, "accuracy": 0.5, "seconds": {"total": 1.0}}
+    for name, value in (
+        ("config.json", config),
+        ("manifest.json", {"model": start, "problems_sha256": "p", **provenance, **others}),
+        ("metrics.jsonl", line),
+    ):
+        (tmp_path / name).write_text(json.dumps(value))
+    found = records.distil(tmp_path)
+    records.validate(found, "record")
+    assert {key: found[key] for key in others} == others
+    assert found["experiment"] == {
+        "method": "dpo", "seed": 0, "reference_model": "ref", "verifier_model": "org/judge", "dpo_model": "",
+        "critic_model": "critic", "problems": "mine.jsonl", "hyper": {"beta": 2},
+    }  # fmt: skip
+    assert "ann" not in json.dumps(found)
+    # A manifest of an earlier version does not say what of a name is a folder: then the last part alone is kept.
+    (tmp_path / "manifest.json").write_text(json.dumps({"model": start, "problems_sha256": "p", **provenance}))
+    old = records.distil(tmp_path)["experiment"]
+    assert [old[f"{name}_model"] for name in ("reference", "verifier", "critic")] == ["ref", "judge", "critic"]
 
 
 def test_the_page_needs_no_network_and_escapes_what_it_shows(folder):
