@@ -48,8 +48,8 @@ from reproduce.worker import become_worker  # noqa: E402
 
 EVALUATION_UNITS = 4
 """A run's test evaluation takes about as long as this many rollouts; for the progress bar only."""
-PATIENCE = 60.0
-"""Seconds after Ctrl-C for a rollout, its validation and its checkpoint to end; they take about five."""
+PATIENCE = 120.0
+"""Seconds after Ctrl-C for a rollout, its validation and its checkpoint to end; they take five on a quiet machine."""
 
 
 def options() -> argparse.Namespace:

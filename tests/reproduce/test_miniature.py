@@ -123,7 +123,7 @@ def interrupted(command, run, lines, hit):
                 assert time.monotonic() < end, "waited in vain"
                 time.sleep(0.1)
             hit(process.pid, signal.SIGINT)
-            _, errors = process.communicate(timeout=90)
+            _, errors = process.communicate(timeout=150)
         finally:
             process.kill()
     return process.returncode, errors
