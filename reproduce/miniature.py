@@ -16,8 +16,10 @@ problems; the test problems are read once, at the end, by lm-eval. What comes ou
     python reproduce/miniature.py --methods lco_mse --wider    with the best knobs of more than four tries (`search.py --wider`)
     python reproduce/miniature.py --from-scratch     also rebuilds the start models
 
-Finished runs are not repeated: an interrupted call continues where it stopped. Two processes, one per class, one thread
-each. It leaves out what a miniature cannot show: long responses, real language, models that know the test set.
+Finished runs are not repeated: an interrupted call continues where it stopped, and Ctrl-C lets the rollouts in progress
+end first. What an earlier call left under other knobs or from other start weights is refused by name, not taken over. Two
+processes, one per class, one thread each. It leaves out what a miniature cannot show: long responses, real language, models
+that know the test set.
 """
 
 from __future__ import annotations
@@ -25,23 +27,29 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from reproduce import setting  # noqa: E402
+from lco.errors import UserError  # noqa: E402
+from reproduce import kept, setting  # noqa: E402
 from reproduce.worker import become_worker  # noqa: E402
 
 EVALUATION_UNITS = 4
 """A run's test evaluation takes about as long as this many rollouts; for the progress bar only."""
+PATIENCE = 120.0
+"""Seconds after Ctrl-C for a rollout, its validation and its checkpoint to end; they take five on a quiet machine."""
 
 
 def options() -> argparse.Namespace:
@@ -65,12 +73,56 @@ def options() -> argparse.Namespace:
     return chosen
 
 
+def refuse_others(
+    families: Sequence[str],
+    presets: Mapping[str, dict[str, Any]],
+    seeds: int,
+    out: Path,
+    records: Path,
+    with_weights: bool = True,
+) -> None:
+    """Compares what this call would take over of an earlier one with what it would make itself.
+
+    Raises:
+        UserError: a record or a run folder is of other knobs, or from other start weights.
+    """
+    for family in families:
+        runs = {
+            Path(family, method, f"seed-{seed}"): setting.experiment(family, method, seed, knobs, out)
+            for seed in range(seeds)
+            for method, knobs in presets.items()
+        }
+        recorded = {name: records / f"{name}.json" for name in (Path(family, "start"), *runs)}
+        there = {name: path for name, path in recorded.items() if path.exists()}
+        begun = [name for name in runs if name not in there and (out / name / "config.json").exists()]
+        if not there and not begun:
+            continue
+        start = {kept.WEIGHTS: kept.start_sha256(family)} if with_weights else {}
+        wanted = {name: {**kept.settings(run), **start} for name, run in runs.items()}
+        for name, path in there.items():
+            remedy = "give another --out or --records, or remove this file and its run folder"
+            kept.refuse_another(path, kept.of_record(path), wanted.get(name, start), remedy)
+        for name in begun:
+            remedy = "give another --out, or remove this folder"
+            kept.refuse_another(out / name, kept.of_run(out / name), wanted[name], remedy)
+
+
 def run_class(
-    family: str, presets: Mapping[str, dict[str, Any]], seeds: int, out: Path, records: Path, progress: Queue[Any]
+    family: str,
+    presets: Mapping[str, dict[str, Any]],
+    seeds: int,
+    out: Path,
+    records: Path,
+    progress: Queue[Any],
+    stopping: Event,
 ) -> None:
     """One process: the start model's scores, then every seed of every method of one class, with these knobs."""
+    # The terminal's Ctrl-C goes to a whole group; out of it, this process gets the parent's alone, exactly once. A
+    # second one would end `train` before its checkpoint.
+    os.setpgrp()
     quiet(out / f"{family}.log")
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         become_worker()
         from reproduce.miniature_runs import start_record, train_and_score
 
@@ -78,10 +130,16 @@ def run_class(
         progress.put(("units", EVALUATION_UNITS, f"{family} start"))
         for seed in range(seeds):
             for method, knobs in presets.items():
+                if (
+                    stopping.is_set()
+                ):  # Ctrl-C came in a run's last rollout: the run is complete, the next must not begin
+                    raise KeyboardInterrupt
                 train_and_score(family, method, knobs, seed, out, records, progress, EVALUATION_UNITS)
         progress.put(("done", 0, family))
     except KeyboardInterrupt:
-        progress.put(("failed", 0, f"{family}: interrupted; the same command continues"))
+        progress.put(("interrupted", 0, family))
+    except UserError as error:
+        progress.put(("failed", 0, f"{family}: {error}"))
     except Exception:
         # The parent shows it and stops the other class; a child must not die in silence.
         progress.put(("failed", 0, f"{family}:\n{traceback.format_exc()}"))
@@ -95,11 +153,12 @@ def quiet(log: Path) -> None:
         os.dup2(file.fileno(), 2)
 
 
-def watch(processes: list[multiprocessing.Process], progress: Queue[Any], total: int) -> None:
+def watch(processes: Sequence[BaseProcess], progress: Queue[Any], total: int) -> None:
     """One progress bar for both classes until both are done.
 
     Raises:
-        SystemExit: a class failed or was interrupted.
+        SystemExit: a class failed.
+        KeyboardInterrupt: Ctrl-C here, or a class alone was interrupted.
     """
     from tqdm import tqdm
 
@@ -111,36 +170,82 @@ def watch(processes: list[multiprocessing.Process], progress: Queue[Any], total:
                 for process in processes:
                     process.terminate()
                 raise SystemExit(f"\n{text}")
+            if kind == "interrupted":
+                raise KeyboardInterrupt
             left -= kind == "done"
             bar.update(units)
             bar.set_postfix_str(text)
 
 
-def main() -> None:
-    chosen = options()
+def start(processes: Sequence[BaseProcess]) -> None:
+    """Starts them with Ctrl-C held back until they can answer it; one during their imports would be a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    for process in processes:
+        process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def interrupt(processes: Sequence[BaseProcess], stopping: Event) -> None:
+    """Passes Ctrl-C on and waits until every class has saved its run; a second Ctrl-C or the deadline ends them at once."""
+    print("\nstopping after the rollouts in progress; press Ctrl-C again to stop at once", file=sys.stderr)
+    try:
+        stopping.set()
+        for process in processes:
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, signal.SIGINT)
+        deadline = time.monotonic() + PATIENCE
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+    except KeyboardInterrupt:
+        print("\nstopped at once: the runs in progress go back to their last checkpoints", file=sys.stderr)
+    for process in processes:
+        process.terminate()
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """
+    Raises:
+        UserError: what an earlier call left is not what this one makes.
+    """
     records = chosen.records or chosen.out / "records"
     report = chosen.report or chosen.out / "report"
     begun = time.perf_counter()
+    known = setting.presets(setting.WIDER_PRESETS if chosen.wider else setting.PRESETS)
+    presets = {method: known[method] for method in chosen.methods}
     if chosen.from_scratch:
+        # Knobs before minutes of pretraining; the weights of the start models are known only after it.
+        refuse_others(chosen.classes, presets, chosen.seeds, chosen.out, records, with_weights=False)
         subprocess.run([sys.executable, str(HERE / "start_models.py")], check=True)
+    refuse_others(chosen.classes, presets, chosen.seeds, chosen.out, records)
     context = multiprocessing.get_context("spawn")
     progress: Queue[Any] = context.Queue()
+    stopping = context.Event()
     total = len(chosen.classes) * (
         EVALUATION_UNITS + chosen.seeds * len(chosen.methods) * (setting.COMMON["steps"] + EVALUATION_UNITS)
     )
-    known = setting.presets(setting.WIDER_PRESETS if chosen.wider else setting.PRESETS)
-    presets = {method: known[method] for method in chosen.methods}
-    processes = [
-        context.Process(target=run_class, args=(f, presets, chosen.seeds, chosen.out, records, progress), daemon=True)
-        for f in chosen.classes
-    ]
-    for process in processes:
-        process.start()
-    watch(processes, progress, total)  # type: ignore[arg-type]
+    shared = (presets, chosen.seeds, chosen.out, records, progress, stopping)
+    processes = [context.Process(target=run_class, args=(family, *shared), daemon=True) for family in chosen.classes]
+    try:
+        start(processes)
+        watch(processes, progress, total)
+    except KeyboardInterrupt:
+        interrupt(processes, stopping)
+        raise
     from reproduce.miniature_report import build_report
 
     build_report(records, report)
     print(f"\n{(time.perf_counter() - begun) / 60:.1f} minutes")
+
+
+def main() -> None:
+    chosen = options()
+    try:
+        run(chosen)
+    except UserError as error:
+        raise SystemExit(f"miniature.py: {error}") from None
+    except KeyboardInterrupt:
+        print("miniature.py: interrupted; the same command continues where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

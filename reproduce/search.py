@@ -9,6 +9,7 @@ Each try is one training run of the setting that `miniature.py` uses (`setting.p
 final run uses. Its score is pass@1 at T = 1 on 512 validation problems after the last rollout; the best of the four
 becomes the preset. The test problems are never read. Records land one by one in results/miniature/search/, a try whose
 record is there is not repeated, and reproduce/presets.json is written from them when all tries of a method are in.
+A record of other knobs than the try of its number has now is refused by name.
 
 `--wider` asks what the limit of four costs: five methods whose choice lies at the edge of their tries get more of them in
 the direction of that edge (`WIDER` in setting.py), numbered on from the four, results/miniature/report/wider.md sets the best of
@@ -28,8 +29,10 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from lco.config import Experiment  # noqa: E402
+from lco.errors import UserError  # noqa: E402
 from lco.training.checkpoint import write_json, write_text  # noqa: E402
-from reproduce import setting  # noqa: E402
+from reproduce import kept, setting  # noqa: E402
 from reproduce.worker import become_worker  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "miniature" / "search"
@@ -45,6 +48,42 @@ def tries(method: str) -> list[dict[str, Any]]:
     return [*setting.TRIES[method], *setting.WIDER.get(method, ())]
 
 
+def experiment(method: str, number: int, folder: Path) -> Experiment:
+    """The training run of one try."""
+    # Validated once, at the end, on more problems than the curves of the final runs use.
+    watched = {"eval_every": setting.COMMON["steps"], "eval_problems": VALIDATION_PROBLEMS}
+    knobs = {**tries(method)[number], **watched}
+    return setting.experiment(setting.SEARCH_CLASS, method, setting.SEARCH_SEED, knobs, folder)
+
+
+def defined(method: str, number: int) -> dict[str, Any]:
+    """The part of a try's record that is known before it runs."""
+    return {
+        "method": method,
+        "try": number,
+        "class": setting.CLASSES[setting.SEARCH_CLASS],
+        "seed": setting.SEARCH_SEED,
+        "knobs": tries(method)[number],
+        "validation_problems": VALIDATION_PROBLEMS,
+    }
+
+
+def refuse_others(wanted: Mapping[str, int], out: Path) -> None:
+    """Compares the records and run folders that are there with these methods' first so many tries.
+
+    Raises:
+        UserError: one is of another try.
+    """
+    for method, number in ((m, n) for m, count in wanted.items() for n in range(count)):
+        path, folder = record_file(method, number), out / f"{method}-{number}"
+        if path.exists():
+            remedy = "remove this file and its run folder to make the try again"
+            kept.refuse_another(path, kept.read(path), defined(method, number), remedy)
+        elif (folder / "config.json").exists():
+            ours = kept.settings(experiment(method, number, folder))
+            kept.refuse_another(folder, kept.of_run(folder), ours, "give another --out, or remove this folder")
+
+
 def one_try(task: tuple[str, int, str]) -> str:
     """Trains and validates one try; writes its record."""
     method, number, out = task
@@ -52,22 +91,14 @@ def one_try(task: tuple[str, int, str]) -> str:
     from lco.evidence.provenance import collect
     from lco.training.run import train
 
-    knobs = tries(method)[number]
     folder = Path(out) / f"{method}-{number}"
-    # Validated once, at the end, on more problems than the curves of the final runs use.
-    watched = {"eval_every": setting.COMMON["steps"], "eval_problems": VALIDATION_PROBLEMS}
-    run = setting.experiment(setting.SEARCH_CLASS, method, setting.SEARCH_SEED, {**knobs, **watched}, folder)
+    run = experiment(method, number, folder)
     if not (folder / "checkpoints" / "final").exists():
         train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().split("\n") if line]
     record = {
         "schema": "lco-search/1",
-        "method": method,
-        "try": number,
-        "class": setting.CLASSES[setting.SEARCH_CLASS],
-        "seed": setting.SEARCH_SEED,
-        "knobs": knobs,
-        "validation_problems": VALIDATION_PROBLEMS,
+        **defined(method, number),
         "start": lines[0]["validation"],
         "end": lines[-1]["validation"],
         "tokens": sum(line.get("tokens", 0) for line in lines),
@@ -75,7 +106,7 @@ def one_try(task: tuple[str, int, str]) -> str:
     }
     RECORDS.mkdir(parents=True, exist_ok=True)
     write_json(record_file(method, number), record)
-    return f"{method} {knobs}: pass@1 {record['end']['pass@1']:.1%}, greedy {record['end']['greedy']:.1%}"
+    return f"{method} {record['knobs']}: pass@1 {record['end']['pass@1']:.1%}, greedy {record['end']['greedy']:.1%}"
 
 
 def chosen(methods: Iterable[str], wider: bool = False) -> dict[str, Any]:
@@ -137,6 +168,10 @@ def main() -> None:
         if options.wider
         else {m: len(setting.TRIES[m]) for m in options.methods}
     )
+    try:
+        refuse_others(wanted, options.out)
+    except UserError as error:
+        raise SystemExit(f"search.py: {error}") from None
     tasks = [
         (method, number, str(options.out))
         for method, count in wanted.items()

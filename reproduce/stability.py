@@ -17,7 +17,8 @@ small_beta
          The same grid for the three LCO losses at β = 0.1, with which two of them learn faster (`search.py --wider`): is
          that bought with their stability?
 
-Every record lands in results/stability/ as it is made; what is there is not repeated, an interrupted call goes on.
+Every record lands in results/stability/ as it is made; what is there is not repeated, an interrupted call goes on. What
+is there of other knobs than this call has is refused by name.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from lco.config import Experiment  # noqa: E402
+from lco.errors import UserError  # noqa: E402
 from lco.training.checkpoint import write_json  # noqa: E402
-from reproduce import setting  # noqa: E402
+from reproduce import kept, setting  # noqa: E402
 from reproduce.worker import become_worker  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "stability"
@@ -64,6 +67,48 @@ def grid_name(method: str, rate: float, updates: int, seed: int) -> str:
     return f"{method}-lr{rate:g}-u{updates}-seed{seed}"
 
 
+def grid_experiment(part: str, method: str, rate: float, updates: int, seed: int, folder: Path) -> Experiment:
+    knobs = {**setting.presets()[method], "lr": rate, **UPDATES[updates]}
+    if part == "small_beta":
+        knobs["hyper"] = {**knobs.get("hyper", {}), "beta": SMALL_BETA}
+    return setting.experiment(FAMILY, method, seed, knobs, folder)
+
+
+def grid_defined(run: Experiment, updates: int) -> dict[str, Any]:
+    """The part of a grid record that is known before it runs."""
+    return {
+        "method": run.method,
+        "class": setting.CLASSES[FAMILY],
+        "lr": run.lr,
+        "updates_per_rollout": updates,
+        "seed": run.seed,
+        "hyper": run.hyper,
+    }
+
+
+def refuse_others(part: str, out: Path) -> None:
+    """Compares this part's records and run folders that are there with what this call would make.
+
+    Raises:
+        UserError: one is of other knobs.
+    """
+    remedy = "remove it and its run folder to have it made again"
+    if part == "frozen":
+        for method in (m for m in FROZEN_METHODS if file_of(part, m).exists()):
+            path, wanted = file_of(part, method), {"steps": FROZEN_STEPS, "lr": setting.presets()[method]["lr"]}
+            kept.refuse_another(path, kept.read(path), wanted, remedy)
+        return
+    for method, rate, updates, seed in grid_runs(part):
+        name = grid_name(method, rate, updates, seed)
+        path, folder = file_of(part, name), out / part / name
+        run = grid_experiment(part, method, rate, updates, seed, folder)
+        if path.exists():
+            kept.refuse_another(path, kept.read(path), grid_defined(run, updates), remedy)
+        elif (folder / "config.json").exists():
+            ours = kept.settings(run)
+            kept.refuse_another(folder, kept.of_run(folder), ours, "give another --out, or remove this folder")
+
+
 def grid(task: tuple[str, str, float, int, int, str]) -> str:
     """One run of the grid, or of the one at a small β; writes its record."""
     part, method, rate, updates, seed, out = task
@@ -74,21 +119,13 @@ def grid(task: tuple[str, str, float, int, int, str]) -> str:
 
     name = grid_name(method, rate, updates, seed)
     folder = Path(out) / part / name
-    knobs = {**setting.presets()[method], "lr": rate, **UPDATES[updates]}
-    if part == "small_beta":
-        knobs["hyper"] = {**knobs.get("hyper", {}), "beta": SMALL_BETA}
-    run = setting.experiment(FAMILY, method, seed, knobs, folder)
+    run = grid_experiment(part, method, rate, updates, seed, folder)
     if not (folder / "checkpoints" / "final").exists():
         train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
     lines = read_lines(folder / "metrics.jsonl")
     record = {
         "schema": "lco-grid/1",
-        "method": method,
-        "class": setting.CLASSES[FAMILY],
-        "lr": rate,
-        "updates_per_rollout": updates,
-        "seed": seed,
-        "hyper": knobs.get("hyper", {}),
+        **grid_defined(run, updates),
         "curves": curves(lines),
         "tokens": sum(line.get("tokens", 0) for line in lines),
         "provenance": collect(),
@@ -103,18 +140,22 @@ def file_of(part: str, name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def tasks(part: str, out: Path) -> list[Any]:
-    """What has no record yet; seeds go round last, so that an interrupted grid is complete for the seeds it has."""
-    if part == "frozen":
-        return [(m, str(out)) for m in FROZEN_METHODS if not file_of(part, m).exists()]
+def grid_runs(part: str) -> list[tuple[str, float, int, int]]:
+    """Seeds go round last, so that an interrupted grid is complete for the seeds it has."""
     return [
-        (part, method, rate, updates, seed, str(out))
+        (method, rate, updates, seed)
         for seed in GRID_SEEDS
         for rate in RATES
         for updates in UPDATES
         for method in (SMALL_BETA_METHODS if part == "small_beta" else GRID_METHODS)
-        if not file_of(part, grid_name(method, rate, updates, seed)).exists()
     ]
+
+
+def tasks(part: str, out: Path) -> list[Any]:
+    """What has no record yet."""
+    if part == "frozen":
+        return [(m, str(out)) for m in FROZEN_METHODS if not file_of(part, m).exists()]
+    return [(part, *run, str(out)) for run in grid_runs(part) if not file_of(part, grid_name(*run)).exists()]
 
 
 def read(part: str) -> list[dict[str, Any]]:
@@ -134,7 +175,13 @@ def main() -> None:
     for part in options.parts:
         if part not in {*known, "figures"}:
             parser.error(f"there is no part {part!r}; give frozen, grid, small_beta or figures")
-    for part in [p for p in known if p in (options.parts or known)]:
+    wanted = [part for part in known if part in (options.parts or known)]
+    try:
+        for part in wanted:
+            refuse_others(part, options.out)
+    except UserError as error:
+        raise SystemExit(f"stability.py: {error}") from None
+    for part in wanted:
         left = tasks(part, options.out)
         with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
             for line in tqdm(workers.imap_unordered(known[part], left), total=len(left), unit="run", desc=part):

@@ -1,9 +1,12 @@
 """What the committed presets rest on: four tries each, equal for all, whatever else was tried later."""
 
+import dataclasses
 import json
 
 import pytest
 
+from lco.config import dump
+from lco.errors import UserError
 from reproduce import search, setting
 
 WITH_PRESETS = sorted(setting.presets())
@@ -42,3 +45,25 @@ def test_wider_tries_are_new_and_keep_to_the_common_setting():
         four = setting.TRIES[method]
         assert all(knobs not in four for knobs in further)
         assert {key for knobs in further for key in knobs} == {key for knobs in four for key in knobs}
+
+
+def test_the_committed_records_are_of_the_tries_that_stand_in_the_setting(tmp_path):
+    wanted = {method: len(search.tries(method)) for method in setting.TRIES}
+    assert all(search.record_file(method, n).exists() for method, count in wanted.items() for n in range(count))
+    search.refuse_others(wanted, tmp_path)
+
+
+def test_a_record_or_run_folder_of_another_try_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "RECORDS", tmp_path)
+    knobs = setting.TRIES["grpo"][0]
+    search.record_file("grpo", 0).write_text(json.dumps({"method": "grpo", "knobs": knobs}))
+    search.refuse_others({"grpo": 1}, tmp_path)
+    search.record_file("grpo", 0).write_text(json.dumps({"method": "grpo", "knobs": {"lr": 0.5}}))
+    with pytest.raises(UserError, match=r"grpo-0\.json was made with knobs {'lr': 0\.5}, .*; remove this file"):
+        search.refuse_others({"grpo": 1}, tmp_path)
+    search.record_file("grpo", 0).unlink()
+    folder = tmp_path / "grpo-0"
+    folder.mkdir()
+    (folder / "config.json").write_text(dump(dataclasses.replace(search.experiment("grpo", 0, folder), lr=0.5)))
+    with pytest.raises(UserError, match=r"grpo-0 was made with lr 0\.5, .*; give another --out"):
+        search.refuse_others({"grpo": 1}, tmp_path)
