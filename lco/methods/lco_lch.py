@@ -23,6 +23,7 @@ from lco.methods.lco_common import (
     dense_conflict,
     is_dense,
     target_of,
+    unread,
     value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
@@ -89,6 +90,7 @@ LCO_LCH = Method(
         ),
     },
     conflict=conflict,
+    unread=unread,
     needs=lambda hyper: Needs(group=True),
     certainty="the function is certain; space and reduction as open as LCO-MSE's",
 )

@@ -30,6 +30,7 @@ from lco.methods.lco_common import (
     dense_conflict,
     is_dense,
     target_of,
+    unread,
     value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
@@ -110,6 +111,7 @@ LCO_MSE = Method(
         ),
     },
     conflict=conflict,
+    unread=unread,
     needs=lambda hyper: Needs(group=True),
     certainty="regression of logits on z_old + A/β certain; space and constants unknown",
 )

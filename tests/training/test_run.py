@@ -137,7 +137,7 @@ def test_with_the_dpo_model_equal_to_the_reference_nothing_is_learnt(tmp_path):
         ({"dpo_model": "x"}, "--dpo-model is given, but lco_kld with these hyper-parameters reads none"),
         ({"method": "dpo"}, "has no sampler of its own weights to validate with"),
         ({"hyper": {"estimator": "logprob", "support": "top_rest"}}, "knows only a tilt of the sampled token"),
-        ({"hyper": {"dense_scale": "top_std"}}, "give dense_top=5"),
+        ({"hyper": {"estimator": "logprob", "dense_scale": "top_std"}}, "give dense_top=5"),
     ],
 )
 def test_models_and_estimators_that_do_not_go_together_are_refused(tmp_path, changes, message):
