@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from lco.errors import UserError
 from lco.methods import METHODS
 from lco.policy import FixedPolicy, PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Row, collate
@@ -159,7 +160,7 @@ def test_the_critic_reads_the_state_before_the_token_and_starts_at_zero():
 def test_a_soft_cap_is_refused():
     model = tiny_model()
     model.config.final_logit_softcapping = 30.0
-    with pytest.raises(ValueError, match="caps its final logits at"):
+    with pytest.raises(UserError, match="Qwen2ForCausalLM caps its final logits at 30"):
         PolicyModel(model)
 
 

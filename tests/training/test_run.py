@@ -242,6 +242,29 @@ def test_mistakes_are_said_before_training(tmp_path, change, words):
         train(small(tmp_path / "run", **change))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda capped: {"model": capped},
+        lambda capped: {"reference_model": capped, "method": "grpo", "hyper": {"beta": 0.04}},
+        lambda capped: {"verifier_model": capped, "hyper": {"estimator": "logprob"}},
+        lambda capped: {"critic_model": capped, "critic": "separate", "method": "ppo"},
+    ],
+)
+def test_a_soft_cap_is_refused_before_any_weights_are_read(tmp_path, monkeypatch, change):
+    from lco.training import models
+
+    capped = tmp_path / "capped"
+    shutil.copytree(START / "llama", capped)
+    config = json.loads((capped / "config.json").read_text())
+    (capped / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
+    read: list[str] = []
+    monkeypatch.setattr(models, "load_model", lambda where, *_: read.append(where))
+    with pytest.raises(UserError, match=r"capped caps its final logits at 30\.0 .*; use a model without a soft-cap"):
+        train(small(tmp_path / "run", **change(str(capped))))
+    assert not read
+
+
 def test_a_method_registered_in_three_lines_trains(tmp_path, monkeypatch):
     """Adding a method is a file and a registry line; here one that is REINFORCE without a baseline, by another name."""
     base = METHODS["reinforce"]
