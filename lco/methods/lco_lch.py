@@ -6,6 +6,9 @@ with the residual x = P(z_θ − z_old − c) (`centred`), or without P on the t
 x = z_θ(a) − sg(z_θ(a)) − c as the released code has it (`moving`); c = A/β. Near 0 it equals half the squared residual,
 far away its absolute value, so each logit's gradient is bounded: |tanh| ≤ 1 in `raw`, ≤ 2 − 2/V in `centred`. The Hessian
 diag sech² is positive semi-definite everywhere, and flat far away.
+
+V counts the rows of the head. Where a vocabulary is padded, `centred` averages and sums over the padded rows too, though no
+token has them.
 """
 
 from __future__ import annotations
