@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lco.errors import UserError
 from lco.heads import FixedHead, LinearHead, Target, row_loss, spread, statistics, token_loss
 from lco.heads.linear import TokenFunction
 from lco.rollout.records import Batch
@@ -128,9 +129,17 @@ class Answer(NamedTuple):
     snapshot: FixedPolicy | None = None
 
 
-def softcap(config: Any) -> float | None:
-    """The final logit soft-cap of a model (Gemma-2), which the linear head does not compute."""
-    return getattr(config, "final_logit_softcapping", None)
+def refuse_softcap(config: Any, name: str) -> None:
+    """
+    Raises:
+        UserError: the model caps its final logits (Gemma-2), which would make every statistic of the linear head wrong.
+    """
+    cap = getattr(config.get_text_config(decoder=True), "final_logit_softcapping", None)
+    if cap is not None:
+        raise UserError(
+            f"{name} caps its final logits at {cap} (final_logit_softcapping), which the linear head does not compute; use a "
+            "model without a soft-cap"
+        )
 
 
 class PolicyModel(nn.Module):
@@ -142,16 +151,12 @@ class PolicyModel(nn.Module):
         critic: whether a value head [d → 1] stands on the shared body, initialised to 0.
 
     Raises:
-        ValueError: the model caps its final logits, which would make every statistic wrong.
+        UserError: the model caps its final logits.
     """
 
     def __init__(self, model: nn.Module, temperature: float = 1.0, critic: bool = False) -> None:
         super().__init__()
-        if softcap(model.config) is not None:
-            raise ValueError(
-                f"{type(model).__name__} caps its final logits at {softcap(model.config)}: the linear head does not "
-                "compute that; use a model without final_logit_softcapping"
-            )
+        refuse_softcap(model.config, type(model).__name__)
         self.model = model
         self.temperature = temperature
         self.value_head: nn.Linear | None = None

@@ -5,10 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from lco.methods import METHODS
+from lco.errors import UserError
+from lco.losses import token_scale
+from lco.methods import METHODS, Signal
 from lco.policy import FixedPolicy, PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Row, collate
 from tests.conftest import tiny_model
+from tests.methods.test_generic import HYPERS
 
 
 def rows(seed=0):
@@ -45,8 +48,8 @@ def test_statistics_equal_the_models_own_logits(kind, tied, temperature):
         assert (found["logprob"][i, n:] == 0).all()
 
 
-def request(kind, batch, old=None, name="lco_kld"):
-    method = METHODS[name]
+def request(kind, batch, old=None):
+    method = METHODS["lco_kld"]
     knobs = method.hyper()
     g = torch.Generator().manual_seed(5)
     a = torch.randn(batch.response_mask.shape, generator=g)
@@ -67,19 +70,40 @@ def old_policy(batch, tied, kind="qwen"):
     return PolicyModel(tiny_model(kind, tied, seed=9))(batch, Snapshot()).snapshot
 
 
-@pytest.mark.parametrize(
-    "name", [m for m in METHODS if METHODS[m].scope == "token" and not METHODS[m].critic(METHODS[m].hyper())]
-)
+def request_of(kind, batch, old, name, hyper):
+    """What the loop asks for a method: its own advantage, target, and the fixed policies that the target reads."""
+    method = METHODS[name]
+    knobs, mask = method.hyper(hyper), batch.response_mask
+    g = torch.Generator().manual_seed(5)
+    values, reference, before = (-torch.rand(mask.shape, generator=g) for _ in range(3))
+    signal = Signal(
+        torch.tensor([1.0, 0, 0, 1]), torch.tensor([0, 0, 1, 1]), mask, torch.zeros(4, dtype=torch.bool), 6, tuple("abcd"),
+        (0.5,), values, reference, before,
+    )  # fmt: skip
+    inputs = method.advantage(signal, knobs)
+    target = method.target(knobs) if method.target else None
+    fixed = {
+        which: PolicyModel(tiny_model(seed=20 + i))(batch, Snapshot()).snapshot
+        for i, which in enumerate(target.fixed if target else ())
+    }
+    return kind(
+        method.loss(knobs), method.statistics(knobs), inputs, token_scale(mask, method.reduction, inputs["advantage"], 6),
+        old, ("logprob", "entropy"), target=target, fixed=fixed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "hyper"), [(n, h) for n, h in HYPERS if METHODS[n].scope == "token"])
 @pytest.mark.parametrize("off_policy", [False, True])
 @pytest.mark.parametrize("tied", [True, False])
-def test_token_and_row_requests_agree(tied, off_policy, name):
-    """Both give the same loss, statistics and gradients for whatever both can express."""
+def test_token_and_row_requests_agree(tied, off_policy, name, hyper):
+    """Both give the same loss, statistics and gradients for whatever both can express, with every setting of a method."""
     batch, policy = collate(rows()), PolicyModel(tiny_model("qwen", tied))
     old = old_policy(batch, tied) if off_policy else None
-    token, token_gradient = gradients(policy, batch, request(TokenLoss, batch, old, name))
-    row, row_gradient = gradients(policy, batch, request(RowLoss, batch, old, name))
+    token, token_gradient = gradients(policy, batch, request_of(TokenLoss, batch, old, name, hyper))
+    row, row_gradient = gradients(policy, batch, request_of(RowLoss, batch, old, name, hyper))
     torch.testing.assert_close(token.loss, row.loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(token.statistics["entropy"], row.statistics["entropy"])
+    assert any(value.abs().max() > 0 for value in token_gradient.values())
     assert token_gradient.keys() == row_gradient.keys()
     for parameter, value in token_gradient.items():
         torch.testing.assert_close(value, row_gradient[parameter], rtol=1e-4, atol=1e-6)
@@ -159,7 +183,7 @@ def test_the_critic_reads_the_state_before_the_token_and_starts_at_zero():
 def test_a_soft_cap_is_refused():
     model = tiny_model()
     model.config.final_logit_softcapping = 30.0
-    with pytest.raises(ValueError, match="caps its final logits at"):
+    with pytest.raises(UserError, match="Qwen2ForCausalLM caps its final logits at 30"):
         PolicyModel(model)
 
 

@@ -3,9 +3,10 @@ rows are spread over the ranks of a group (tensor parallel).
 
 The first pass over the blocks finds, for the policy and the old one, the running maximum and sum of exponentials; the
 second recomputes the logits, sums what is a sum over the vocabulary (KL(π_old ‖ π)), and forms the gradients: 12NdV
-multiply-adds off-policy and 8NdV on-policy, memory C·block in place of C·V. That works because a loss's coefficients are
-known after the first pass if it is affine in the divergences, as LCO-KLD, PPO, GRPO, REINFORCE and SFT are; a loss that is
-not is refused, and so are statistics whose logit gradient is no combination of π, π_old and the sampled token.
+multiply-adds off-policy and 8NdV on-policy. All N tokens are taken at once, so memory is N·block in place of C·V: a caller
+with many tokens hands them over in parts. That works because a loss's coefficients are known after the first pass if it is
+affine in the divergences, as LCO-KLD, PPO, GRPO, REINFORCE and SFT are; a loss that is not is refused, and so are
+statistics whose logit gradient is no combination of π, π_old and the sampled token, and dense targets.
 """
 
 from __future__ import annotations
@@ -114,12 +115,16 @@ def token_loss_by_vocabulary(
             and the gradient of its own rows. The old head is spread alike.
 
     Raises:
-        ValueError: the loss reads a statistic that needs the whole vocabulary at once, or is not affine in a divergence.
+        ValueError: the loss reads a statistic that needs the whole vocabulary at once, or is not affine in a divergence; or
+            the target is a dense one.
     """
     shard = shard or Shard()
     for name in names:
         if name not in (*LEARNS, *CONSTANTS):
             raise ValueError(f"statistic {name!r} needs the whole vocabulary at once; use token_loss")
+
+    if target is not None and target.dense:
+        raise ValueError(f"{type(target).__name__} tilts every token of the vocabulary; use token_loss")
 
     def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
         new = _Logits(hidden, head, targets, shard, block)

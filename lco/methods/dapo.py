@@ -96,6 +96,10 @@ DAPO = Method(
         "overlong=shape needs overlong_buffer, the tokens before the limit in which the penalty grows; give one above 0"
         if hyper["overlong"] == "shape" and hyper["overlong_buffer"] <= 0 else None
     ),
+    unread=lambda hyper: (
+        ({} if hyper["dynamic_sampling"] else {"refill_rounds": "dynamic_sampling=true"})
+        | ({} if hyper["overlong"] == "shape" else {"overlong_buffer": "overlong=shape"})
+    ),
     metrics=metrics,
 )  # fmt: skip
 

@@ -140,6 +140,28 @@ def is_dense(hyper: Hyper) -> bool:
     return hyper["estimator"] in {"logprob", "dpo_ratio"}
 
 
+def unread_by_advantage(hyper: Hyper) -> dict[str, str]:
+    """The critic's knobs where the advantage needs no critic."""
+    return {} if hyper["advantage"] == "gae" else dict.fromkeys(CRITIC_HYPERPARAMETERS, "advantage=gae")
+
+
+def unread(hyper: Hyper) -> dict[str, str]:
+    """Knobs that the estimator or the advantage leaves unread, and what would read them."""
+    estimator = hyper["estimator"]
+    found = {}
+    if estimator != "sparse_ips":
+        found["least_probability"] = "estimator=sparse_ips"
+    if estimator != "logprob":
+        found["agreement_scale"] = "estimator=logprob"
+    if estimator != "dpo_ratio" or hyper["dense_scale"] == "top_std":
+        found["beta_dpo"] = "estimator=dpo_ratio with dense_scale=none"
+    if is_dense(hyper):
+        found |= dict.fromkeys(("advantage", "beta_negative_scale"), "estimator=sparse or sparse_ips")
+    else:
+        found |= dict.fromkeys(("dense_scale", "dense_top"), "estimator=logprob or dpo_ratio")
+    return found | unread_by_advantage(hyper)
+
+
 def dense_conflict(hyper: Hyper) -> str | None:
     """Why the estimator's hyper-parameters do not go together, if they do not."""
     if hyper["dense_scale"] == "top_std" and not hyper["dense_top"]:

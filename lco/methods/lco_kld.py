@@ -36,6 +36,7 @@ from lco.methods.lco_common import (
     target_of,
     value_loss,
 )
+from lco.methods.lco_common import unread as unread_of_target
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
 
 
@@ -99,6 +100,11 @@ def conflict(hyper: Hyper) -> str | None:
     return dense_conflict(hyper)
 
 
+def unread(hyper: Hyper) -> dict[str, str]:
+    at_top = {"top": "support=top_rest or top_filled"} if hyper["support"] == "full" else {}
+    return unread_of_target(hyper) | at_top
+
+
 LCO_KLD = Method(
     name="lco_kld",
     title="LCO-KLD",
@@ -118,6 +124,7 @@ LCO_KLD = Method(
         "top": Hyperparameter(5, "k of top_rest and top_filled", RELEASED),
     },
     conflict=conflict,
+    unread=unread,
     needs=lambda hyper: Needs(group=True),
     certainty="direction of the KL and target certain; β, reduction and advantage scale of the paper's runs unknown",
 )

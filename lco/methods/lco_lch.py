@@ -6,6 +6,9 @@ with the residual x = P(z_θ − z_old − c) (`centred`), or without P on the t
 x = z_θ(a) − sg(z_θ(a)) − c as the released code has it (`moving`); c = A/β. Near 0 it equals half the squared residual,
 far away its absolute value, so each logit's gradient is bounded: |tanh| ≤ 1 in `raw`, ≤ 2 − 2/V in `centred`. The Hessian
 diag sech² is positive semi-definite everywhere, and flat far away.
+
+V counts the rows of the head. Where a vocabulary is padded, `centred` averages and sums over the padded rows too, though no
+token has them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from lco.methods.lco_common import (
     dense_conflict,
     is_dense,
     target_of,
+    unread,
     value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
@@ -89,6 +93,7 @@ LCO_LCH = Method(
         ),
     },
     conflict=conflict,
+    unread=unread,
     needs=lambda hyper: Needs(group=True),
     certainty="the function is certain; space and reduction as open as LCO-MSE's",
 )

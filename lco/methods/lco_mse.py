@@ -13,6 +13,9 @@ d = z_θ − z_old the loss is ½‖residual‖², where `target_space` says wha
 to shifts: a change that moves all logits alike leaves π alone and is penalised. In `moving` the target is the current
 logit plus c, so the residual is −c at every step and the gradient −2c e_a never vanishes; the released code's squared
 error has no factor ½.
+
+V counts the rows of the head. Where a vocabulary is padded, `centred` averages over the padded rows too and pulls their
+logits to z_old like any other's, though no token has them; `weighted` counts them with their probability under π_old.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from lco.methods.lco_common import (
     dense_conflict,
     is_dense,
     target_of,
+    unread,
     value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
@@ -110,6 +114,7 @@ LCO_MSE = Method(
         ),
     },
     conflict=conflict,
+    unread=unread,
     needs=lambda hyper: Needs(group=True),
     certainty="regression of logits on z_old + A/β certain; space and constants unknown",
 )

@@ -23,6 +23,7 @@ from lco.methods.lco_common import (
     PAPER,
     TARGET_HYPERPARAMETERS,
     broadcast_advantage,
+    unread_by_advantage,
     value_loss,
 )
 from lco.methods.method import Hyper, Hyperparameter, Method, Needs
@@ -78,6 +79,7 @@ LCO_RHO = Method(
         "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9"),
         **CRITIC_HYPERPARAMETERS,
     },
+    unread=unread_by_advantage,
     needs=lambda hyper: Needs(group=True),
     certainty="target and constants read in the released code; the averaging by sign too",
 )

@@ -19,6 +19,7 @@ from lco.methods.lco_common import (
     broadcast_advantage,
     dense_conflict,
     target_of,
+    unread,
     value_loss,
 )
 from lco.methods.method import Hyper, Method, Needs
@@ -44,6 +45,7 @@ LCO_RKL = Method(
     reduction="token_mean",
     hyperparameters=TARGET_HYPERPARAMETERS,
     conflict=dense_conflict,
+    unread=unread,
     needs=lambda hyper: Needs(group=True),
     certainty="ablation of this suite; not in the paper as far as known",
 )

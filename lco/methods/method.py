@@ -141,6 +141,7 @@ class Method:
         value_loss: hyper → the critic's loss per token, or None where these hyper-parameters want no critic.
         target: hyper → LCO's target policy, for losses that have one.
         conflict: hyper → why its values do not go together, or None.
+        unread: hyper → {knob: the settings that read it} of the knobs that these values leave unread.
         metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
             its rows (`logprob`, and `old_logprob` from before the first update).
         certainty: how sure the specification is.
@@ -165,6 +166,7 @@ class Method:
     value_loss: Callable[[Hyper], ValueFunction | None] | None = None
     target: Callable[[Hyper], Target] | None = None
     conflict: Callable[[Hyper], str | None] | None = None
+    unread: Callable[[Hyper], Mapping[str, str]] | None = None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
     certainty: str = "certain"
     variant_of: str = ""
@@ -173,7 +175,8 @@ class Method:
         """Defaults with overrides.
 
         Raises:
-            UserError: an unknown name or a value outside the choices; the message names the nearest valid one.
+            UserError: an unknown name or a value outside the choices (the message names the nearest valid one), a value that
+                nothing reads, or values that do not go together.
         """
         values = {name: knob.default for name, knob in self.hyperparameters.items()}
         for name, value in (overrides or {}).items():
@@ -183,6 +186,13 @@ class Method:
             if knob.choices and value not in knob.choices:
                 raise UserError(f"{self.name}: {name} is {value!r}{nearest(value, knob.choices)}")
             values[name] = coerce(name, value, knob.default)
+        for name, readers in (self.unread(values) if self.unread else {}).items():
+            default = self.hyperparameters[name].default
+            if values[name] != default:
+                raise UserError(
+                    f"{self.name}: {name} is {values[name]!r}, which only {readers} reads; give that or leave {name} at its "
+                    f"default {default!r}"
+                )
         reason = self.conflict(values) if self.conflict else None
         if reason:
             raise UserError(f"{self.name}: {reason}")

@@ -76,6 +76,7 @@ REINFORCE_PP = Method(
     },
     paper_preset=Preset(hyper={"beta_kl": 0.01}, source="known in the field, not re-read"),
     needs=needs,
+    unread=lambda hyper: {} if hyper["beta_kl"] else {"kl_in": "beta_kl above 0"},
     metrics=metrics,
     certainty="structure certain, constants from memory of the field",
 )

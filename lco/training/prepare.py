@@ -17,7 +17,7 @@ from lco.config import Experiment, fixed_models
 from lco.errors import UserError
 from lco.evidence.provenance import collect
 from lco.methods import method_named
-from lco.policy import PolicyModel
+from lco.policy import PolicyModel, refuse_softcap
 from lco.problems.prompts import TEMPLATE_DATE, encode, end_token_ids, prompt_facts, style_named
 from lco.problems.sets import content_sha256, load_problems
 from lco.randomness import derived_seed
@@ -38,6 +38,9 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
             experiment.problems, experiment.eval_split, experiment.data_dir, experiment.eval_problems
         )
     config, tokenizer = models.load_config(experiment.model), models.load_tokenizer(experiment.model)
+    refuse_softcap(config, experiment.model)
+    for where in {*fixed_models(experiment).values(), experiment.critic_model} - {"", experiment.model}:
+        refuse_softcap(models.load_config(where), where)
     context = models.context_length(config)
     room = experiment.max_prompt_tokens + experiment.max_new_tokens
     if context is not None and room > context:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt
 from lco.heads import FixedHead, LinearHead, token_loss
 from lco.heads.vocabulary import Shard, token_loss_by_vocabulary
 from lco.methods import METHODS
@@ -26,7 +27,7 @@ def case(dtype=torch.float64):
     }  # fmt: skip
 
 
-def ask(call, x, name, off_policy, rows=slice(None), **options):
+def ask(call, x, name, off_policy, rows=slice(None), given=("tilt", "advantage"), **options):
     """(loss, gradients of hidden states, weight rows, bias rows)"""
     method = METHODS[name]
     knobs = method.hyper()
@@ -34,7 +35,7 @@ def ask(call, x, name, off_policy, rows=slice(None), **options):
     old = FixedHead(x["old_hidden"], LinearHead(x["old_weight"][rows], None, 0.7)) if off_policy else None
     found = call(
         leaves[0], LinearHead(leaves[1], leaves[2], 0.7), x["targets"], method.loss(knobs),
-        {"tilt": x["tilt"], "advantage": x["tilt"]}, x["scale"], method.statistics(knobs), old=old, **options,
+        dict.fromkeys(given, x["tilt"]), x["scale"], method.statistics(knobs), old=old, **options,
     )  # fmt: skip
     loss = found[0] if isinstance(found, tuple) else found
     return [loss.detach(), *torch.autograd.grad(loss, leaves)]
@@ -65,6 +66,22 @@ def test_certain_tokens_and_strong_tilts_are_as_exact_in_blocks():
 def test_what_needs_the_vocabulary_at_once_is_refused(name):
     with pytest.raises(ValueError, match="use token_loss"):
         ask(token_loss_by_vocabulary, case(), name, True)
+
+
+@pytest.mark.parametrize("dense", [LogProbabilityTilt(2.0), PreferenceRatioTilt(2.0)])
+@pytest.mark.parametrize("name", ["lco_kld", "grpo"])
+def test_a_dense_target_is_refused_by_name(dense, name):
+    with pytest.raises(ValueError, match=f"{type(dense).__name__} tilts every token .*; use token_loss"):
+        ask(token_loss_by_vocabulary, case(), name, True, given=("advantage",), target=dense)
+
+
+def test_a_sparse_target_gives_what_the_whole_head_gives():
+    parts, whole = (
+        ask(call, case(), "lco_kld", True, given=("advantage",), target=SparseTilt(2.0, least_probability=0.05))
+        for call in (token_loss_by_vocabulary, token_loss)
+    )
+    for a, b in zip(parts, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
 def test_a_loss_that_is_not_affine_in_a_divergence_is_refused():

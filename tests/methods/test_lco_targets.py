@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt, sparse_target
+from lco.errors import UserError
 from lco.heads import FixedHead, LinearHead, statistics, token_loss
 from lco.methods import METHODS
 from tests.methods.test_generic import rollout
@@ -313,3 +314,39 @@ def test_the_sparse_target_for_every_tilt(p, c):
     assert float(found.probability + found.others) == pytest.approx(1, rel=1e-9)
     assert abs(float(found.moved)) <= math.tanh(abs(c) / 4) + 1e-9
     assert float(found.kl) <= c * c / 8 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "knob", "reader"),
+    [
+        ("lco_kld", {"least_probability": 0.2}, {"estimator": "sparse_ips"}),
+        ("lco_kld", {"beta_dpo": 0.3}, {"estimator": "dpo_ratio"}),
+        ("lco_kld", {"top": 9}, {"support": "top_rest"}),
+        ("lco_mse", {"dense_top": 5}, {"estimator": "logprob"}),
+        ("lco_mse", {"dense_scale": "top_std"}, {"estimator": "logprob", "dense_top": 5}),
+        ("lco_lch", {"agreement_scale": 3.0}, {"estimator": "logprob"}),
+        ("lco_rkl", {"lam": 0.9}, {"advantage": "gae"}),
+        ("lco_rho", {"gamma": 0.9}, {"advantage": "gae"}),
+        ("dapo", {"overlong_buffer": 9}, {"overlong": "shape"}),
+        ("reinforce_pp", {"kl_in": "loss"}, {"beta_kl": 0.1}),
+    ],
+)
+def test_a_value_that_nothing_reads_is_refused(name, knob, reader):
+    method, ((key, value),) = METHODS[name], knob.items()
+    with pytest.raises(
+        UserError, match=f"{name}: {key} is {value!r}, which only .* reads; give that or leave {key} at"
+    ):
+        method.hyper(knob)
+    assert method.hyper(knob | reader)[key] == value
+    assert method.hyper({key: method.hyperparameters[key].default})
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [{"advantage": "gae"}, {"beta_negative_scale": 2.0}, {"beta_dpo": 0.3, "dense_scale": "top_std", "dense_top": 5}],
+)
+def test_what_a_dense_estimator_does_not_read_is_refused(unread):
+    with pytest.raises(UserError, match=f"{next(iter(unread))} is .*, which only estimator="):
+        METHODS["lco_mse"].hyper({"estimator": "dpo_ratio", **unread})
+    # The released code's own A = ±1 is nobody's request.
+    assert METHODS["lco_mse_reference"].hyper({"estimator": "dpo_ratio", "target_space": "centred"})

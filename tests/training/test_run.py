@@ -142,7 +142,7 @@ def test_with_the_dpo_model_equal_to_the_reference_nothing_is_learnt(tmp_path):
         ({"dpo_model": "x"}, "--dpo-model is given, but lco_kld with these hyper-parameters reads none"),
         ({"method": "dpo"}, "has no sampler of its own weights to validate with"),
         ({"hyper": {"estimator": "logprob", "support": "top_rest"}}, "knows only a tilt of the sampled token"),
-        ({"hyper": {"dense_scale": "top_std"}}, "give dense_top=5"),
+        ({"hyper": {"estimator": "logprob", "dense_scale": "top_std"}}, "give dense_top=5"),
     ],
 )
 def test_models_and_estimators_that_do_not_go_together_are_refused(tmp_path, changes, message):
@@ -322,6 +322,29 @@ def test_mistakes_are_said_before_training(tmp_path, change, words):
         return
     with pytest.raises(UserError, match=words):
         train(small(tmp_path / "run", **change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda capped: {"model": capped},
+        lambda capped: {"reference_model": capped, "method": "grpo", "hyper": {"beta": 0.04}},
+        lambda capped: {"verifier_model": capped, "hyper": {"estimator": "logprob"}},
+        lambda capped: {"critic_model": capped, "critic": "separate", "method": "ppo"},
+    ],
+)
+def test_a_soft_cap_is_refused_before_any_weights_are_read(tmp_path, monkeypatch, change):
+    from lco.training import models
+
+    capped = tmp_path / "capped"
+    shutil.copytree(START / "llama", capped)
+    config = json.loads((capped / "config.json").read_text())
+    (capped / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
+    read: list[str] = []
+    monkeypatch.setattr(models, "load_model", lambda where, *_: read.append(where))
+    with pytest.raises(UserError, match=r"capped caps its final logits at 30\.0 .*; use a model without a soft-cap"):
+        train(small(tmp_path / "run", **change(str(capped))))
+    assert not read
 
 
 def test_a_method_registered_in_three_lines_trains(tmp_path, monkeypatch):
