@@ -141,8 +141,9 @@ def is_dense(hyper: Hyper) -> bool:
 
 
 def unread_by_advantage(hyper: Hyper) -> dict[str, str]:
-    """The critic's knobs where the advantage needs no critic."""
-    return {} if hyper["advantage"] == "gae" else dict.fromkeys(CRITIC_HYPERPARAMETERS, "advantage=gae")
+    """The critic's knobs where the advantage needs no critic, and the temperature that one advantage has."""
+    critic = {} if hyper["advantage"] == "gae" else dict.fromkeys(CRITIC_HYPERPARAMETERS, "advantage=gae")
+    return critic if hyper["advantage"] == "soft_leave_one_out" else {**critic, "tau": "advantage=soft_leave_one_out"}
 
 
 def unread(hyper: Hyper) -> dict[str, str]:

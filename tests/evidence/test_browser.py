@@ -1,0 +1,132 @@
+"""The result page as a browser shows it: headless Chromium renders it from committed records, and asks nobody for anything."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from lco.evidence.report import build
+
+RECORDS = Path(__file__).parents[2] / "results" / "miniature" / "llama"
+CHOSEN = ["start.json", "grpo/seed-0.json", "lco_kld/seed-0.json"]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+         "--disable-component-update --disable-sync --disable-dev-shm-usage").split()  # fmt: skip
+# Appended to a copy: what the browser itself knows of the page once everything is loaded.
+PROBE = """<script>addEventListener("load", () => {
+  const facts = {
+    images: [...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth]),
+    rows: [...document.querySelectorAll("tbody tr")].filter(r => r.closest("details") === null).map(r => r.clientHeight),
+    asked: performance.getEntriesByType("resource").map(r => r.name).filter(name => !name.startsWith("data:")),
+    wide: document.documentElement.scrollWidth, window: innerWidth,
+  };
+  document.body.setAttribute("data-probe", JSON.stringify(facts));
+});</script>"""
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH")
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    for name in CHOSEN:
+        copy = folder / "records" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(RECORDS / name, copy)
+    build(folder / "records", folder / "report")
+    return folder / "report" / "index.html"
+
+
+def show(browser, file, profile, *flags):
+    command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, file.as_uri()]
+    done = subprocess.run(command, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout.decode()
+
+
+def probed(browser, text, folder):
+    """What PROBE finds in a page of this text."""
+    copy = folder / "probed.html"
+    copy.write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    dom = show(browser, copy, folder / "profile", "--dump-dom", "--window-size=1200,900")
+    return json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', dom)[1]))
+
+
+class Shown(HTMLParser):
+    """Row heads and addresses of a rendered page."""
+
+    def __init__(self):
+        super().__init__()
+        self.path, self.rows, self.addresses, self.scripts = [], [], [], 0
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "srcset", "href", "data", "poster")]
+        self.scripts += tag == "script"
+        if tag not in ("img", "meta", "br", "link"):
+            self.path.append(tag)
+        if self.path[-3:] == ["tbody", "tr", "th"] and "details" not in self.path:
+            self.rows.append("")
+
+    def handle_endtag(self, tag):
+        while self.path and self.path.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self.path[-3:] == ["tbody", "tr", "th"] and "details" not in self.path:
+            self.rows[-1] += data
+
+
+def test_the_rendered_page_has_every_method_and_only_inline_figures(browser, page, tmp_path):
+    shown = Shown()
+    shown.feed(show(browser, page, tmp_path / "profile", "--dump-dom"))
+    start = ["start, T = 1", "start, greedy", "start, T = 0.2 (chosen on validation)"]
+    assert shown.rows == [*start, "GRPO", "LCO-KLD", "LCO-KLD − GRPO"]
+    assert len(shown.addresses) == 3
+    assert all(address.startswith("data:image/png;base64,") for address in shown.addresses)
+    assert not shown.scripts
+
+
+def test_figures_are_decoded_rows_are_visible_and_nothing_is_loaded(browser, page, tmp_path):
+    found = probed(browser, page.read_text(encoding="utf-8"), tmp_path)
+    assert len(found["images"]) == 3
+    assert all(complete and natural > 500 and client > 500 for complete, natural, client in found["images"])
+    assert len(found["rows"]) == 6
+    assert min(found["rows"]) > 10
+    assert found["asked"] == []
+    # Wide tables scroll by themselves; the page does not.
+    assert found["wide"] <= found["window"]
+
+
+def test_the_probe_sees_an_address_and_a_figure_that_is_broken(browser, page, tmp_path):
+    """The control."""
+    broken = '<img src="http://127.0.0.1:9/figure.png"></body>'
+    found = probed(browser, page.read_text(encoding="utf-8").replace("</body>", broken), tmp_path)
+    assert found["asked"] == ["http://127.0.0.1:9/figure.png"]
+    assert found["images"][-1][1] == 0
+
+
+def test_a_screenshot_shows_text_on_a_page(browser, page, tmp_path):
+    picture = tmp_path / "page.png"
+    show(browser, page, tmp_path / "profile", f"--screenshot={picture}", "--window-size=1200,900")
+    grey = matplotlib.image.imread(picture)[..., :3].mean(-1)
+    assert grey.shape == (900, 1200)
+    background = np.median(grey)
+    written = np.abs(grey - background) > 0.3
+    assert 0.01 < written.mean() < 0.4
+    # From the title to the last line of the window, not one block of it.
+    assert (written.reshape(9, 100, 1200).mean((1, 2)) > 0.001).sum() >= 7
