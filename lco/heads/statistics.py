@@ -22,9 +22,9 @@ sampled token alone (sparse) or of the whole vocabulary (dense). P removes the m
 | `logcosh_gap_known`  | Σ log cosh(d − c + E_old c), dense      | tanh(d − c + E_old c)           |
 | `logprob_at_top/k`   | log π at π_old's k likeliest, [C, k]    | e_i − π                         |
 
-Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_entropy`; `old_top/k` and `old_logit_at_top/k`, the k
-likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is not among them; of the target `tilt` (sparse),
-`tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`.
+Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_entropy`, `old_rest` = 1 − π_old(a); `old_top/k` and
+`old_logit_at_top/k`, the k likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is not among them; of
+the target `tilt` (sparse), `tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`.
 """
 
 from __future__ import annotations
@@ -276,6 +276,14 @@ def _target_tv(chunk: Chunk) -> Tensor:
     return chunk.sparse.moved.abs()
 
 
+def _old_rest(chunk: Chunk) -> Tensor:
+    """1 − π_old(a), where that is small the sum over the other tokens: float32's 1 − exp(log p) knows nothing below 1e-7."""
+    p = (chunk.old_logit - chunk.lse_old).exp()
+    sure = (p > 0.9).nonzero().squeeze(1)
+    others = chunk.probs_old[sure].scatter_(1, chunk.targets[sure, None], 0.0)
+    return (1 - p).index_copy(0, sure, others.sum(1))
+
+
 def _tilt(chunk: Chunk) -> Tensor:
     assert not chunk.is_dense, "a dense tilt is no scalar"
     return chunk.tilt
@@ -325,6 +333,7 @@ STATISTICS: dict[str, Statistic] = {
     "old_logit": Statistic(lambda c: c.old_logit),
     "old_logsumexp": Statistic(lambda c: c.lse_old),
     "old_logprob": Statistic(lambda c: c.old_logprob),
+    "old_rest": Statistic(_old_rest),
     "old_entropy": Statistic(lambda c: c.lse_old - rowwise_dot(c.probs_old, c.old_logits)),
     "tilt": Statistic(_tilt),
     "tilt_clamped": Statistic(_tilt_clamped),

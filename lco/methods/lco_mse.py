@@ -56,7 +56,7 @@ def raw_dense(s: Mapping[str, Tensor]) -> Tensor:
 
 
 def token_logprob(s: Mapping[str, Tensor]) -> Tensor:
-    target = sparse_target(s["old_logprob"], s["tilt"])
+    target = sparse_target(s["old_logprob"], s["tilt"], s["old_rest"])
     return 0.5 * (s["logprob"] - target.log_probability) ** 2
 
 
@@ -68,7 +68,7 @@ SPACES = {
     "centred": (centred, ("sq_residual",)),
     "weighted": (weighted, ("var_residual",)),
     "raw": (raw, ("logit", "old_logit", "old_logprob", "tilt")),
-    "token_logprob": (token_logprob, ("logprob", "old_logprob", "tilt")),
+    "token_logprob": (token_logprob, ("logprob", "old_logprob", "old_rest", "tilt")),
     "moving": (moving, ("logit", "old_logprob", "tilt")),
 }
 RAW_DENSE = (raw_dense, ("sq_gap_known",))

@@ -54,6 +54,7 @@ def brute_force(z, z_old, targets, tilt):
         "old_logit": z_old[rows, targets],
         "old_logsumexp": z_old.logsumexp(1),
         "old_logprob": logp_old[rows, targets],
+        "old_rest": 1 - p_old[rows, targets],
         "old_entropy": -(p_old * logp_old).sum(1),
         "tilt": tilt[rows, targets],
         "tilt_clamped": torch.zeros(len(targets)).double(),

@@ -23,7 +23,7 @@ def test_collapse_is_a_fall_below_half_of_the_best():
 
 def test_the_verdict_names_collapse_and_standing_still():
     fine, broken = run("grpo", 1e-3, 8, 0, [0.3, 0.9, 0.9]), run("grpo", 1e-3, 8, 1, [0.3, 0.9, 0.1])
-    assert verdict([fine, broken]) == "50 ± 57 (1 collapsed)"
+    assert verdict([fine, broken]) == "50 ± 57 [10, 90] (1 collapsed)"
     assert verdict([run("grpo", 1e-5, 8, 0, [0.3, 0.31, 0.32])]) == "32 (none learnt)"
     assert verdict([fine]) == "90"
 
