@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -70,13 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_command_arguments(top, given)
         check_flags(top, given)
         parsed = top.parse_args(given)
-        return int(parsed.run(parsed) or 0)
+        code = int(parsed.run(parsed) or 0)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"lco: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lco: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # `lco methods | head`: the reader has what it wanted. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def add_command_arguments(top: argparse.ArgumentParser, given: Sequence[str]) -> None:

@@ -175,3 +175,12 @@ def test_paper_settings_are_valid_ones(name):
     experiment = from_mapping({**paper_settings(name), "model": "x", "steps": 100}, "preset")
     check(experiment)
     assert experiment.method == name
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    """`lco methods | head -1`, with a reader that closes at once."""
+    command = [sys.executable, "-m", "lco.cli", "methods", "dapo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -36,7 +36,7 @@ def test_lco_commands_parse(command):
 
 RECORDS = [f"results/miniature/llama/{name}.json" for name in ("start", "grpo/seed-0", "lco_kld/seed-0")]
 QUICK = [
-    pytest.param(r"^echo .*\| lco verify", r'"correct": true', id="verify"),
+    pytest.param(r"^printf .*\| lco verify", r'"correct": true', id="verify"),
     pytest.param(r"^lco methods(?= *#)", r"^lco_kld +\S", id="methods"),
     pytest.param(r"\blco methods dapo\b", r"clip_high", id="one-method"),
     pytest.param(r"^lco table .*", r"^\| LCO-KLD \|", id="table"),
