@@ -90,7 +90,7 @@ def test_the_rates_that_explain_a_score_stand_beside_it(tmp_path):
 
 
 def test_a_record_of_a_run_names_its_other_models_by_hash_and_no_folder(tmp_path):
-    start, home = {"class": "C", "name": "start", "sha256": "a" * 64}, "/home/ann"
+    start, home = {"class": "C", "name": "start", "sha256": "a" * 64}, "/elsewhere/ann"
     config = {
         "method": "dpo", "seed": 0, "model": f"{home}/start", "data_dir": f"{home}/data", "out": f"{home}/run",
         "reference_model": f"{home}/models/ref", "verifier_model": "org/judge", "dpo_model": "",
