@@ -1,0 +1,45 @@
+"""The sensitivity tables: on runs whose outcome is known, and settings that the methods accept."""
+
+import pytest
+
+from lco.methods import METHODS
+from reproduce import sensitivity
+
+
+def run(name, method, seed, end, hyper):
+    curves = {"validation": {"step": [0, 16], "pass@1": [0.3, end]}, "entropy": [0.5, 0.1]}
+    return {"name": name, "method": method, "seed": seed, "hyper": hyper, "curves": curves}
+
+
+def test_every_setting_differs_and_is_one_that_the_method_takes(tmp_path):
+    seen = set()
+    for part, names in sensitivity.PARTS.items():
+        for name, (method, changes) in names.items():
+            found = sensitivity.experiment(part, name, 0, tmp_path / name)
+            hyper = METHODS[method].hyper(found.hyper)
+            assert {key: hyper[key] for key in changes} == changes
+            seen.add((part, method, tuple(sorted(found.hyper.items()))))
+    assert len(seen) == 3 + 3 * 5 * 2
+
+
+def test_tables_have_a_cell_for_what_there_is():
+    name = "lco_mse-beta0.5-negative100"
+    text = sensitivity.beta_table({name: [run(name, "lco_mse", s, 0.8 + s / 10, {}) for s in (0, 1)]})
+    assert "| LCO-MSE | 100 | 85 ± 7 [80, 90] |  |  |  |  |" in text
+    assert "| LCO-KLD | 1 |  |  |  |  |  |" in text
+    support = sensitivity.support_table({"lco_kld-full": [run("lco_kld-full", "lco_kld", 0, 0.7, {})]})
+    assert "| all of π_old (`support=full`) | 70 | 0.100 |" in support
+    assert "top_filled" not in support
+
+
+def test_a_record_of_another_beta_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "RECORDS", tmp_path)
+    name = "lco_kld-beta1-negative1"
+    path = sensitivity.file_of("beta", name, 0)
+    path.parent.mkdir(parents=True)
+    wanted = sensitivity.defined(sensitivity.experiment("beta", name, 0, tmp_path))
+    sensitivity.write_json(path, {**wanted, "name": name})
+    sensitivity.refuse_others("beta", tmp_path / "runs")
+    sensitivity.write_json(path, {**wanted, "name": name, "hyper": {"beta": 3.0, "beta_negative_scale": 1.0}})
+    with pytest.raises(sensitivity.UserError, match=r"was made with hyper .*3\.0"):
+        sensitivity.refuse_others("beta", tmp_path / "runs")
