@@ -122,6 +122,7 @@ def run_class(
     os.setpgrp()
     quiet(out / f"{family}.log")
     try:
+        answer_ctrl_c()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         become_worker()
         from reproduce.miniature_runs import start_record, train_and_score
@@ -237,8 +238,14 @@ def run(chosen: argparse.Namespace) -> None:
     print(f"\n{(time.perf_counter() - begun) / 60:.1f} minutes")
 
 
+def answer_ctrl_c() -> None:
+    """Python leaves SIGINT ignored where it was at the start, as a shell starts `make reproduce &`; `kill -INT` counts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def main() -> None:
     chosen = options()
+    answer_ctrl_c()
     try:
         run(chosen)
     except UserError as error:

@@ -112,9 +112,14 @@ def metrics(run):
     return file.read_text().split("\n")[:-1] if file.exists() else []
 
 
-def interrupted(command, run, lines, hit):
-    """Starts the script, waits until the run's metrics have so many lines, sends Ctrl-C; exit code and standard error."""
+def interrupted(command, run, lines, hit, background):
+    """Starts the script, waits until the run's metrics have so many lines, sends Ctrl-C; exit code and standard error.
+
+    In the background it starts with SIGINT ignored, as a shell starts `make reproduce &`.
+    """
     start = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "start_new_session": True}
+    at_start = signal.SIG_IGN if background else signal.SIG_DFL
+    start["preexec_fn"] = lambda: signal.signal(signal.SIGINT, at_start)
     with subprocess.Popen(command, **start) as process:
         try:
             end = time.monotonic() + 300
@@ -135,13 +140,13 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_continues(tmp_path, records):
     (records / "qwen" / "grpo" / "seed-0.json").unlink()
     command = [sys.executable, str(SCRIPT), "--methods", "grpo", "--classes", "qwen", "--out", str(tmp_path)]
     run = tmp_path / "qwen" / "grpo" / "seed-0"
-    code, errors = interrupted(command, run, 2, os.killpg)
+    code, errors = interrupted(command, run, 2, os.killpg, background=False)
     assert code == 130
     assert "Traceback" not in errors
     assert errors.rstrip().endswith("miniature.py: interrupted; the same command continues where it stopped")
     made = metrics(run)
     assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{len(made) - 1:06d}"]
-    code, errors = interrupted(command, run, len(made) + 1, os.kill)
+    code, errors = interrupted(command, run, len(made) + 1, os.kill, background=True)
     assert (code, "Traceback" in errors) == (130, False)
     assert metrics(run)[: len(made)] == made  # with their seconds: no rollout was repeated
     assert "Traceback" not in (tmp_path / "qwen.log").read_text()
