@@ -133,7 +133,8 @@ def check_flags(top: argparse.ArgumentParser, given: Sequence[str]) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    from lco.config import check, dump, experiment_of
+    from lco.config import dump, experiment_of
+    from lco.config_check import check
 
     experiment = experiment_of(arguments)
     if arguments.print_config:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import json
-import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -106,137 +104,6 @@ class Experiment:
         return self.prompts_per_step * self.samples
 
 
-def check(experiment: Experiment) -> None:
-    """Checks values and their combinations before anything is loaded.
-
-    Raises:
-        UserError: names the key, the value, and the remedy.
-    """
-    from lco.methods import method_named
-
-    for name, spec in fields().items():
-        value = getattr(experiment, name)
-        choices, least, below = (spec.metadata[key] for key in ("choices", "least", "below"))
-        if choices and value not in choices:
-            raise UserError(f"{name} is {value!r}{nearest(value, choices)}")
-        check_finite(name, value)
-        if least is not None and value < least:
-            raise UserError(f"{name} is {value}; the least allowed value is {least}")
-        if below is not None and value >= below:
-            raise UserError(f"{name} is {value}; give a value below {below}")
-    check_problems(experiment)
-    check_installed(experiment)
-    method = method_named(experiment.method)
-    check_fixed_models(experiment, fixed_models(experiment))
-    if method.source == "pairs" and experiment.eval_every:
-        raise UserError(
-            f"eval_every is {experiment.eval_every}, but {method.name} samples from the reference policy and has no sampler "
-            "of its own weights to validate with; give 0 and score the checkpoint with `lco evaluate`"
-        )
-    if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
-        raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
-    hyper = method.hyper(experiment.hyper)
-    for name, value in hyper.items():
-        check_finite(name, value)
-    check_critic(experiment, method.critic(hyper))
-    needs = method.needs(hyper)
-    if needs.critic_warmup >= experiment.steps:
-        raise UserError(
-            f"critic_warmup is {needs.critic_warmup} of {experiment.steps} rollouts: the policy would never be trained; "
-            "lower it or raise --steps"
-        )
-    if needs.group and experiment.samples < 2:
-        raise UserError(
-            f"samples is {experiment.samples}: {method.name} compares samples of one prompt, give at least 2"
-        )
-    if method.source == "rollouts" and experiment.rows_per_step < experiment.minibatches:
-        raise UserError(
-            f"minibatches is {experiment.minibatches} but a rollout has only {experiment.rows_per_step} rows; lower it"
-        )
-    if not experiment.model:
-        raise UserError("no model given; name a folder or a hub id with --model")
-
-
-def check_finite(name: str, value: Any) -> None:
-    """
-    Raises:
-        UserError: nan, which no comparison refuses, or an infinity.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{name} is {value}; give a finite number")
-
-
-def check_problems(experiment: Experiment) -> None:
-    """
-    Raises:
-        UserError: no such problem set, split, prompt style or extraction rule, or no split that a validation may read.
-    """
-    from lco.problems.prompts import style_named
-    from lco.problems.sets import set_named
-    from lco.verifier.rules import EXTRACTIONS
-
-    style_named(experiment.prompt)
-    if experiment.extraction not in EXTRACTIONS:
-        raise UserError(f"extraction is {experiment.extraction!r}{nearest(experiment.extraction, EXTRACTIONS)}")
-    without = "give eval_every 0 and score the checkpoint with `lco evaluate`"
-    if experiment.eval_split == "test":
-        raise UserError(f"eval_split is 'test', which training never reads; give another split, or {without}")
-    if experiment.problems.endswith(".jsonl"):
-        if experiment.eval_every:
-            raise UserError(
-                f"eval_every is {experiment.eval_every}, but {experiment.problems} is one file without splits, so that "
-                f"validation would read the training problems; {without}, or train on a set with a validation split "
-                "(see `lco problems`)"
-            )
-        return
-    splits = set_named(experiment.problems, experiment.split).splits
-    if experiment.eval_every and experiment.eval_split not in splits:
-        others = [split for split in splits if split not in ("test", experiment.split)]
-        hint = f"{nearest(experiment.eval_split, others)}, or" if others else ";"
-        raise UserError(f"{experiment.problems} has no split {experiment.eval_split!r} to validate on{hint} {without}")
-
-
-def check_installed(experiment: Experiment) -> None:
-    """
-    Raises:
-        UserError: the sampling or training engine is a package that is not there.
-    """
-    for name, package in (("rollouts", "vllm"), ("engine", "deepspeed")):
-        if getattr(experiment, name) == package and importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"{name} is {package!r}, but {package} is not installed; install it as docs/install.md says, or give "
-                f"--{name} {fields()[name].default}"
-            )
-
-
-def unread(experiment: Experiment) -> list[str]:
-    """A sentence for each value that is not its default and that nothing in this run reads. To be called on an experiment
-    that `check` has passed."""
-    from lco.methods import method_named
-    from lco.problems.sets import SETS
-
-    method = method_named(experiment.method)
-    named = SETS.get(experiment.problems)
-    deepspeed = (experiment.engine == "deepspeed", "with --engine deepspeed")
-    validation = (experiment.eval_every > 0, "with --eval-every")
-    readers = {
-        "data_dir": (named is not None and named.generate is None, "for named problem sets that are not generated"),
-        "split": (named is not None, "for named problem sets"),
-        "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
-        "processes": deepspeed,
-        "zero_stage": deepspeed,
-        "critic_lr": (method.critic(method.hyper(experiment.hyper)), "by a method with a critic"),
-        "eval_split": validation,
-        "eval_problems": validation,
-    }
-    known = fields()
-    return [
-        f"{name} is {getattr(experiment, name)!r} and has no effect: it is read only {where}"
-        for name, (read_here, where) in readers.items()
-        if not read_here and getattr(experiment, name) != known[name].default
-    ]
-
-
 def fixed_models(experiment: Experiment) -> dict[str, str]:
     """{reference, verifier, dpo: folder or hub id} of the policies beside the trained one that this run reads.
 
@@ -256,34 +123,6 @@ def fixed_models(experiment: Experiment) -> dict[str, str]:
         "dpo": experiment.dpo_model,
     }
     return {name: given[name] for name in sorted(names)}
-
-
-def check_fixed_models(experiment: Experiment, used: Mapping[str, str]) -> None:
-    """
-    Raises:
-        UserError: a model that the method reads is not given, or one is given that it does not read.
-    """
-    for name in ("reference", "verifier", "dpo"):
-        flag = f"--{name}-model"
-        if name in used and not used[name]:
-            raise UserError(f"{experiment.method} reads a {name} model here; name its folder or hub id with {flag}")
-        if name not in used and getattr(experiment, f"{name}_model"):
-            raise UserError(
-                f"{flag} is given, but {experiment.method} with these hyper-parameters reads none; leave it out"
-            )
-
-
-def check_critic(experiment: Experiment, wanted: bool) -> None:
-    """
-    Raises:
-        UserError: a critic is asked for that the method does not have, or a model for one that is not separate.
-    """
-    if experiment.critic == "separate" and not wanted:
-        raise UserError(
-            f"critic is 'separate', but {experiment.method} with these hyper-parameters has none; leave it out"
-        )
-    if experiment.critic_model and experiment.critic != "separate":
-        raise UserError(f"critic_model is {experiment.critic_model!r}, which is read with --critic separate alone")
 
 
 def fields() -> dict[str, dataclasses.Field[Any]]:

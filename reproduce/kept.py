@@ -76,3 +76,21 @@ def refuse_another(path: Path, found: Mapping[str, Any], wanted: Mapping[str, An
         if name in found and found[name] != wanted[name]:
             was, now = found[name], wanted[name]
             raise UserError(f"{path} was made with {name} {was!r}, and this call asks for {now!r}; {remedy}")
+
+
+def refuse_another_run(record: Path, defined: Mapping[str, Any], run: Experiment) -> None:
+    """Compares a run's record, or its folder where there is no record yet, with what this call would make.
+
+    Args:
+        record: where the record is or will be.
+        defined: the part of it that is known before the run.
+
+    Raises:
+        UserError: they differ.
+    """
+    if record.exists():
+        remedy = "remove it and its run folder to have it made again"
+        refuse_another(record, read(record), defined, remedy)
+    elif (run.folder / "config.json").exists():
+        remedy = "give another --out, or remove this folder"
+        refuse_another(run.folder, of_run(run.folder), settings(run), remedy)

@@ -3,7 +3,7 @@
 Two small models (0.45 M parameters, one Qwen2ForCausalLM, one LlamaForCausalLM) that solve short arithmetic word problems
 about three times in ten are improved by reinforcement learning from a verifier's reward. Every method gets the same
 prompts, samples, token limit, updates and seeds, and the knobs that `reproduce/search.py` chose for it on validation
-problems; the test problems are read once, at the end, by lm-eval. What comes out:
+problems; the test problems are read by lm-eval at the end of a run. What comes out:
 
     runs/miniature/<class>/<method>/seed-<n>/    the runs: configuration, metrics, samples, checkpoint, evaluations
     runs/miniature/records/                      one result record a run

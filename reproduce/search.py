@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,7 +32,7 @@ from lco.config import Experiment  # noqa: E402
 from lco.errors import UserError  # noqa: E402
 from lco.training.checkpoint import write_json, write_text  # noqa: E402
 from reproduce import kept, setting  # noqa: E402
-from reproduce.worker import become_worker  # noqa: E402
+from reproduce.worker import become_worker, side_by_side, trained  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "miniature" / "search"
 VALIDATION_PROBLEMS = 512
@@ -75,13 +74,8 @@ def refuse_others(wanted: Mapping[str, int], out: Path) -> None:
         UserError: one is of another try.
     """
     for method, number in ((m, n) for m, count in wanted.items() for n in range(count)):
-        path, folder = record_file(method, number), out / f"{method}-{number}"
-        if path.exists():
-            remedy = "remove this file and its run folder to make the try again"
-            kept.refuse_another(path, kept.read(path), defined(method, number), remedy)
-        elif (folder / "config.json").exists():
-            ours = kept.settings(experiment(method, number, folder))
-            kept.refuse_another(folder, kept.of_run(folder), ours, "give another --out, or remove this folder")
+        run = experiment(method, number, out / f"{method}-{number}")
+        kept.refuse_another_run(record_file(method, number), defined(method, number), run)
 
 
 def one_try(task: tuple[str, int, str]) -> str:
@@ -89,13 +83,8 @@ def one_try(task: tuple[str, int, str]) -> str:
     method, number, out = task
     become_worker()
     from lco.evidence.provenance import collect
-    from lco.training.run import train
 
-    folder = Path(out) / f"{method}-{number}"
-    run = experiment(method, number, folder)
-    if not (folder / "checkpoints" / "final").exists():
-        train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().split("\n") if line]
+    lines = trained(experiment(method, number, Path(out) / f"{method}-{number}"))
     record = {
         "schema": "lco-search/1",
         **defined(method, number),
@@ -149,8 +138,6 @@ def named(knobs: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--methods", nargs="+", default=list(setting.METHODS), choices=["all", *setting.TRIES], metavar="METHOD"
@@ -178,9 +165,7 @@ def main() -> None:
         for number in range(count)
         if not record_file(method, number).exists()
     ]
-    with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
-        for line in tqdm(workers.imap_unordered(one_try, tasks), total=len(tasks), unit="try"):
-            tqdm.write(line)
+    side_by_side(one_try, tasks, options.processes, "tries")
     if options.wider:
         write_json(setting.WIDER_PRESETS, chosen(setting.WIDER, wider=True))
         text = wider_table()

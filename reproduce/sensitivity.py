@@ -17,7 +17,6 @@ results/sensitivity/, seed by seed; what is there is not repeated, an interrupte
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -27,12 +26,13 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from lco.config import Experiment  # noqa: E402
 from lco.errors import UserError  # noqa: E402
 from lco.methods import METHODS  # noqa: E402
 from lco.training.checkpoint import write_json, write_text  # noqa: E402
 from reproduce import kept, setting  # noqa: E402
 from reproduce.stability_report import scores, verdict  # noqa: E402
-from reproduce.worker import become_worker  # noqa: E402
+from reproduce.worker import become_worker, side_by_side, trained  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "sensitivity"
 FAMILY = "llama"
@@ -54,7 +54,7 @@ PARTS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
 """part → name → (method, what differs from its preset)"""
 
 
-def experiment(part: str, name: str, seed: int, folder: Path) -> Any:
+def experiment(part: str, name: str, seed: int, folder: Path) -> Experiment:
     method, changes = PARTS[part][name]
     preset = setting.presets()[method]
     knobs = {**preset, "hyper": {**preset.get("hyper", {}), **changes}}
@@ -65,7 +65,7 @@ def file_of(part: str, name: str, seed: int) -> Path:
     return RECORDS / part / f"{name}-seed{seed}.json"
 
 
-def defined(run: Any) -> dict[str, Any]:
+def defined(run: Experiment) -> dict[str, Any]:
     """The part of a record that is known before it runs."""
     return {"method": run.method, "class": setting.CLASSES[FAMILY], "lr": run.lr, "seed": run.seed, "hyper": run.hyper}
 
@@ -75,14 +75,10 @@ def learn(task: tuple[str, str, int, str]) -> str:
     part, name, seed, out = task
     become_worker()
     from lco.evidence.provenance import collect
-    from lco.evidence.records import curves, read_lines, rounded
-    from lco.training.run import train
+    from lco.evidence.records import curves, rounded
 
-    folder = Path(out) / part / f"{name}-seed{seed}"
-    run = experiment(part, name, seed, folder)
-    if not (folder / "checkpoints" / "final").exists():
-        train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
-    lines = read_lines(folder / "metrics.jsonl")
+    run = experiment(part, name, seed, Path(out) / part / f"{name}-seed{seed}")
+    lines = trained(run)
     record = {
         "schema": "lco-sensitivity/1",
         "name": name,
@@ -103,14 +99,8 @@ def refuse_others(part: str, out: Path) -> None:
     """
     for seed in SEEDS:
         for name in PARTS[part]:
-            path, folder = file_of(part, name, seed), out / part / f"{name}-seed{seed}"
-            run = experiment(part, name, seed, folder)
-            if path.exists():
-                remedy = "remove it and its run folder to have it made again"
-                kept.refuse_another(path, kept.read(path), defined(run), remedy)
-            elif (folder / "config.json").exists():
-                remedy = "give another --out, or remove this folder"
-                kept.refuse_another(folder, kept.of_run(folder), kept.settings(run), remedy)
+            run = experiment(part, name, seed, out / part / f"{name}-seed{seed}")
+            kept.refuse_another_run(file_of(part, name, seed), defined(run), run)
 
 
 def read(part: str) -> dict[str, list[Mapping[str, Any]]]:
@@ -181,8 +171,6 @@ def build() -> str:
 
 
 def main() -> None:
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="support, beta, tables (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/sensitivity"), help="where the runs go")
@@ -203,9 +191,7 @@ def main() -> None:
     for part in wanted:
         runs = [(name, seed) for seed in SEEDS[: options.seeds] for name in PARTS[part]]
         left = [(part, name, seed, str(options.out)) for name, seed in runs if not file_of(part, name, seed).exists()]
-        with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
-            for line in tqdm(workers.imap_unordered(learn, left), total=len(left), unit="run", desc=part):
-                tqdm.write(line)
+        side_by_side(learn, left, options.processes, part)
     print(build())
 
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from lco.config import Experiment  # noqa: E402
 from lco.errors import UserError  # noqa: E402
 from lco.training.checkpoint import write_json  # noqa: E402
 from reproduce import kept, setting  # noqa: E402
-from reproduce.worker import become_worker  # noqa: E402
+from reproduce.worker import become_worker, side_by_side, trained  # noqa: E402
 
 RECORDS = HERE.parent / "results" / "stability"
 FAMILY = "llama"
@@ -92,21 +91,16 @@ def refuse_others(part: str, out: Path) -> None:
     Raises:
         UserError: one is of other knobs.
     """
-    remedy = "remove it and its run folder to have it made again"
     if part == "frozen":
+        remedy = "remove it to have it made again"
         for method in (m for m in FROZEN_METHODS if file_of(part, m).exists()):
             path, wanted = file_of(part, method), {"steps": FROZEN_STEPS, "lr": setting.presets()[method]["lr"]}
             kept.refuse_another(path, kept.read(path), wanted, remedy)
         return
     for method, rate, updates, seed in grid_runs(part):
         name = grid_name(method, rate, updates, seed)
-        path, folder = file_of(part, name), out / part / name
-        run = grid_experiment(part, method, rate, updates, seed, folder)
-        if path.exists():
-            kept.refuse_another(path, kept.read(path), grid_defined(run, updates), remedy)
-        elif (folder / "config.json").exists():
-            ours = kept.settings(run)
-            kept.refuse_another(folder, kept.of_run(folder), ours, "give another --out, or remove this folder")
+        run = grid_experiment(part, method, rate, updates, seed, out / part / name)
+        kept.refuse_another_run(file_of(part, name), grid_defined(run, updates), run)
 
 
 def grid(task: tuple[str, str, float, int, int, str]) -> str:
@@ -114,15 +108,11 @@ def grid(task: tuple[str, str, float, int, int, str]) -> str:
     part, method, rate, updates, seed, out = task
     become_worker()
     from lco.evidence.provenance import collect
-    from lco.evidence.records import curves, read_lines, rounded
-    from lco.training.run import train
+    from lco.evidence.records import curves, rounded
 
     name = grid_name(method, rate, updates, seed)
-    folder = Path(out) / part / name
-    run = grid_experiment(part, method, rate, updates, seed, folder)
-    if not (folder / "checkpoints" / "final").exists():
-        train(run, resume=(folder / "config.json").exists(), on_step=lambda _: None)
-    lines = read_lines(folder / "metrics.jsonl")
+    run = grid_experiment(part, method, rate, updates, seed, Path(out) / part / name)
+    lines = trained(run)
     record = {
         "schema": "lco-grid/1",
         **grid_defined(run, updates),
@@ -163,8 +153,6 @@ def read(part: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="frozen, grid, small_beta, figures (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/stability"), help="where the runs go")
@@ -182,10 +170,7 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(f"stability.py: {error}") from None
     for part in wanted:
-        left = tasks(part, options.out)
-        with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as workers:
-            for line in tqdm(workers.imap_unordered(known[part], left), total=len(left), unit="run", desc=part):
-                tqdm.write(line)
+        side_by_side(known[part], tasks(part, options.out), options.processes, part)
     from reproduce.stability_report import build
 
     print(build(read("frozen"), read("grid"), read("small_beta"), options.report))

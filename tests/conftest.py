@@ -1,9 +1,12 @@
-"""Tiny models of both classes, and the committed start models."""
+"""Tiny models of both classes, the committed start models, and small runs of these."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+
+from lco.config import Experiment
 
 START = Path(__file__).parent.parent / "reproduce" / "start"
 
@@ -23,6 +26,20 @@ def tiny_model(kind="qwen", tied=True, vocabulary=64, seed=0, **extra):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return model_class(config).eval()
+
+
+def small(out, **changes):
+    """Three rollouts of 4 prompts × 4 samples, two updates each."""
+    values = {
+        "model": str(START / "llama"), "problems": "arithmetic", "extraction": "hash", "max_prompt_tokens": 32,
+        "prompts_per_step": 4, "samples": 4, "minibatches": 2, "micro_batch": 5, "steps": 3, "lr": 1e-3, "limit": 50,
+        "device": "cpu", "out": str(out), "eval_every": 2, "eval_problems": 4,
+    }  # fmt: skip
+    return Experiment(**{**values, **changes})
+
+
+def lines(folder, name="metrics.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().split("\n") if line]
 
 
 @pytest.fixture(params=["qwen", "llama"])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lco.cli import main
-from lco.config import check, from_mapping, paper_settings
+from lco.config import from_mapping, paper_settings
+from lco.config_check import check
 from lco.methods import METHODS
 
 

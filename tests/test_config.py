@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from lco.config import Experiment, add_arguments, check, dump, fields, from_arguments, from_mapping, load, unread
+from lco.config import Experiment, add_arguments, dump, fields, from_arguments, from_mapping, load
+from lco.config_check import check, unread
 from lco.errors import UserError
 
 

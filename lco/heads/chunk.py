@@ -250,8 +250,11 @@ class Chunk:
         extreme = ((p > 0.9) & (self.tilt < -3)).nonzero().squeeze(1)
         if not len(extreme) or "old_logprob" in self.inputs:
             return None
-        others = self.probs_old[extreme].scatter_(1, self.targets[extreme, None], 0.0)
-        return (1 - p).index_copy(0, extreme, others.sum(1))
+        return (1 - p).index_copy(0, extreme, self.others_old(extreme).sum(1))
+
+    def others_old(self, rows: Tensor) -> Tensor:
+        """π_old of some rows without their sampled tokens, [len(rows), V]."""
+        return self.probs_old[rows].scatter_(1, self.targets[rows, None], 0.0)
 
     @property
     def logprobs_old(self) -> Tensor:

@@ -106,7 +106,7 @@ def _sum_of_the_rest(chunk: Chunk) -> Tensor:
     # Where the rest is nearly nothing and weighs 10⁶, it has to be summed by itself.
     extreme = (chunk.sparse.stay > 100).nonzero().squeeze(1)
     if len(extreme):
-        others = chunk.probs_old[extreme].scatter_(1, chunk.targets[extreme, None], 0.0)
+        others = chunk.others_old(extreme)
         shift = (chunk.lse - chunk.lse_old)[extreme]
         rest[extreme] = others.sum(1) * shift - rowwise_dot(others, chunk.gap[extreme])
     return rest
@@ -280,8 +280,7 @@ def _old_rest(chunk: Chunk) -> Tensor:
     """1 − π_old(a), where that is small the sum over the other tokens: float32's 1 − exp(log p) knows nothing below 1e-7."""
     p = (chunk.old_logit - chunk.lse_old).exp()
     sure = (p > 0.9).nonzero().squeeze(1)
-    others = chunk.probs_old[sure].scatter_(1, chunk.targets[sure, None], 0.0)
-    return (1 - p).index_copy(0, sure, others.sum(1))
+    return (1 - p).index_copy(0, sure, chunk.others_old(sure).sum(1))
 
 
 def _tilt(chunk: Chunk) -> Tensor:

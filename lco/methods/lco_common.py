@@ -62,7 +62,7 @@ TARGET_HYPERPARAMETERS = {
     ),
     "tau": replace(
         PMD_PARTITION.hyperparameters["tau"],
-        help="advantage=soft_leave_one_out: τ of τ log mean exp(R/τ) over the others; ∞: their mean, 0: their maximum",
+        help="advantage=soft_leave_one_out: τ of τ log mean exp(R/τ) over the others; large: their mean, small: their maximum",
     ),
     "estimator": Hyperparameter(
         "sparse",

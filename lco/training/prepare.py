@@ -41,13 +41,7 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
     refuse_softcap(config, experiment.model)
     for where in {*fixed_models(experiment).values(), experiment.critic_model} - {"", experiment.model}:
         refuse_softcap(models.load_config(where), where)
-    context = models.context_length(config)
-    room = experiment.max_prompt_tokens + experiment.max_new_tokens
-    if context is not None and room > context:
-        raise UserError(
-            f"max_prompt_tokens + max_new_tokens is {room}, but {experiment.model} reads at most {context} tokens; "
-            "lower one of them"
-        )
+    context = fitting_context(experiment, config)
     style = style_named(experiment.prompt)
     kept = short([Prompt(p, encode(tokenizer, p, style)) for p in problems], experiment.max_prompt_tokens, "prompt")
     validation = [Prompt(p, encode(tokenizer, p, style)) for p in held_out]
@@ -101,6 +95,22 @@ def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequen
         critic=build_engine(critic, dataclasses.replace(experiment, lr=experiment.critic_lr)) if critic else None,
     )
     return run, validation, manifest
+
+
+def fitting_context(experiment: Experiment, config: Any) -> int | None:
+    """Tokens that the model reads; None where its configuration does not say.
+
+    Raises:
+        UserError: prompt and response are longer.
+    """
+    context = models.context_length(config)
+    room = experiment.max_prompt_tokens + experiment.max_new_tokens
+    if context is not None and room > context:
+        raise UserError(
+            f"max_prompt_tokens + max_new_tokens is {room}, but {experiment.model} reads at most {context} tokens; "
+            "lower one of them"
+        )
+    return context
 
 
 def short(prompts: Sequence[Prompt], limit: int, what: str) -> list[Prompt]:

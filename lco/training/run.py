@@ -20,7 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lco.config import Experiment, check, dump, fields, unread
+from lco.config import Experiment, dump, fields
+from lco.config_check import check, unread
 from lco.errors import UserError
 from lco.training import checkpoint as disk
 from lco.training.loop import Prompt, Run, rollout_step, synchronise
