@@ -23,10 +23,10 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from lco.disk import write_text  # noqa: E402
 from lco.evidence.records import read_all  # noqa: E402
 from lco.evidence.report import titles  # noqa: E402
 from lco.evidence.tables import by_class, runs_of  # noqa: E402
-from lco.training.checkpoint import write_text  # noqa: E402
 
 COLUMNS = {
     "length_right": ("length, right", 1.0, 1),

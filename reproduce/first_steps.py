@@ -27,9 +27,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from lco.config import Experiment, dump  # noqa: E402
+from lco.disk import read_lines, write_text  # noqa: E402
 from lco.evidence import records  # noqa: E402
 from lco.problems.sets import load_problems  # noqa: E402
-from lco.training.checkpoint import write_text  # noqa: E402
 
 COMMON = Experiment(
     method="lco_kld", rollouts="vllm", steps=5, prompts_per_step=8, samples=8, micro_batch=16, lr=5e-6, device="cpu",
@@ -111,7 +111,7 @@ def main() -> None:
     before = evaluate(options.model, task, run.max_new_tokens, options.data_dir, before_folder)
     record, after = trained(run, task, options.data_dir, before)
     record["experiment"]["problems"] = Path(run.problems).stem
-    lines = [line for line in records.read_lines(folder / "metrics.jsonl") if line["step"] > 0]
+    lines = [line for line in read_lines(folder / "metrics.jsonl") if line["step"] > 0]
     record["every_step_mixed"] = all(line["degenerate_all_right"] + line["degenerate_all_wrong"] < 1 for line in lines)
     record["every_gradient_nonzero"] = all(line.get("gradient_norm", 0) > 0 for line in lines)
     records.write(options.records / f"{options.kind}-{options.engine}.json", record)

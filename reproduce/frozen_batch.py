@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lco.evidence.provenance import collect
 from lco.evidence.records import rounded
+from lco.provenance import collect
 from lco.rollout.records import collate, select
 from lco.training.collect import comparable, demonstrated, kept, sampled, signal_of
 from lco.training.engine import TorchEngine

@@ -30,7 +30,7 @@ def settings(experiment: Experiment) -> dict[str, Any]:
 
 def start_sha256(family: str) -> str:
     """Hash of the start model's weights, as records have it."""
-    from lco.training import models  # torch, which a call that finds nothing to compare does without
+    from lco import models  # torch, which a call that finds nothing to compare does without
 
     return models.weights_sha256(models.load_model(str(setting.START / family), "float32", "cpu"))
 

@@ -8,15 +8,15 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
+from lco import models
+from lco.disk import write_json
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
 from lco.evidence import records
-from lco.evidence.provenance import collect
 from lco.problems.prompts import end_token_ids
 from lco.problems.sets import content_sha256, load_problems
+from lco.provenance import collect
 from lco.rollout.transformers import TransformersSampler
-from lco.training import models
-from lco.training.checkpoint import write_json
 from lco.training.run import train
 from reproduce import setting
 

@@ -29,8 +29,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from lco.config import Experiment  # noqa: E402
+from lco.disk import write_json, write_text  # noqa: E402
 from lco.errors import UserError  # noqa: E402
-from lco.training.checkpoint import write_json, write_text  # noqa: E402
 from reproduce import kept, setting  # noqa: E402
 from reproduce.worker import become_worker, side_by_side, trained  # noqa: E402
 
@@ -82,7 +82,7 @@ def one_try(task: tuple[str, int, str]) -> str:
     """Trains and validates one try; writes its record."""
     method, number, out = task
     become_worker()
-    from lco.evidence.provenance import collect
+    from lco.provenance import collect
 
     lines = trained(experiment(method, number, Path(out) / f"{method}-{number}"))
     record = {

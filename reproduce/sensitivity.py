@@ -27,9 +27,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from lco.config import Experiment  # noqa: E402
+from lco.disk import write_json, write_text  # noqa: E402
 from lco.errors import UserError  # noqa: E402
 from lco.methods import METHODS  # noqa: E402
-from lco.training.checkpoint import write_json, write_text  # noqa: E402
 from reproduce import kept, setting  # noqa: E402
 from reproduce.stability_report import scores, verdict  # noqa: E402
 from reproduce.worker import become_worker, side_by_side, trained  # noqa: E402
@@ -74,8 +74,8 @@ def learn(task: tuple[str, str, int, str]) -> str:
     """One run; writes its record."""
     part, name, seed, out = task
     become_worker()
-    from lco.evidence.provenance import collect
     from lco.evidence.records import curves, rounded
+    from lco.provenance import collect
 
     run = experiment(part, name, seed, Path(out) / part / f"{name}-seed{seed}")
     lines = trained(run)

@@ -33,8 +33,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from lco.config import Experiment  # noqa: E402
+from lco.disk import write_json  # noqa: E402
 from lco.errors import UserError  # noqa: E402
-from lco.training.checkpoint import write_json  # noqa: E402
 from reproduce import kept, setting  # noqa: E402
 from reproduce.worker import become_worker, side_by_side, trained  # noqa: E402
 
@@ -107,8 +107,8 @@ def grid(task: tuple[str, str, float, int, int, str]) -> str:
     """One run of the grid, or of the one at a small β; writes its record."""
     part, method, rate, updates, seed, out = task
     become_worker()
-    from lco.evidence.provenance import collect
     from lco.evidence.records import curves, rounded
+    from lco.provenance import collect
 
     name = grid_name(method, rate, updates, seed)
     run = grid_experiment(part, method, rate, updates, seed, Path(out) / part / name)

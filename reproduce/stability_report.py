@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from lco.disk import write_text
 from lco.evidence.plots import COLOURS, legend, prepared, save
 from lco.evidence.tables import collapsed
 from lco.methods import METHODS
-from lco.training.checkpoint import write_text
 
 Record = dict[str, Any]
 

@@ -22,7 +22,7 @@ def become_worker() -> None:
 
 def trained(run: Experiment) -> list[dict[str, Any]]:
     """Trains to the end, or on from where an earlier call stopped; the lines of its metrics."""
-    from lco.evidence.records import read_lines
+    from lco.disk import read_lines
     from lco.training.run import train
 
     if not (run.folder / "checkpoints" / "final").exists():

@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from lco.disk import write_json
     from lco.evaluation.run import check_numbers, evaluate, load_tasks
-    from lco.evidence.provenance import collect
-    from lco.training.checkpoint import write_json
+    from lco.provenance import collect
 
     check_numbers(arguments.samples, arguments.limit, arguments.temperature, arguments.max_new_tokens)
     tasks = load_tasks(arguments.tasks, arguments.data_dir, arguments.tasks_dir)
@@ -122,10 +122,10 @@ def line(task: str, found: dict[str, Any]) -> str:
 
 def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     """(lm-eval model, its sampler, the model's name, class and weight hash) for a model folder or hub id."""
+    from lco import models
     from lco.evaluation.language_model import SamplerLM
     from lco.problems.prompts import end_token_ids
     from lco.rollout.records import Sampler
-    from lco.training import models
 
     config, tokenizer = models.load_config(arguments.model), models.load_tokenizer(arguments.model)
     context = models.context_length(config)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lco import disk
 from lco.errors import UserError
 
 SCHEMA = "lco-result/1"
@@ -41,10 +41,6 @@ OTHER_MODELS = ("reference_model", "verifier_model", "dpo_model", "critic_model"
 """Configuration keys that name a model beside the trained one: a hub id or a path."""
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
 def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The record of a finished run folder, with what `lco.evaluation` found for its model.
 
@@ -54,7 +50,7 @@ def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-        lines = read_lines(run / "metrics.jsonl")
+        lines = disk.read_lines(run / "metrics.jsonl")
     except OSError as error:
         raise UserError(f"{run} is not a finished run: {error.strerror} ({error.filename})") from None
     steps = [line for line in lines if line["step"] > 0]
@@ -180,10 +176,7 @@ def rounded(value: Any, digits: int = 6) -> Any:
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Indented JSON with every array of numbers on one line; temporary name, then rename."""
     validate(record, str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(layout(record) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    disk.write_text(path, layout(record) + "\n")
 
 
 def layout(value: Any, indent: int = 0) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
+
+from lco import disk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,18 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # products of 8 numbers: more threads only wait for each other
     found = measure()
     numbers = json.dumps(rounded(asdict(found)), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    write(arguments.out / "lab.json", numbers + "\n")
-    write(arguments.out / "index.html", build(found))
+    disk.write_text(arguments.out / "lab.json", numbers + "\n")
+    disk.write_text(arguments.out / "index.html", build(found))
     for experiment, verdicts in found.verdicts.items():
         for verdict in verdicts:
             print(f"{'supported' if verdict.supported else 'NOT supported':13}  {experiment}: {verdict.claim}")
     print(f"written to {arguments.out}: index.html, lab.json")
     return 0
-
-
-def write(path: Path, text: str) -> None:
-    """Under a temporary name, then renamed: no reader ever finds half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lco.disk import sha256, write_json, write_text
 from lco.errors import UserError
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes to a temporary name and renames, so that a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """One JSON object as one line, on disk before the call returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def keep_lines_before(path: Path, step: int) -> None:
@@ -102,11 +83,6 @@ def lock_folder(folder: Path) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_checkpoint(run: Path, step: int, save: Callable[[Path], None], keep: int = 2) -> Path:

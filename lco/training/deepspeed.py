@@ -21,10 +21,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lco.config import Experiment
+from lco.disk import sha256, write_json
 from lco.errors import UserError
 from lco.policy import Answer, PolicyModel, Request
 from lco.rollout.records import Batch
-from lco.training.checkpoint import sha256, write_json
 from lco.training.engine import Norms, Step, gradient_norms, learning_rate_factor, parameter_groups
 
 BUCKET = 50_000_000

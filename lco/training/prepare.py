@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from lco import models
 from lco.config import Experiment, fixed_models
 from lco.errors import UserError
-from lco.evidence.provenance import collect
 from lco.methods import method_named
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems.prompts import TEMPLATE_DATE, encode, end_token_ids, prompt_facts, style_named
 from lco.problems.sets import content_sha256, load_problems
+from lco.provenance import collect
 from lco.randomness import derived_seed
 from lco.rollout.records import Sampler, Sampling
-from lco.training import models
 from lco.training.engine import Engine, TorchEngine
 from lco.training.loop import Prompt, Run
 from lco.training.watch import say

@@ -20,10 +20,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lco import disk
 from lco.config import Experiment, dump, fields
 from lco.config_check import check, unread
 from lco.errors import UserError
-from lco.training import checkpoint as disk
+from lco.training import checkpoint
 from lco.training.loop import Prompt, Run, rollout_step, synchronise
 from lco.training.prepare import build_sampler, prepare
 from lco.training.watch import progress, say, validate, watch, write_samples
@@ -52,7 +53,7 @@ def train(experiment: Experiment, resume: bool = False, on_step: OnStep | None =
     if rank == 0:
         for sentence in unread(experiment):
             say(sentence)
-        lock = disk.claim_folder(folder, resume)
+        lock = checkpoint.claim_folder(folder, resume)
     try:
         with Pool(workers=1) as pool:
             return _train(experiment, resume, folder, rank, world, pool, on_step)
@@ -68,7 +69,7 @@ def _train(
     start = 0
     if resume:
         same_run(folder, experiment, manifest)
-        found = disk.newest_checkpoint(folder, say if rank == 0 else lambda _: None)
+        found = checkpoint.newest_checkpoint(folder, say if rank == 0 else lambda _: None)
         if found is not None:
             start, where = found
             run.engine.load(where)
@@ -80,7 +81,7 @@ def _train(
         disk.write_text(folder / "config.json", dump(experiment))
         disk.write_json(folder / "manifest.json", manifest)
         for name in ("metrics.jsonl", "samples.jsonl"):
-            disk.keep_lines_before(folder / name, start + 1 if start else 0)
+            checkpoint.keep_lines_before(folder / name, start + 1 if start else 0)
     run.history += run.engine.gather(mean_rewards(folder) if start and rank == 0 else [])[0]
     try:
         loop(run, validation, folder, start, on_step)
@@ -175,18 +176,18 @@ def save(run: Run, folder: Path, step: int) -> None:
     """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes."""
     chief = run.engine.rank == 0
     if chief:
-        disk.begin_checkpoint(folder, step)
+        checkpoint.begin_checkpoint(folder, step)
     run.engine.gather(None)
-    run.engine.save(disk.partial_folder(folder, step))
+    run.engine.save(checkpoint.partial_folder(folder, step))
     if run.critic is not None:
-        place = disk.partial_folder(folder, step) / CRITIC
+        place = checkpoint.partial_folder(folder, step) / CRITIC
         if chief:
             place.mkdir()
         run.engine.gather(None)
         run.critic.save(place)
     run.engine.gather(None)
     if chief:
-        disk.finish_checkpoint(folder, step)
+        checkpoint.finish_checkpoint(folder, step)
     run.engine.gather(None)
 
 

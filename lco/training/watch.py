@@ -10,10 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lco import disk
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.randomness import derived_seed
-from lco.training import checkpoint as disk
 from lco.training.collect import judge
 from lco.training.loop import Prompt, Run
 from lco.training.metrics import Judged

@@ -239,9 +239,9 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from lco.evidence.provenance import collect
+    from lco.disk import write_json
     from lco.heads.linear import CHUNK_ELEMENTS
-    from lco.training.checkpoint import write_json
+    from lco.provenance import collect
 
     best: dict[str, float] = {}
     for _ in range(options.repeats):

@@ -24,9 +24,9 @@ from tqdm import trange
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from lco.evidence.provenance import collect
+from lco.disk import write_json
 from lco.methods import METHODS
-from lco.training.checkpoint import write_json
+from lco.provenance import collect
 from lco.training.loop import Run, rollout_step
 from lco.training.prepare import build_sampler, prepare
 from lco.verifier import Pool

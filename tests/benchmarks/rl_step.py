@@ -21,14 +21,14 @@ from pathlib import Path
 
 import torch
 
+from lco import models
 from lco.config import Experiment
-from lco.evidence.provenance import collect
 from lco.methods import METHODS
 from lco.policy import PolicyModel
 from lco.problems.prompts import encode, style_named
 from lco.problems.sets import load_problems
+from lco.provenance import collect
 from lco.rollout.records import Sampling
-from lco.training import models
 from lco.training.engine import TorchEngine
 from lco.training.loop import Prompt, Run, rollout_step
 from lco.verifier import Pool, Rules

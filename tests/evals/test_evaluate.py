@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from lco import models
 from lco.cli import main
 from lco.errors import UserError
 from lco.evaluation.language_model import SamplerLM
@@ -14,7 +15,6 @@ from lco.evaluation.run import evaluate
 from lco.evidence.records import distil_evaluation
 from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
 from lco.rollout.transformers import TransformersSampler
-from lco.training import models
 from tests.conftest import START
 
 

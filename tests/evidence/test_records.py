@@ -9,9 +9,9 @@ import pytest
 
 from lco.errors import UserError
 from lco.evidence import records
-from lco.evidence.provenance import git_state
 from lco.evidence.report import build
 from lco.evidence.tables import Table, comparable, latex, markdown
+from lco.provenance import git_state
 
 
 def evaluation(temperature, correct, samples):
@@ -278,7 +278,7 @@ def test_a_record_keeps_the_curves_that_its_run_logged(folder):
 
 
 def test_evidence_and_verifier_never_import_torch():
-    code = "import sys, lco.evidence.report, lco.evidence.provenance, lco.verifier; sys.exit('torch' in sys.modules)"
+    code = "import sys, lco.evidence.report, lco.provenance, lco.verifier; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

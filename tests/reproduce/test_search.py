@@ -59,7 +59,9 @@ def test_a_record_or_run_folder_of_another_try_is_refused_by_name(tmp_path, monk
     search.record_file("grpo", 0).write_text(json.dumps({"method": "grpo", "knobs": knobs}))
     search.refuse_others({"grpo": 1}, tmp_path)
     search.record_file("grpo", 0).write_text(json.dumps({"method": "grpo", "knobs": {"lr": 0.5}}))
-    with pytest.raises(UserError, match=r"grpo-0\.json was made with knobs {'lr': 0\.5}, .*; remove it and its run folder"):
+    with pytest.raises(
+        UserError, match=r"grpo-0\.json was made with knobs {'lr': 0\.5}, .*; remove it and its run folder"
+    ):
         search.refuse_others({"grpo": 1}, tmp_path)
     search.record_file("grpo", 0).unlink()
     folder = tmp_path / "grpo-0"

