@@ -11,12 +11,10 @@ from torch import Tensor
 from lco.evidence.records import rounded
 from lco.provenance import collect
 from lco.rollout.records import collate, select
-from lco.training.collect import comparable, demonstrated, kept, sampled, signal_of
-from lco.training.engine import TorchEngine
-from lco.training.known import micro_batches_of
-from lco.training.loop import Clock, Run, freeze
-from lco.training.prepare import build_sampler, prepare
-from lco.training.update import loss_request, minibatch_scale
+from lco.training.engine import Engine, TorchEngine
+from lco.training.load import load, start_sampler
+from lco.training.resolve import resolve
+from lco.training.state import Clock
 from lco.verifier import Pool
 from reproduce import setting
 
@@ -25,39 +23,40 @@ def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, An
     """The record of one method: its own learning rate and knobs, the whole batch at every step, no clipping."""
     knobs = {**setting.presets()[method], "minibatches": 1, "epochs": 1, "clip_norm": 0.0, "eval_every": 0}
     experiment = setting.experiment(family, method, 0, knobs, out)
+    plan = resolve(experiment)
     with Pool() as pool:
-        run, _, manifest = prepare(experiment, 1, pool)
-        run.sampler = build_sampler(run, experiment, 1)
-        rolled = demonstrated(run, 0) if run.method.source == "demonstrations" else sampled(run, 0, Clock())[0]
-    judged = comparable(run, rolled)
-    batch, signal = collate([j.row for j in judged]), signal_of(run, judged)
-    plan = [kept(run, signal).nonzero().flatten().tolist()] * steps
-    _, first, later = freeze(run, batch, signal, plan)
+        loaded = load(plan, 1, pool)
+        loaded.collector.sampler = start_sampler(plan, loaded, 1)
+        rollout = loaded.collector.collect(0, Clock())
+    learner, engine = loaded.learner, loaded.learner.policies.engine
+    assert rollout.signal is not None
+    batch = collate([row.row for row in rollout.compared])
+    updates = [plan.objective.keep(rollout.signal).nonzero().flatten().tolist()] * steps
+    _, on_policy, off_policy = learner.prepare_rollout(batch, rollout.signal, updates)
     places, slopes, losses = [], [], []
-    for number, rows in enumerate(plan):
-        frozen = later if number else first
-        scale = minibatch_scale(run, frozen, rows)
+    for number, rows in enumerate(updates):
+        inputs = off_policy if number else on_policy
+        scale = learner.scale_tokens(inputs, rows)
         loss = 0.0
-        for part in micro_batches_of(run, rows):
-            answer = run.engine.forward(select(batch, part.rows), loss_request(run, frozen, part, scale))
-            assert answer.loss is not None
-            run.engine.backward(answer.loss, last=True)
+        for part in learner.policies.share(rows, plan.objective.unit):
+            answer = engine.forward(select(batch, part.rows), learner.loss_request(inputs, part, scale))
+            engine.backward(answer.loss, last=True)
             loss += float(answer.loss.detach())
-        places.append(parameters(run))
-        slopes.append(gradient(run))
+        places.append(parameters(engine))
+        slopes.append(gradient(engine))
         losses.append(loss)
-        run.engine.step()
-    end, start = parameters(run), places[0]
+        engine.step()
+    end, start = parameters(engine), places[0]
     return rounded(
         {
             "schema": "lco-frozen/1",
             "method": method,
-            "model": manifest["model"],
+            "model": loaded.manifest["model"],
             "steps": steps,
-            "rows": len(plan[0]),
-            "tokens": int(batch.response_mask[plan[0]].sum()),
+            "rows": len(updates[0]),
+            "tokens": int(batch.response_mask[updates[0]].sum()),
             "lr": experiment.lr,
-            "hyper": run.hyper,
+            "hyper": plan.objective.hyper,
             "loss": losses,
             "gradient_norm": [float(g.norm()) for g in slopes],
             "cosine_to_the_end": [cosine(-g, end - place) for g, place in zip(slopes, places, strict=True)],
@@ -67,20 +66,20 @@ def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, An
     )
 
 
-def _policy(run: Run) -> list[tuple[Tensor, Tensor]]:
+def _policy(engine: Engine) -> list[tuple[Tensor, Tensor]]:
     """(parameter, its master) of the language model; a critic's value head is no part of the policy."""
-    assert isinstance(run.engine, TorchEngine)
-    own = {id(p) for p in run.engine.policy.model.parameters()}
-    return [pair for pair in run.engine.pairs if id(pair[0]) in own]
+    assert isinstance(engine, TorchEngine)
+    own = {id(p) for p in engine.policy.model.parameters()}
+    return [pair for pair in engine.pairs if id(pair[0]) in own]
 
 
-def parameters(run: Run) -> Tensor:
-    return torch.cat([master.detach().flatten() for _, master in _policy(run)]).clone()
+def parameters(engine: Engine) -> Tensor:
+    return torch.cat([master.detach().flatten() for _, master in _policy(engine)]).clone()
 
 
-def gradient(run: Run) -> Tensor:
+def gradient(engine: Engine) -> Tensor:
     """∂L/∂θ as one vector; parameters that the loss does not reach count as 0."""
-    parts = [torch.zeros_like(m).flatten() if m.grad is None else m.grad.flatten() for _, m in _policy(run)]
+    parts = [torch.zeros_like(m).flatten() if m.grad is None else m.grad.flatten() for _, m in _policy(engine)]
     return torch.cat(parts).clone()
 
 

@@ -17,6 +17,7 @@ from lco.problems.prompts import end_token_ids
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.rollout.transformers import TransformersSampler
+from lco.training.resolve import resolve
 from lco.training.run import train
 from reproduce import setting
 
@@ -90,7 +91,7 @@ def train_and_score(
     else:
         done = finished_rollouts(run)
         progress.put(("units", done, name))
-        train(experiment, resume=done > 0 or (run / "config.json").exists(), on_step=lambda m: progress.put(
+        train(resolve(experiment), resume=done > 0 or (run / "config.json").exists(), on_step=lambda m: progress.put(
             ("units", 1, f"{name}: {m['accuracy']:.0%} right")))  # fmt: skip
         if not final.exists():
             raise KeyboardInterrupt

@@ -23,10 +23,11 @@ def become_worker() -> None:
 def trained(run: Experiment) -> list[dict[str, Any]]:
     """Trains to the end, or on from where an earlier call stopped; the lines of its metrics."""
     from lco.disk import read_lines
+    from lco.training.resolve import resolve
     from lco.training.run import train
 
     if not (run.folder / "checkpoints" / "final").exists():
-        train(run, resume=(run.folder / "config.json").exists(), on_step=lambda _: None)
+        train(resolve(run), resume=(run.folder / "config.json").exists(), on_step=lambda _: None)
     return read_lines(run.folder / "metrics.jsonl")
 
 

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import ratio
 from lco.methods.grpo import GRPO, advantage
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs
 
 
 def loss(hyper: Hyper) -> TokenFunction:
@@ -41,6 +42,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 CISPO = Method(
     name="cispo",
+    page=__doc__,
     title="CISPO",
     paper="MiniMax-M1 (arXiv 2506.13585)",
     summary="Policy gradient with bounded, detached importance weights: no token loses its gradient.",

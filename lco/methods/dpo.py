@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lco.heads.linear import TokenFunction
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.heads import TokenFunction
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.methods.objective import Needs, Signal
 from lco.methods.pairs import lengths, over_tokens
 
 
@@ -56,6 +57,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 DPO = Method(
     name="dpo",
+    page=__doc__,
     title="DPO",
     paper="Direct Preference Optimization (arXiv 2305.18290)",
     summary="Preference pairs of right and wrong answers against a reference policy.",

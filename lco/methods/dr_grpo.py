@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lco.advantages import centred
 from lco.methods.grpo import BETA, CLIP, DUAL_CLIP, loss, metrics, needs, with_reference
-from lco.methods.method import Hyper, Method, Preset, Signal
+from lco.methods.method import Hyper, Method, Preset
+from lco.methods.objective import Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -22,6 +23,7 @@ def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
 
 DR_GRPO = Method(
     name="dr_grpo",
+    page=__doc__,
     title="Dr. GRPO",
     paper="Understanding R1-Zero-Like Training (arXiv 2503.20783)",
     summary="GRPO without division by length and by standard deviation.",

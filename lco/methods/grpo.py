@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lco.advantages import standardised
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, k3, ratio
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -56,6 +57,7 @@ BETA = Hyperparameter(0.0, "β: weight of the KL to the reference policy, by k3 
 
 GRPO = Method(
     name="grpo",
+    page=__doc__,
     title="GRPO",
     paper="DeepSeekMath (arXiv 2402.03300)",
     summary="Clipped surrogate with group-standardised advantages, averaged per response.",

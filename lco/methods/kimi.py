@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lco.advantages import centred
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import sequence_mean, sequence_sum
 from lco.methods.grpo import GRPO
 from lco.methods.grpo import advantage as standardised_advantage
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.methods.objective import Needs, Signal
 
 PAPER = "Kimi k1.5 (arXiv 2501.12599)"
 
@@ -59,6 +60,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 KIMI = Method(
     name="kimi",
+    page=__doc__,
     title="Kimi OPMD",
     paper=PAPER,
     summary="Regresses each response's log-ratio on its centred reward.",
@@ -79,6 +81,7 @@ KIMI = Method(
 
 KIMI_TOKEN = Method(
     name="kimi_token",
+    page=__doc__,
     title="Kimi, token level",
     paper=PAPER + ", token-level form of a released implementation",
     summary="Regresses each token's log-ratio on its group-standardised advantage.",

@@ -14,16 +14,16 @@ The weight of every token is (A − τ S)/L_i. The paper shows that the mean amo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lco.advantages import group_mean, leave_one_out, soft_leave_one_out
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import sequence_mean, sequence_sum
 from lco.methods.kimi import metrics
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -58,6 +58,7 @@ def keep(signal: Signal, hyper: Hyper) -> Tensor:
 
 PMD_MEAN = Method(
     name="pmd_mean",
+    page=__doc__,
     title="PMD-mean",
     paper="Policy mirror descent with the mean reward (arXiv 2602.05933)",
     summary="Regresses each response's log-ratio on its leave-one-out advantage, divided by its length.",
@@ -85,12 +86,10 @@ PMD_MEAN = Method(
     certainty="read in the released code; theory from the abstract",
 )  # fmt: skip
 
-PMD_PARTITION = replace(
-    PMD_MEAN.variant(
-        "pmd_partition",
-        "PMD-partition",
-        "PMD with the log-partition estimated from the group.",
-        log_partition="partition",
-    ),
+PMD_PARTITION = PMD_MEAN.variant(
+    "pmd_partition",
+    "PMD-partition",
+    "PMD with the log-partition estimated from the group.",
+    {"log_partition": "partition"},
     paper_preset=PMD_MEAN.paper_preset,
 )

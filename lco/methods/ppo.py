@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from lco.advantages import gae, penalised_rewards, whiten
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, ratio
 from lco.methods.grpo import CLIP, DUAL_CLIP
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 from lco.policy import ValueFunction
 
 
@@ -73,6 +74,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 PPO = Method(
     name="ppo",
+    page=__doc__,
     title="PPO",
     paper="Proximal Policy Optimization (arXiv 1707.06347)",
     summary="Clipped surrogate with a learned critic and GAE.",

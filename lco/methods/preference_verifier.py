@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.methods.lco_common import PAPER
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.methods.objective import Needs, Signal
 from lco.methods.pairs import lengths, over_tokens
 
 
@@ -47,6 +48,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 PREFERENCE_VERIFIER = Method(
     name="preference_verifier",
+    page=__doc__,
     title="preference verifier",
     paper=PAPER,
     summary="Trains the verifier model that LCO's log-probability advantage reads, on right and wrong answers.",

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
-from lco.methods.method import Hyper, Hyperparameter, Method, Preset, Signal
+from lco.heads import TokenFunction
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -46,6 +47,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 
 RFT = Method(
     name="rft",
+    page=__doc__,
     title="RFT",
     paper="Scaling relationship on learning mathematical reasoning (arXiv 2308.01825)",
     summary="SFT on the policy's own verified answers: the positive-only control.",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lco.cli import main
-from lco.lab import command, laboratory
+from lco.lab import laboratory
 from lco.lab.page import build
 from lco.lab.position import subjects
 from lco.methods import METHODS
@@ -68,9 +68,3 @@ def test_a_new_method_of_another_scope_needs_no_change_here():
     found = laboratory.measure(subjects([pair]), steps=2)
     assert found.methods == (("Pair", "pair", "open"),)
     assert "<th>Pair" in build(found)
-
-
-def test_files_are_replaced_whole(tmp_path):
-    command.write(tmp_path / "new" / "page", "one")
-    command.write(tmp_path / "new" / "page", "two")
-    assert [file.read_text() for file in (tmp_path / "new").iterdir()] == ["two"]

@@ -162,7 +162,7 @@ def test_a_trained_model_is_saved_with_the_date_of_its_training(tmp_path):
     from transformers import AutoTokenizer
 
     from lco.problems.prompts import render
-    from lco.training.prepare import export
+    from lco.training.load import export
     from tests.conftest import tiny_model
 
     tokenizer = AutoTokenizer.from_pretrained(START / "llama")

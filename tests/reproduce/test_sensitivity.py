@@ -16,7 +16,7 @@ def test_every_setting_differs_and_is_one_that_the_method_takes(tmp_path):
     for part, names in sensitivity.PARTS.items():
         for name, (method, changes) in names.items():
             found = sensitivity.experiment(part, name, 0, tmp_path / name)
-            hyper = METHODS[method].hyper(found.hyper)
+            hyper = METHODS[method].bind(found.hyper).hyper
             assert {key: hyper[key] for key in changes} == changes
             seen.add((part, method, tuple(sorted(found.hyper.items()))))
     assert len(seen) == 3 + 3 * 5 * 2

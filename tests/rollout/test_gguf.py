@@ -8,7 +8,7 @@ import pytest
 
 from lco import models
 from lco.config import Experiment
-from lco.training.run import train
+from tests.conftest import train
 
 WIDTH, LAYERS, HEADS, CONTEXT = 64, 2, 2, 128
 TEMPLATE = "{% for m in messages %}<|user|>{{ m['content'] }}<|endoftext|>{% endfor %}<|assistant|>"

@@ -1,7 +1,7 @@
 """What is refused before anything is loaded: values and combinations of a configuration that cannot be meant.
 
 `lco/config.py` says what the keys are; here is what they may be, one sentence with the remedy for each mistake, and what has
-no effect in a run.
+no effect in a run. `resolve` in resolve.py asks for all of it, once.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lco.config import Experiment, fields, fixed_models
+from lco.config import Experiment, fields
 from lco.errors import UserError, nearest
-from lco.methods import method_named
 from lco.problems.prompts import style_named
 from lco.problems.sets import SETS, set_named
 from lco.verifier.rules import EXTRACTIONS
 
+if TYPE_CHECKING:  # torch, which a refusal does without
+    from lco.methods.objective import Objective
 
-def check(experiment: Experiment) -> None:
-    """Checks values and their combinations before anything is loaded.
 
+def check_values(experiment: Experiment) -> None:
+    """
     Raises:
-        UserError: names the key, the value, and the remedy.
+        UserError: a value outside its choices or its range; names the key, the value, and the remedy.
     """
     for name, spec in fields().items():
         value = getattr(experiment, name)
@@ -35,22 +36,24 @@ def check(experiment: Experiment) -> None:
             raise UserError(f"{name} is {value}; the least allowed value is {least}")
         if below is not None and value >= below:
             raise UserError(f"{name} is {value}; give a value below {below}")
-    check_problems(experiment)
-    check_installed(experiment)
-    method = method_named(experiment.method)
-    check_fixed_models(experiment, fixed_models(experiment))
-    if method.source == "pairs" and experiment.eval_every:
+
+
+def check_objective(experiment: Experiment, objective: Objective) -> None:
+    """
+    Raises:
+        UserError: the run does not give what its objective needs.
+    """
+    if objective.source == "pairs" and experiment.eval_every:
         raise UserError(
-            f"eval_every is {experiment.eval_every}, but {method.name} samples from the reference policy and has no sampler "
-            "of its own weights to validate with; give 0 and score the checkpoint with `lco evaluate`"
+            f"eval_every is {experiment.eval_every}, but {objective.name} samples from the reference policy and has no "
+            "sampler of its own weights to validate with; give 0 and score the checkpoint with `lco evaluate`"
         )
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
-    hyper = method.hyper(experiment.hyper)
-    for name, value in hyper.items():
+    for name, value in objective.hyper.items():
         check_finite(name, value)
-    check_critic(experiment, method.critic(hyper))
-    needs = method.needs(hyper)
+    check_critic(experiment, objective.critic)
+    needs = objective.needs
     if needs.critic_warmup >= experiment.steps:
         raise UserError(
             f"critic_warmup is {needs.critic_warmup} of {experiment.steps} rollouts: the policy would never be trained; "
@@ -58,14 +61,12 @@ def check(experiment: Experiment) -> None:
         )
     if needs.group and experiment.samples < 2:
         raise UserError(
-            f"samples is {experiment.samples}: {method.name} compares samples of one prompt, give at least 2"
+            f"samples is {experiment.samples}: {objective.name} compares samples of one prompt, give at least 2"
         )
-    if method.source == "rollouts" and experiment.rows_per_step < experiment.minibatches:
+    if objective.source == "rollouts" and experiment.rows_per_step < experiment.minibatches:
         raise UserError(
             f"minibatches is {experiment.minibatches} but a rollout has only {experiment.rows_per_step} rows; lower it"
         )
-    if not experiment.model:
-        raise UserError("no model given; name a folder or a hub id with --model")
 
 
 def check_finite(name: str, value: Any) -> None:
@@ -116,10 +117,9 @@ def check_installed(experiment: Experiment) -> None:
             )
 
 
-def unread(experiment: Experiment) -> list[str]:
-    """A sentence for each value that is not its default and that nothing in this run reads. To be called on an experiment
-    that `check` has passed."""
-    method = method_named(experiment.method)
+def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
+    """A sentence for each value that is not its default and that nothing in this run reads, of a configuration that has
+    passed the checks."""
     named = SETS.get(experiment.problems)
     deepspeed = (experiment.engine == "deepspeed", "with --engine deepspeed")
     validation = (experiment.eval_every > 0, "with --eval-every")
@@ -129,7 +129,7 @@ def unread(experiment: Experiment) -> list[str]:
         "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
         "processes": deepspeed,
         "zero_stage": deepspeed,
-        "critic_lr": (method.critic(method.hyper(experiment.hyper)), "by a method with a critic"),
+        "critic_lr": (objective.critic, "by a method with a critic"),
         "eval_split": validation,
         "eval_problems": validation,
     }

@@ -8,8 +8,7 @@ import pytest
 
 from lco.errors import UserError
 from lco.problems.local import read_problems
-from lco.training.run import train
-from tests.conftest import lines, small
+from tests.conftest import lines, small, train
 
 
 def pens(file, lengths, solution="12"):
@@ -32,13 +31,13 @@ def test_prompts_that_are_too_long_are_dropped_and_counted(tmp_path, capsys):
 
 
 def test_validation_alone_can_have_prompts_that_are_too_long(tmp_path, monkeypatch, capsys):
-    from lco.training import prepare
+    from lco.training import load
 
     def problems(name, split, *more):
         file = tmp_path / f"{split}.jsonl"
         return read_problems(Path(pens(file, {"train": (3, 4), "validation": validation}[split])))
 
-    monkeypatch.setattr(prepare, "load_problems", problems)
+    monkeypatch.setattr(load, "load_problems", problems)
     validation = (40, 5, 6)
     manifest = json.loads((train(small(tmp_path / "run", steps=1)) / "manifest.json").read_text())
     assert (manifest["problems_dropped"], manifest["validation_dropped"]) == (0, 1)

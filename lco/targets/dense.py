@@ -1,4 +1,4 @@
-"""Dense advantages: every token of the vocabulary gets one, from policies that do not learn (arXiv 2603.00963).
+"""Dense estimators: every token of the vocabulary gets one, from policies that do not learn (arXiv 2603.00963).
 
     log-probability       A(s, v) = log π_ver(v|s)                           π* ∝ π_old π_ver^{1/β}
     preference ratio      A(s, v) = β_dpo (log π_dpo(v|s) − log π_ref(v|s))  π* ∝ π_old (π_dpo/π_ref)^{β_dpo/β}
@@ -7,8 +7,8 @@ A verifier language model scores every next token; or a DPO model and its refere
 Q-function (Rafailov et al. 2024, From r to Q*). The fixed policies are kept as hidden states and heads, and their
 [C, V] log-probabilities live as long as a chunk. With π_old = π_ref and β = β_dpo the second target is π_dpo itself.
 
-`top` = k reproduces the released code's restriction: for the log-probability only the verifier's k likeliest tokens carry
-an advantage, for the ratio all but the policy's k likeliest are excluded from the target. `scale` = "top_std" divides by
+`dense_top` = k reproduces the released code's restriction: for the log-probability only the verifier's k likeliest tokens carry
+an advantage, for the ratio all but the policy's k likeliest are excluded from the target. `dense_scale` = "top_std" divides by
 the standard deviation over those k tokens, as the released code does in place of β_dpo. Dense tilts are neither clamped
 nor scaled by sign.
 """
@@ -16,13 +16,11 @@ nor scaled by sign.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lco.heads.chunk import Chunk
+from lco.heads.chunk import Chunk
 
 EXCLUDED = -100.0
 """The released code's advantage of a token that the target shall not contain."""
@@ -43,28 +41,28 @@ class LogProbabilityTilt:
 
     Attributes:
         beta: KL weight of the RL objective.
-        top: 0, or only the verifier's so many likeliest tokens carry an advantage.
-        centre_top: those values minus their mean (the released code's MSE and LCH; its KLD does not).
-        scale: "none" or "top_std".
+        dense_top: 0, or only the verifier's so many likeliest tokens carry an advantage.
+        dense_scale: "none" or "top_std".
         agreement_scale: β is multiplied by this where policy and verifier agree on the sampled token.
+        centre_top: those values minus their mean (the released code's MSE and LCH; its KLD does not).
     """
 
     beta: float
-    top: int = 0
-    centre_top: bool = False
-    scale: str = "none"
+    dense_top: int = 0
+    dense_scale: str = "none"
     agreement_scale: float = 1.0
+    centre_top: bool = False
     dense = True
     fixed = ("verifier",)
 
     def tilt(self, chunk: Chunk) -> Tensor:
         c = chunk.fixed_logprobs("verifier")
-        agreed = (chunk.at_target(c) > AGREEMENT) & (chunk.old_logprob > AGREEMENT)
-        if self.top:
-            values, indices = c.topk(self.top, 1)
+        agreed = (chunk.at_token(c) > AGREEMENT) & (chunk.old_logprob > AGREEMENT)
+        if self.dense_top:
+            values, indices = c.topk(self.dense_top, 1)
             if self.centre_top:
                 values = values - values.mean(1, keepdim=True)
-            if self.scale == "top_std":
+            if self.dense_scale == "top_std":
                 values = divided_by_std(values)
             c = c.zero_().scatter_(1, indices, values)
         beta = torch.where(agreed, self.beta * self.agreement_scale, self.beta)
@@ -78,22 +76,22 @@ class PreferenceRatioTilt:
     Attributes:
         beta: KL weight of the RL objective.
         beta_dpo: the β that the DPO model was trained with.
-        top: 0, or the target contains only the policy's so many likeliest tokens.
-        scale: "none" or "top_std"; the latter takes the place of beta_dpo.
+        dense_top: 0, or the target contains only the policy's so many likeliest tokens.
+        dense_scale: "none" or "top_std"; the latter takes the place of beta_dpo.
     """
 
     beta: float
     beta_dpo: float = 0.1
-    top: int = 0
-    scale: str = "none"
+    dense_top: int = 0
+    dense_scale: str = "none"
     dense = True
     fixed = ("dpo", "reference")
 
     def tilt(self, chunk: Chunk) -> Tensor:
         ratio = chunk.fixed_logprobs("dpo").sub_(chunk.fixed_logprobs("reference"))
-        if not self.top:
-            return ratio.mul_((1.0 if self.scale == "top_std" else self.beta_dpo) / self.beta)
-        indices = chunk.top_old(self.top)[1]
+        if not self.dense_top:
+            return ratio.mul_((1.0 if self.dense_scale == "top_std" else self.beta_dpo) / self.beta)
+        indices = chunk.top_old(self.dense_top)[1]
         values = ratio.gather(1, indices)
-        values = divided_by_std(values) if self.scale == "top_std" else values * self.beta_dpo
+        values = divided_by_std(values) if self.dense_scale == "top_std" else values * self.beta_dpo
         return ratio.fill_(EXCLUDED / self.beta).scatter_(1, indices, values / self.beta)

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from lco.advantages import SparseTilt, sparse_target
-from lco.advantages.sparse import TILT_BOUND
-from lco.heads import FixedHead, LinearHead, statistics, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss, token_statistics
+from lco.heads.mixture import TILT_BOUND, sparse_target
 from lco.methods import METHODS
+from lco.targets import SparseTilt, UnbiasedSparseTilt
 
 V = 7
 LOSSES = [
@@ -61,15 +61,24 @@ def test_tilts_of_90_are_finite_in_float32_and_those_of_20(name, hyper, on_polic
     z, z_old, tokens, ratio = extreme_positions()
     beta = 0.5
     method = METHODS[name]
-    knobs = method.hyper({"beta": beta, **hyper})
+    objective = method.bind({"beta": beta, **hyper})
     head = LinearHead(torch.eye(V))
     new = z_old if on_policy else z
     free = new.float().requires_grad_()
     loss, reported = token_loss(
-        free, head, tokens, method.loss(knobs), {"advantage": (ratio * beta).float()}, torch.ones(6),
-        method.statistics(knobs), old=None if on_policy else FixedHead(z_old.float(), head),
-        target=method.target(knobs), report=("tilt_clamped", "target_tv", "target_kl"),
-    )  # fmt: skip
+        free,
+        head,
+        objective.loss,
+        HeadRequest(
+            tokens,
+            objective.statistics,
+            {"advantage": (ratio * beta).float()},
+            torch.ones(6),
+            old=None if on_policy else FixedHead(z_old.float(), head),
+            target=objective.target,
+            report=("tilt_clamped", "target_tv", "target_kl"),
+        ),
+    )
     slope = torch.autograd.grad(loss, free)[0]
     assert torch.isfinite(loss)
     assert torch.isfinite(slope).all()
@@ -86,12 +95,21 @@ def test_the_log_probability_target_of_a_nearly_certain_token_is_exact_in_float3
     rest = 1e-8
     z_old = torch.tensor([[0.0, math.log(rest / 2), math.log(rest / 2)]])
     free, method = torch.zeros(1, 3, requires_grad=True), METHODS["lco_mse"]
-    knobs = method.hyper({"beta": 1.0, "target_space": "token_logprob"})
+    objective = method.bind({"beta": 1.0, "target_space": "token_logprob"})
     head = LinearHead(torch.eye(3))
     loss, _ = token_loss(
-        free, head, torch.tensor([0]), method.loss(knobs), {"advantage": torch.tensor([-20.0])}, torch.ones(1),
-        method.statistics(knobs), old=FixedHead(z_old, head), target=method.target(knobs),
-    )  # fmt: skip
+        free,
+        head,
+        objective.loss,
+        HeadRequest(
+            torch.tensor([0]),
+            objective.statistics,
+            {"advantage": torch.tensor([-20.0])},
+            torch.ones(1),
+            old=FixedHead(z_old, head),
+            target=objective.target,
+        ),
+    )
     goal = -20 - math.log(rest + (1 - rest) * math.exp(-20))
     assert float(loss.detach()) == pytest.approx((-math.log(3) - goal) ** 2 / 2, rel=1e-3)
 
@@ -101,10 +119,16 @@ def test_the_clamp_is_counted_where_it_acts_and_bounds_the_tilt(scale):
     """β is multiplied for negative advantages before the bound is asked, so at 100 no negative one reaches it."""
     advantage = torch.tensor([0.5, 9.9, 10.1, 45.0, -9.9, -10.1, -45.0]).double()
     z = torch.zeros(len(advantage), V).double()
-    found = statistics(
-        z, LinearHead(torch.eye(V).double()), torch.zeros(len(advantage), dtype=torch.int64), ["tilt", "tilt_clamped"],
-        inputs={"advantage": advantage}, target=SparseTilt(0.5, scale),
-    )  # fmt: skip
+    found = token_statistics(
+        z,
+        LinearHead(torch.eye(V).double()),
+        HeadRequest(
+            torch.zeros(len(advantage), dtype=torch.int64),
+            ["tilt", "tilt_clamped"],
+            inputs={"advantage": advantage},
+            target=SparseTilt(0.5, scale),
+        ),
+    )
     negative = [-19.8, -20.0, -20.0] if scale == 1 else [-0.198, -0.202, -0.9]
     assert found["tilt"].tolist() == pytest.approx([1.0, 19.8, 20.0, 20.0, *negative])
     assert found["tilt_clamped"].tolist() == [0, 0, 1, 1, *([0, 1, 1] if scale == 1 else [0, 0, 0])]
@@ -114,10 +138,16 @@ def test_the_unbiased_tilt_is_bounded_after_its_division():
     """A/(β π_old(a)) of a rare token passes the bound where A/β does not."""
     z_old = torch.tensor([[-9.0, 0, 0], [0, 0, 0]]).double()
     for least, expected in ((1e-3, [TILT_BOUND, 3.0]), (0.1, [10.0, 3.0])):
-        found = statistics(
-            z_old, LinearHead(torch.eye(3).double()), torch.tensor([0, 0]), ["tilt", "tilt_clamped"],
-            inputs={"advantage": torch.ones(2).double()}, target=SparseTilt(1.0, least_probability=least),
-        )  # fmt: skip
+        found = token_statistics(
+            z_old,
+            LinearHead(torch.eye(3).double()),
+            HeadRequest(
+                torch.tensor([0, 0]),
+                ["tilt", "tilt_clamped"],
+                inputs={"advantage": torch.ones(2).double()},
+                target=SparseTilt(1.0) if least is None else UnbiasedSparseTilt(1.0, least_probability=least),
+            ),
+        )
         assert found["tilt"].tolist() == pytest.approx(expected)
         assert found["tilt_clamped"].tolist() == [float(expected[0] == TILT_BOUND), 0]
 

@@ -1,52 +1,21 @@
-"""LCO's target for an advantage of the sampled token alone, in closed form (arXiv 2603.00963, sparse estimator).
+"""LCO's target for an advantage of the sampled token alone: a mixture, in closed form (arXiv 2603.00963, sparse estimator).
 
 With p = π_old(a) and the tilt c = A/β of the sampled token a,
 
     Z = 1 + p expm1(c)      w = (Z − 1)/Z      q = π*(a) = p eᶜ/Z      π* = (1 − w) π_old + w e_a
 
-so the target is a mixture of "stay" and "imitate the sample" with an explicit weight.
+so the target is a mixture of "stay" and "imitate the sample" with an explicit weight, and a few scalars a token say all of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lco.heads.chunk import Chunk
-
 TILT_BOUND = 20.0
 """|c| is clamped to this; the share of clamped tilts is logged as `tilt_clamped`."""
-
-
-def tilt(advantage: Tensor, beta: float, beta_negative_scale: float = 1.0) -> Tensor:
-    """c = A/β, and A/(β · beta_negative_scale) where A < 0, clamped to ± TILT_BOUND. Any shape."""
-    scale = torch.where(advantage < 0, beta * beta_negative_scale, beta)
-    return (advantage / scale).clamp(-TILT_BOUND, TILT_BOUND)
-
-
-@dataclass(frozen=True)
-class SparseTilt:
-    """c = A/β on the sampled token; with `least_probability` the unbiased form, A/(β max(p, least_probability)).
-
-    The plain form's expectation under π_old is p·A: shrunk by the token's own probability. Dividing by p undoes that
-    (`sparse_ips`, this suite's, not the paper's), and the bound keeps rare tokens' tilts finite.
-    """
-
-    beta: float
-    beta_negative_scale: float = 1.0
-    least_probability: float | None = None
-    dense = False
-    fixed = ()
-
-    def tilt(self, chunk: Chunk) -> Tensor:
-        advantage = chunk.inputs["advantage"]
-        if self.least_probability is not None:
-            advantage = advantage / chunk.old_logprob.exp().clamp(min=self.least_probability)
-        return tilt(advantage, self.beta, self.beta_negative_scale)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""From a configuration to a `Run`: problems first, then tokenizer, then the model, so that mistakes cost seconds."""
+"""From a plan to a collector and a learner: problems first, then the tokenizer, then the models, so that mistakes cost
+seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,87 +16,131 @@ import torch
 from torch import nn
 
 from lco import models
-from lco.config import Experiment, fixed_models
+from lco.config import Experiment
 from lco.errors import UserError
-from lco.methods import method_named
 from lco.policy import PolicyModel, refuse_softcap
+from lco.problems import Problem
 from lco.problems.prompts import TEMPLATE_DATE, encode, end_token_ids, prompt_facts, style_named
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
 from lco.rollout.records import Sampler, Sampling
+from lco.training.collector import Collector
 from lco.training.engine import Engine, TorchEngine
-from lco.training.loop import Prompt, Run
+from lco.training.learner import Learner
+from lco.training.resolve import Plan
+from lco.training.state import Policies, Prompt
 from lco.training.watch import say
 from lco.verifier import Pool, Rules
 
 
-def prepare(experiment: Experiment, world: int, pool: Pool) -> tuple[Run, Sequence[Prompt], dict[str, Any]]:
-    """Everything but the sampler: problems first, then tokenizer, then the model, so that mistakes cost seconds."""
-    problems = load_problems(experiment.problems, experiment.split, experiment.data_dir, experiment.limit)
-    held_out = []
-    if experiment.eval_every:
-        held_out = load_problems(
-            experiment.problems, experiment.eval_split, experiment.data_dir, experiment.eval_problems
-        )
+@dataclass(frozen=True)
+class Questions:
+    """What a run asks: its prompts, worked solutions and validation prompts as ids, and how many were left out."""
+
+    prompts: Sequence[Prompt]
+    demonstrations: Sequence[tuple[int, ...]]
+    validation: Sequence[Prompt]
+    dropped: int
+    validation_dropped: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that a run needs but its sampler, which starts from the weights that a resume brings."""
+
+    collector: Collector
+    learner: Learner
+    validation: Sequence[Prompt]
+    manifest: dict[str, Any]
+    tokenizer: Any
+
+
+def load(plan: Plan, world: int, pool: Pool) -> Loaded:
+    """
+    Raises:
+        UserError: problems, prompts, tokenizers or models that do not fit the plan.
+    """
+    experiment, objective = plan.experiment, plan.objective
+    sets = load_problem_sets(experiment)
     config, tokenizer = models.load_config(experiment.model), models.load_tokenizer(experiment.model)
     refuse_softcap(config, experiment.model)
-    for where in {*fixed_models(experiment).values(), experiment.critic_model} - {"", experiment.model}:
+    for where in {*plan.fixed_models.values(), experiment.critic_model} - {"", experiment.model}:
         refuse_softcap(models.load_config(where), where)
-    context = fitting_context(experiment, config)
-    style = style_named(experiment.prompt)
-    kept = short([Prompt(p, encode(tokenizer, p, style)) for p in problems], experiment.max_prompt_tokens, "prompt")
-    validation = [Prompt(p, encode(tokenizer, p, style)) for p in held_out]
-    validation = short(validation, experiment.max_prompt_tokens, "validation prompt")
     ends = end_token_ids(tokenizer, experiment.model)
-    method = method_named(experiment.method)
-    targets: Sequence[tuple[int, ...]] = ()
-    if method.source == "demonstrations":
-        kept, targets = readable(kept, demonstrations(kept, tokenizer, ends), context)
+    asked = prepare_questions(plan, *sets, tokenizer, fitting_context(experiment, config), ends)
     device = models.resolve_device(experiment.device)
     model = models.load_model(experiment.model, experiment.dtype, device)
     if experiment.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
-    fixed = load_fixed(experiment, tokenizer, model, device)
+    fixed = load_fixed(plan, tokenizer, model, device)
     critic = load_critic(experiment, tokenizer, device)
+    others = {name: identity(where, network) for name, (where, network) in fixed.items()}
     manifest = {
         **collect(),
         "model": identity(experiment.model, model),
-        **(
-            {"fixed_models": {name: identity(where, network) for name, (where, network) in fixed.items()}}
-            if fixed
-            else {}
-        ),
+        **({"fixed_models": others} if others else {}),
         **({"critic_model": identity(experiment.critic_model or experiment.model, critic.model)} if critic else {}),
-        "problems_sha256": content_sha256([p.problem for p in kept]),
-        "problems_used": len(kept),
-        "problems_dropped": len(problems) - len(kept),
-        "validation_dropped": len(held_out) - len(validation),
+        "problems_sha256": content_sha256([p.problem for p in asked.prompts]),
+        "problems_used": len(asked.prompts),
+        "problems_dropped": asked.dropped,
+        "validation_dropped": asked.validation_dropped,
         "end_token_ids": list(ends),
         "prompt": prompt_facts(tokenizer),
         "world_size": world,
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
-    shared = critic is None and method.critic(method.hyper(experiment.hyper))
-    policy = PolicyModel(model, experiment.temperature, critic=shared).to(device)
-    sampling = Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends)
+    policy = PolicyModel(model, experiment.temperature, critic=critic is None and objective.critic).to(device)
+    engine = build_engine(policy, experiment)
+    policies = Policies(
+        engine=engine,
+        critic=build_engine(critic, dataclasses.replace(experiment, lr=experiment.critic_lr)) if critic else None,
+        fixed={name: PolicyModel(network, experiment.temperature) for name, (_, network) in fixed.items()},
+        micro_batch=experiment.micro_batch,
+    )
     rules = Rules(extraction=experiment.extraction)
-    run = Run(
+    collector = Collector(
         experiment=experiment,
-        method=method,
-        hyper=method.hyper(experiment.hyper),
-        engine=build_engine(policy, experiment),
-        prompts=kept,
-        demonstrations=targets,
-        sampler=None,
-        sampling=sampling,
+        objective=objective,
+        ranks=engine,
+        prompts=asked.prompts,
+        demonstrations=asked.demonstrations,
+        sampling=Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends),
         verify=lambda pairs: pool.verify_many(pairs, rules),
         decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
-        export=lambda where, weights: export(model, tokenizer, where, weights),
-        fixed={name: PolicyModel(network, experiment.temperature) for name, (_, network) in fixed.items()},
-        critic=build_engine(critic, dataclasses.replace(experiment, lr=experiment.critic_lr)) if critic else None,
     )
-    return run, validation, manifest
+    return Loaded(collector, Learner(experiment, objective, policies), asked.validation, manifest, tokenizer)
+
+
+def load_problem_sets(experiment: Experiment) -> tuple[list[Problem], list[Problem]]:
+    """(training problems, validation problems)."""
+    training = load_problems(experiment.problems, experiment.split, experiment.data_dir, experiment.limit)
+    if not experiment.eval_every:
+        return training, []
+    held_out = load_problems(experiment.problems, experiment.eval_split, experiment.data_dir, experiment.eval_problems)
+    return training, held_out
+
+
+def prepare_questions(
+    plan: Plan,
+    training: Sequence[Problem],
+    held_out: Sequence[Problem],
+    tokenizer: Any,
+    context: int | None,
+    ends: Sequence[int],
+) -> Questions:
+    """Problems → prompts (and worked solutions) as ids, those that are too long left out and counted.
+
+    Raises:
+        UserError: none is left, or a worked solution is missing.
+    """
+    style, limit = style_named(plan.experiment.prompt), plan.experiment.max_prompt_tokens
+    kept = short([Prompt(p, encode(tokenizer, p, style)) for p in training], limit, "prompt")
+    validation = short([Prompt(p, encode(tokenizer, p, style)) for p in held_out], limit, "validation prompt")
+    targets: Sequence[tuple[int, ...]] = ()
+    if plan.objective.source == "demonstrations":
+        kept, targets = readable(kept, demonstrations(kept, tokenizer, ends), context)
+    return Questions(kept, targets, validation, len(training) - len(kept), len(held_out) - len(validation))
 
 
 def fitting_context(experiment: Experiment, config: Any) -> int | None:
@@ -173,16 +219,14 @@ def load_critic(experiment: Experiment, tokenizer: Any, device: str) -> PolicyMo
     return PolicyModel(network, experiment.temperature, critic=True).to(device)
 
 
-def load_fixed(
-    experiment: Experiment, tokenizer: Any, model: nn.Module, device: str
-) -> dict[str, tuple[str, nn.Module]]:
+def load_fixed(plan: Plan, tokenizer: Any, model: nn.Module, device: str) -> dict[str, tuple[str, nn.Module]]:
     """{reference, verifier, dpo: (its name, its network)} of those that the run reads, none of them trainable.
 
     Raises:
         UserError: a model has another vocabulary, so that its tokens are not the policy's.
     """
-    found = {}
-    for name, where in fixed_models(experiment).items():
+    found, experiment = {}, plan.experiment
+    for name, where in plan.fixed_models.items():
         if models.load_tokenizer(where).get_vocab() != tokenizer.get_vocab():
             raise UserError(
                 f"{where} has another vocabulary than {experiment.model}; --{name}-model needs the same tokenizer"
@@ -216,24 +260,26 @@ def build_engine(policy: PolicyModel, experiment: Experiment) -> Engine:
     return DeepSpeedEngine(policy, experiment)
 
 
-def build_sampler(run: Run, experiment: Experiment, world: int) -> Sampler | None:
+def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
     """The sampler of this rank, of preference pairs the reference policy's. vLLM beside several ranks is one process of
     its own, owned by rank 0."""
-    if run.method.source == "demonstrations" and not experiment.eval_every:
+    experiment, paired, engine = plan.experiment, plan.objective.source == "pairs", loaded.learner.policies.engine
+    if plan.objective.source == "demonstrations" and not experiment.eval_every:
         return None
     if experiment.rollouts == "transformers":
         from lco.rollout.transformers import TransformersSampler
 
         # ZeRO-3 gathers weights inside every forward, so its ranks must sample in step.
         in_step = experiment.engine == "deepspeed" and experiment.zero_stage == 3
-        if "reference" in run.fixed and run.method.source == "pairs":
-            return TransformersSampler(run.fixed["reference"].model)
-        return TransformersSampler(run.engine.policy.model, any_rank=run.engine.any if in_step else None)
-    if run.engine.rank != 0:
+        if paired:
+            return TransformersSampler(loaded.learner.policies.fixed["reference"].model)
+        return TransformersSampler(engine.policy.model, any_rank=engine.any if in_step else None)
+    if engine.rank != 0:
         return None
-    from lco.rollout.vllm import VLLMSampler
+    from lco.rollout.vllm import VLLMSampler  # vLLM, which only a run that samples with it has to have
 
-    with folder_for_vllm(run) as where:
+    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
+    with folder_for_vllm(plan.fixed_models["reference"] if paired else experiment.model, policy) as where:
         return VLLMSampler(
             where,
             dtype=experiment.dtype,
@@ -244,16 +290,13 @@ def build_sampler(run: Run, experiment: Experiment, world: int) -> Sampler | Non
 
 
 @contextmanager
-def folder_for_vllm(run: Run) -> Iterator[str]:
+def folder_for_vllm(where: str, policy: PolicyModel) -> Iterator[str]:
     """What vLLM reads: a folder or hub id as it was given; a GGUF file, which it cannot read, as an ordinary folder with
     the de-quantised weights, for as long as the engine starts."""
-    paired = run.method.source == "pairs"
-    where = fixed_models(run.experiment)["reference"] if paired else run.experiment.model
     if not where.endswith(".gguf"):
         yield where
         return
     with tempfile.TemporaryDirectory(prefix="lco-gguf-") as folder:
-        policy = run.fixed["reference"] if paired else run.engine.policy
         export(policy.model, models.load_tokenizer(where), Path(folder), dict(policy.named_weights()))
         yield folder
 
