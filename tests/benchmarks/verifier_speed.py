@@ -21,10 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "verifier")]
 
+from verifier_compare import math_verify_grader  # noqa: E402
 from verifier_helpers import near_misses, rewritten  # noqa: E402
 
 from lco.verifier import Pool  # noqa: E402
-from lco.verifier.compare import math_verify_grader  # noqa: E402
 
 Pair = tuple[str, str]
 

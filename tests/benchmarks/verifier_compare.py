@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lco.verifier.extract import find_answer
-from lco.verifier.guards import check_answer
-from lco.verifier.nodes import RefusedError
-from lco.verifier.pool import Pool
+from lco.verifier.find.extract import find_answer
+from lco.verifier.read.guards import check_answer
 from lco.verifier.rules import Rules
+from lco.verifier.tree import RefusedError
+from lco.verifier.workers.pool import Pool
 
 Grader = Callable[[str, str], bool]
 _RULES = Rules()
