@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from lco.verifier.modular import equal_modulo
-from lco.verifier.nodes import Node, RefusedError, UndefinedError, number, symbols, walk
-from lco.verifier.rational import rational
+from lco.verifier.numbers.modular import equal_modulo
+from lco.verifier.numbers.rational import rational
+from lco.verifier.tree import Node, RefusedError, UndefinedError, number, symbols, walk
 
 Prover = Callable[[Node, Node, frozenset[str]], bool]
 
@@ -75,7 +75,7 @@ def has_value(node: Node) -> bool:
 
 
 def _defined_somewhere(node: Node) -> bool:
-    from lco.verifier.numeric import Evaluator
+    from lco.verifier.numbers.numeric import Evaluator
 
     names = symbols(node)
     for point in points(names):
@@ -102,7 +102,7 @@ def has_i(node: Node) -> bool:
     return any(part.kind == "const" and part.value == "i" for part in walk(node))
 
 
-class Comparison:
+class Ladder:
     """Compares expressions under one tolerance; `prover` is None where no proof may be attempted."""
 
     def __init__(self, tolerance: float, prover: Prover | None, note: Callable[[str], None]) -> None:
@@ -156,7 +156,7 @@ class Comparison:
 
     def _numeric(self, gold: Node, answer: Node, names: frozenset[str]) -> bool | None:
         """False if the values differ somewhere, True if they are within the tolerance, None if a proof is wanted."""
-        from lco.verifier.numeric import Evaluator, distance, magnitude, within
+        from lco.verifier.numbers.numeric import Evaluator, distance, magnitude, within
 
         real = bool(names) and not has_i(gold) and not has_i(answer)
         seen = 0

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-from lco.verifier.listed import listed
-
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "﹢": "+",
     "×": r"\times ", "✕": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*",
@@ -30,10 +28,10 @@ _SIGNS = {
     "¢": r"\text{ cents}", "€": r"\text{€}", "£": r"\text{£}", "¥": r"\text{¥}", "ℓ": "l", "𝜋": r"\pi ", "ı": "i",
 }  # fmt: skip
 
-_GREEK = listed(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma sigma tau upsilon "
-    "phi chi psi omega"
-)
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma sigma tau "
+    "upsilon phi chi psi omega"
+).split()
 
 _FRACTIONS = {
     "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5),
@@ -52,7 +50,7 @@ def _table() -> dict[int, str]:
     table = {ord(sign): plain for sign, plain in _SIGNS.items()}
     for index, name in enumerate(_GREEK):
         table[0x3B1 + index] = f"\\{name} "
-        if name in listed("gamma delta theta lambda xi pi sigma upsilon phi psi omega"):
+        if name in "gamma delta theta lambda xi pi sigma upsilon phi psi omega".split():
             table[0x391 + index] = f"\\{name.capitalize()} "
     table[ord("ϕ")] = r"\phi "
     table[ord("ε")] = table[ord("ϵ")] = r"\epsilon "

@@ -1,6 +1,6 @@
 """Compare graders on the same cases: this verifier, math-verify with its recommended settings, and plain box comparison.
 
-    python -m lco.verifier.compare tests/verifier/cases/*.tsv
+    python -m tests.benchmarks.verifier_compare tests/verifier/cases/*.tsv
 
 A file is a table (sign, reference, answer, rule; separated by tabs, = for right and ≠ for wrong) or JSON Lines with
 "response", "gold" and "correct". math-verify runs in this process, as its users run it. It hands the model's text to
@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lco.verifier.extract import find_answer
-from lco.verifier.guards import check_answer
-from lco.verifier.nodes import RefusedError
-from lco.verifier.pool import Pool
+from lco.verifier.find.extract import find_answer
+from lco.verifier.read.guards import check_answer
 from lco.verifier.rules import Rules
+from lco.verifier.tree import RefusedError
+from lco.verifier.workers.pool import Pool
 
 Grader = Callable[[str, str], bool]
 _RULES = Rules()
@@ -119,7 +119,7 @@ def math_verify_grader() -> Grader:
 def main(arguments: list[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m lco.verifier.compare", description="Compare graders on the same cases."
+        prog="python -m tests.benchmarks.verifier_compare", description="Compare graders on the same cases."
     )
     parser.add_argument("files", nargs="+", type=Path, help="tables (.tsv) or JSON Lines with response, gold, correct")
     options = parser.parse_args(arguments)
@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
     try:
         print(score("math-verify", math_verify_grader(), cases).row(), flush=True)
     except ImportError:
-        print("math-verify is not installed: pip install 'lco-suite[verifier]'", file=sys.stderr)
+        print("math-verify is not installed (it is among the development requirements)", file=sys.stderr)
     print(score("same box", same_box, cases).row())
     return 0
 

@@ -14,8 +14,8 @@ from typing import Any
 from mpmath import libmp
 from mpmath.libmp import libmpc, libmpf
 
-from lco.verifier.nodes import Node, RefusedError, UndefinedError, UnreadableError
-from lco.verifier.rational import MAX_FACTORIAL
+from lco.verifier.numbers.rational import MAX_FACTORIAL
+from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
 
 Real = tuple[Any, ...]
 Value = tuple[Any, ...]
@@ -197,7 +197,7 @@ class Evaluator:
 
     def _power_of_negative(self, written: Node, base: Value, exponent: Value) -> Value:
         """(-8)^{1/3} is the real root where the exponent is a fraction with an odd denominator."""
-        from lco.verifier.rational import rational
+        from lco.verifier.numbers.rational import rational
 
         exact = rational(written)
         if exact is not None and exact.denominator % 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from lco.verifier.nodes import Node, RefusedError, UndefinedError
+from lco.verifier.tree import Node, RefusedError, UndefinedError
 
 MAX_BITS = 20_000  # of a numerator or denominator
 MAX_FACTORIAL = 1_500

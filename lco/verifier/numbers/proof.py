@@ -17,9 +17,9 @@ from fractions import Fraction
 from types import FrameType
 from typing import Any
 
-from lco.verifier.nodes import Node, RefusedError, UndefinedError, UnreadableError
-from lco.verifier.numeric import Evaluator, Value, distance, magnitude
-from lco.verifier.scalars import has_i, points
+from lco.verifier.numbers.ladder import has_i, points
+from lco.verifier.numbers.numeric import Evaluator, Value, distance, magnitude
+from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
 
 _BITS = 1_000
 _AGREEMENT = 900

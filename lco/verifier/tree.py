@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from lco.verifier.listed import listed
-
 
 class Node(NamedTuple):
     """A node of the tree; equal trees compare equal."""
@@ -70,7 +68,7 @@ INFINITY = Node("const", "inf")
 MINUS_INFINITY = Node("neg", None, (INFINITY,))
 
 # Kinds that are numbers or expressions, as against whole answers such as sets and texts.
-SCALARS = frozenset(listed("num const sym add mul div pow neg fact binom pm fn root call percent degree"))
+SCALARS = frozenset("num const sym add mul div pow neg fact binom pm fn root call percent degree".split())
 
 
 def is_scalar(node: Node) -> bool:

@@ -36,7 +36,7 @@ class Case:
 
 def _folders() -> list[str]:
     """Where the worker finds this package and the libraries, whatever the parent did to its own path."""
-    folders = [str(Path(__file__).resolve().parents[2])]
+    folders = [str(Path(__file__).resolve().parents[3])]
     for library in ("mpmath", "sympy"):
         spec = importlib.util.find_spec(library)
         if spec is not None and spec.origin is not None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def main(folders: list[str]) -> int:
     """Serve until standard input ends."""
     sys.path.extend(folder for folder in folders if folder not in sys.path)
-    from lco.verifier import proof
     from lco.verifier.judge import judge_answer
+    from lco.verifier.numbers import proof
     from lco.verifier.rules import Rules
 
     parent = os.getppid()

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
-from lco.verifier.nodes import INFINITY, MINUS_INFINITY, Node, UndefinedError, UnreadableError, is_scalar, symbols
-from lco.verifier.scalars import infinite
+from lco.verifier.numbers.ladder import infinite
+from lco.verifier.tree import INFINITY, MINUS_INFINITY, Node, UndefinedError, UnreadableError, is_scalar, symbols
 
+_REGIONAL = frozenset(("union", "builder", "minus", "reals", "intersection"))
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 
 
@@ -27,6 +28,19 @@ class Piece(NamedTuple):
 
 Region = tuple[Piece, ...]
 _EVERYTHING = Piece(MINUS_INFINITY, False, INFINITY, False)
+
+
+def is_regional(node: Node) -> bool:
+    """Whether the node is written as a set of real numbers: an inequality, a union, a set builder."""
+    if node.kind == "rel":
+        return _is_inequality(node)
+    if node.kind == "list":
+        return node.value in ("and", "or") and all(part.kind == "rel" and _is_inequality(part) for part in node.args)
+    return node.kind in _REGIONAL
+
+
+def _is_inequality(node: Node) -> bool:
+    return any(operator not in "=≈" for operator in node.value)
 
 
 def region(node: Node, same: Callable[[Node, Node], bool]) -> Region | None:
@@ -161,8 +175,8 @@ def _both(node: Node) -> list[Piece] | None:
 
 def position(node: Node) -> float:
     """Where a real constant stands on the line, to put ends in order."""
-    from lco.verifier.numeric import Evaluator, is_complex
-    from lco.verifier.rational import rational
+    from lco.verifier.numbers.numeric import Evaluator, is_complex
+    from lco.verifier.numbers.rational import rational
 
     sign = infinite(node)
     if sign:

@@ -18,8 +18,8 @@ from fractions import Fraction
 from functools import reduce
 from hashlib import blake2b
 
-from lco.verifier.nodes import Node, UndefinedError, walk
-from lco.verifier.rational import rational
+from lco.verifier.numbers.rational import rational
+from lco.verifier.tree import Node, UndefinedError, walk
 
 _OFFSETS = (
     2373, 3153, 7245, 8133, 8613, 9189, 9729, 9849, 15609, 22209, 25353, 28749, 32373, 35649, 35865, 37569, 37953,

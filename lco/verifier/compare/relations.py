@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from lco.verifier.nodes import ZERO, Node, UndefinedError, is_scalar, symbols, walk
-from lco.verifier.several import renamed
+from lco.verifier.compare.quantities import split
+from lco.verifier.compare.several import renamed
+from lco.verifier.compare.vectors import Same
+from lco.verifier.tree import ZERO, Node, UndefinedError, is_scalar, symbols, walk
 
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 
@@ -39,17 +41,14 @@ def named(node: Node) -> tuple[Node, Node] | None:
 
 
 class Relations:
-    """The part of equal.Equality that knows relation signs."""
+    """Compares two answers of which one at least is a relation; `same` compares what stands beside its signs."""
 
-    note: Callable[[str], None]
+    def __init__(self, same: Same, scalars: Same, note: Callable[[str], None]) -> None:
+        self.same = same
+        self.scalars = scalars
+        self.note = note
 
-    def same(self, gold: Node, answer: Node) -> bool:
-        raise UndefinedError("equal.Equality compares")
-
-    def scalars(self, gold: Node, answer: Node) -> bool:
-        raise UndefinedError("equal.Equality compares")
-
-    def relations(self, gold: Node, answer: Node) -> bool:
+    def compare(self, gold: Node, answer: Node) -> bool:
         """At least one of the two is a relation."""
         if gold.kind == answer.kind == "rel":
             if "=" in gold.value and "=" in answer.value:
@@ -107,10 +106,9 @@ class Relations:
         return len(exact) == 1 and len(parts) == 2 and self.same(gold, parts[1])
 
     def _near(self, one: Node, other: Node) -> bool:
-        from lco.verifier.equal import _split
-        from lco.verifier.numeric import Evaluator, within
+        from lco.verifier.numbers.numeric import Evaluator, within
 
-        values = [Evaluator(80, {}, False).value(_split(part)[1]) for part in (other, one)]
+        values = [Evaluator(80, {}, False).value(split(part)[1]) for part in (other, one)]
         return within(values[0], values[1], 0.02)
 
     def _equations(self, gold: Node, answer: Node) -> bool:
@@ -173,8 +171,8 @@ class Relations:
 
     def _same_sign(self, one: Node, other: Node) -> bool:
         """Whether proportional expressions are so by a positive factor, seen at the first point that tells."""
-        from lco.verifier.numeric import Evaluator, is_complex
-        from lco.verifier.scalars import points
+        from lco.verifier.numbers.ladder import points
+        from lco.verifier.numbers.numeric import Evaluator, is_complex
 
         for point in points(symbols(one) | symbols(other)):
             try:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from lco.verifier import words
-from lco.verifier.grammar import parse
-from lco.verifier.guards import check_answer
-from lco.verifier.nodes import Node, RefusedError, UnreadableError, number
-from lco.verifier.tokens import clean, drop_dollars, trim
-from lco.verifier.units import MULTIPLIERS
+from lco.verifier.read import words
+from lco.verifier.read.grammar import parse
+from lco.verifier.read.guards import check_answer
+from lco.verifier.read.names import is_word
+from lco.verifier.read.tokens import clean, drop_dollars, trim
+from lco.verifier.read.units import MULTIPLIERS
+from lco.verifier.tree import Node, RefusedError, UnreadableError, number
 
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _TIMES_TEN = re.compile(r"(?<=[\d.])\s*[xX]\s*10\s*(?=\^)")
@@ -112,8 +113,6 @@ def _is_text(text: str) -> bool:
         return False
     if plain[:1].isdigit() or plain[:1] == "-":
         return (len(runs) > 1 and len(plain) > 40) or re.fullmatch(r"\d+(?:st|nd|rd|th)\b.*", plain) is not None
-    from lco.verifier.atoms import is_word
-
     if "/" in plain or re.search(r"(?<![A-Za-z])-\d|_", plain):
         return len(runs) >= 3 and any(is_word(run, after_value=False) for run in runs)
     text_command = "\\" in text

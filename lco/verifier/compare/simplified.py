@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lco.verifier.nodes import Node, walk
-from lco.verifier.rational import rational
+from lco.verifier.numbers.rational import rational
+from lco.verifier.tree import Node, walk
 
 _LONG = 10**12  # a value beyond this may stay a power, factorial or product
 

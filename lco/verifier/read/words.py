@@ -5,25 +5,21 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from lco.verifier.listed import listed
-from lco.verifier.nodes import INFINITY, MINUS_INFINITY, Node, number
-from lco.verifier.units import CANONICAL
+from lco.verifier.read.units import CANONICAL
+from lco.verifier.tree import INFINITY, MINUS_INFINITY, Node, number
 
 _NOTHING = frozenset(
-    listed(
+    (
         "no solution|no solutions|none|empty set|empty|there is no solution|there are no solutions|null set|"
-        "has no solution|"
-        "no real solution|no real solutions|there are no real solutions|no solution exists|no solutions exist|"
-        "solution set is empty|no such solution|no answer exists",
-        "|",
-    )
+        "has no solution|no real solution|no real solutions|there are no real solutions|no solution exists|"
+        "no solutions exist|solution set is empty|no such solution|no answer exists"
+    ).split("|")
 )
 _REALS = frozenset(
-    listed(
+    (
         "all real numbers|all reals|set of all real numbers|any real number|every real number|all real|real numbers|"
-        "set of real numbers|all real x|all real values|all real values of x",
-        "|",
-    )
+        "set of real numbers|all real x|all real values|all real values of x"
+    ).split("|")
 )
 _ALIKE = {
     "infinity": INFINITY, "positive infinity": INFINITY, "infinite": Node("text", "infinite"),
@@ -33,15 +29,15 @@ _ALIKE = {
     "infinitely many solutions": Node("text", "infinitely many"), "infinitely many": Node("text", "infinitely many"),
     "noon": Node("time", (12, 0, 0, "pm")), "midnight": Node("time", (12, 0, 0, "am")),
 }  # fmt: skip
-_SMALL = listed(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty"
+).split()
 _COUNTS = {word: value for value, word in enumerate(_SMALL)} | {
-    word: 10 * value for value, word in enumerate(listed("thirty forty fifty sixty seventy eighty ninety hundred"), 3)
+    word: 10 * value for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)
 }
-_DAYS = listed("monday tuesday wednesday thursday friday saturday sunday")
-_MONTHS = listed("january february march april may june july august september october november december")
+_DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS = "january february march april may june july august september october november december".split()
 _SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
     "tues": "tuesday",
     "thur": "thursday",

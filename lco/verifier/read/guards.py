@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lco.verifier.nodes import RefusedError
+from lco.verifier.tree import RefusedError
 
 MAX_RESPONSE = 2_000_000  # characters; a 32k-token response has about 130,000
 MAX_ANSWER = 4_000

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from lco.verifier.characters import to_latex
-from lco.verifier.guards import MAX_TOKENS
-from lco.verifier.listed import listed
-from lco.verifier.nodes import RefusedError, UnreadableError
+from lco.verifier.read.characters import to_latex
+from lco.verifier.read.guards import MAX_TOKENS
+from lco.verifier.tree import RefusedError, UnreadableError
 
 
 class Token(NamedTuple):
@@ -46,7 +45,7 @@ _RENAMED = {
     "times": "*", "cdot": "*",
 }  # fmt: skip
 _TEXT_COMMANDS = frozenset(
-    listed("text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc")
+    ("text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc").split()
 )
 _TOKEN = re.compile(
     r"(?P<space>[ ]+)"

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-from lco.verifier.listed import listed
-
 _NAMES = """
 $: $ dollar dollars usd buck bucks us$
 €: € euro euros eur
@@ -95,28 +93,23 @@ PLAIN = frozenset(
 
 # Words that name what was counted or carry no meaning of their own.
 _GENERIC = frozenset(
-    listed(
-        "unit units way ways value values solution solutions integer integers number numbers time times "
-        "arrangement arrangements "
-        "possibility possibilities outcome outcomes combination combinations permutation permutations piece "
-        "pieces people person "
-        "different distinct possible total in all of the a an each altogether approximately exactly about term "
-        "terms pair pairs "
-        "item items object objects element elements answer answers result step steps case cases choice choices "
-        "real positive "
-        "ordered base such more left remaining per"
-    )
+    (
+        "unit units way ways value values solution solutions integer integers number numbers time times arrangement "
+        "arrangements possibility possibilities outcome outcomes combination combinations permutation permutations "
+        "piece pieces people person different distinct possible total in all of the a an each altogether "
+        "approximately exactly about term terms pair pairs item items object objects element elements answer answers "
+        "result step steps case cases choice choices real positive ordered base such more left remaining per"
+    ).split()
 )
 # Words after a number that change what is claimed: never a label.
 STOPWORDS = frozenset(
-    listed(
-        "not isn't isnt no nor never neither none or and but if unless except when where otherwise wrong "
-        "incorrect false than "
-        "least most maybe perhaps either any for is are was were equals equal be cannot can't with without plus "
-        "minus over to "
-        "rather instead however actually wait unknown undefined between from until mod modulo divided multiplied by "
-        "million billion thousand trillion hundred dozen hundredths tenths thousandths thirds halves"
-    )
+    (
+        "not isn't isnt no nor never neither none or and but if unless except when where otherwise wrong incorrect "
+        "false than least most maybe perhaps either any for is are was were equals equal be cannot can't with "
+        "without plus minus over to rather instead however actually wait unknown undefined between from until mod "
+        "modulo divided multiplied by million billion thousand trillion hundred dozen hundredths tenths thousandths "
+        "thirds halves"
+    ).split()
 )
 MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 

@@ -17,11 +17,11 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from types import TracebackType
 
-from lco.verifier.extract import find_answer
+from lco.verifier.find.extract import find_answer
 from lco.verifier.judge import judge
-from lco.verifier.process import Case, WorkerProcess, wait_for_any
+from lco.verifier.numbers.ladder import NeedsProofError
 from lco.verifier.rules import Rules, Verdict
-from lco.verifier.scalars import NeedsProofError
+from lco.verifier.workers.process import Case, WorkerProcess, wait_for_any
 
 _DEFAULT = Rules()
 _TRIES = 3  # workers that may die on one case

@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 
-from lco.verifier.nodes import RefusedError
+from lco.verifier.read.tokens import trim
 from lco.verifier.rules import Rules
-from lco.verifier.tokens import trim
+from lco.verifier.tree import RefusedError
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
 _OPEN_THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)

@@ -2,9 +2,88 @@
 
 from __future__ import annotations
 
-from lco.verifier.nodes import Node, walk
+from collections.abc import Callable, Sequence
+
+from lco.verifier.compare.vectors import Same, ordered
+from lco.verifier.tree import Node, UndefinedError, walk
 
 _MAX_SIGNS = 4
+
+
+class Several:
+    """Compares lists and sets; `same` compares two of their values."""
+
+    def __init__(self, same: Same, note: Callable[[str], None]) -> None:
+        self.same = same
+        self.note = note
+
+    def compare(self, gold: Node, answer: Node) -> bool:
+        """Lists and sets: order is free; in a set, and against a set, repetition is too."""
+        if "nothing" in (gold.kind, answer.kind):
+            return gold.kind == answer.kind
+        if _assignments(gold) or _assignments(answer):
+            return self._assigned(gold, answer)
+        left, right = as_values(gold), as_values(answer)
+        if not (is_collection(gold) and is_collection(answer)):
+            if answer.kind == "list" and answer.value == "or":
+                # "15 39/40, or 639/40": one value in several forms, every one of them right.
+                return all(self.same(gold, value) for value in right)
+            single = left if is_collection(gold) else right
+            return len(single) == 1 and self.same(left[0], right[0])
+        if "set" in (gold.kind, answer.kind):
+            left, right = self._distinct(left), self._distinct(right)
+        return self.unordered(left, right, self.same)
+
+    def unordered(self, left: Sequence[Node], right: Sequence[Node], same: Same) -> bool:
+        """Whether the values can be paired off."""
+        if len(left) != len(right):
+            self.note(f"{len(right)} values where the reference has {len(left)}")
+            return False
+        free = list(right)
+        for value in left:
+            found = next((at for at, other in enumerate(free) if value == other), None)
+            if found is None:
+                found = next((at for at, other in enumerate(free) if same(value, other)), None)
+            if found is None:
+                return False
+            del free[found]
+        return True
+
+    def ordered(self, left: Sequence[Node], right: Sequence[Node]) -> bool:
+        """The same values in the same order."""
+        return ordered(left, right, self.same)
+
+    def conditions(self, gold: Node, answer: Node) -> bool:
+        """The conditions of two set builders, in any order."""
+        return self.unordered(as_values(gold), as_values(answer), self.same)
+
+    def _distinct(self, values: Sequence[Node]) -> list[Node]:
+        kept: list[Node] = []
+        for value in values:
+            if not any(self._quietly(value, other) for other in kept):
+                kept.append(value)
+        return kept
+
+    def _quietly(self, one: Node, other: Node) -> bool:
+        try:
+            return self.same(one, other)
+        except UndefinedError:
+            return False
+
+    def _assigned(self, gold: Node, answer: Node) -> bool:
+        """Named values go by name; against values without names they keep their order."""
+        if _assignments(gold) and _assignments(answer):
+            return self.unordered(gold.args, answer.args, self.same)
+        left = [part.args[-1] if part.kind == "rel" else part for part in gold.args]
+        right = [part.args[-1] if part.kind == "rel" else part for part in answer.args]
+        return answer.kind in ("list", "seq") and gold.kind in ("list", "seq") and self.ordered(left, right)
+
+
+def _assignments(node: Node) -> bool:
+    """`a = 1, b = 2`: values with different names."""
+    if node.kind != "list" or not all(part.kind == "rel" and set(part.value) == {"="} for part in node.args):
+        return False
+    return as_values(node) == list(node.args)
 
 
 def is_collection(node: Node) -> bool:
