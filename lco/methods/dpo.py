@@ -57,6 +57,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 DPO = Method(
     name="dpo",
     title="DPO",
+    family="preference",
     paper="Direct Preference Optimization (arXiv 2305.18290)",
     summary="Preference pairs of right and wrong answers against a reference policy.",
     advantage=advantage,

@@ -108,6 +108,7 @@ def unread(hyper: Hyper) -> dict[str, str]:
 LCO_KLD = Method(
     name="lco_kld",
     title="LCO-KLD",
+    family="lco",
     paper=PAPER,
     summary="Forward KL from the closed-form optimal target to the policy.",
     advantage=broadcast_advantage,

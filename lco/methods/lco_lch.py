@@ -78,6 +78,7 @@ def conflict(hyper: Hyper) -> str | None:
 LCO_LCH = Method(
     name="lco_lch",
     title="LCO-LCH",
+    family="lco",
     paper=PAPER,
     summary="Log-cosh between the policy's logits and the optimal ones.",
     advantage=broadcast_advantage,

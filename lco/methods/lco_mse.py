@@ -99,6 +99,7 @@ def conflict(hyper: Hyper) -> str | None:
 LCO_MSE = Method(
     name="lco_mse",
     title="LCO-MSE",
+    family="lco",
     paper=PAPER,
     summary="Squared error between the policy's logits and the optimal ones.",
     advantage=broadcast_advantage,

@@ -62,6 +62,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 LCO_RHO = Method(
     name="lco_rho",
     title="LCO, ρ-target",
+    family="lco",
     paper=f"{PAPER}, earlier version (OpenReview)",
     summary="Forward KL to a target that multiplies the sampled token's probability by ρ: LCO's predecessor.",
     advantage=broadcast_advantage,

@@ -35,6 +35,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 LCO_RKL = Method(
     name="lco_rkl",
     title="LCO, reverse KL",
+    family="lco",
     paper=PAPER,
     summary="Reverse KL from the policy to the closed-form optimal target: an ablation, not convex in the logits.",
     advantage=broadcast_advantage,

@@ -48,6 +48,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 PREFERENCE_VERIFIER = Method(
     name="preference_verifier",
     title="preference verifier",
+    family="preference",
     paper=PAPER,
     summary="Trains the verifier model that LCO's log-probability advantage reads, on right and wrong answers.",
     advantage=advantage,

@@ -47,6 +47,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 RFT = Method(
     name="rft",
     title="RFT",
+    family="imitation",
     paper="Scaling relationship on learning mathematical reasoning (arXiv 2308.01825)",
     summary="SFT on the policy's own verified answers: the positive-only control.",
     advantage=advantage,

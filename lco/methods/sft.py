@@ -29,6 +29,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 SFT = Method(
     name="sft",
     title="SFT",
+    family="imitation",
     paper="supervised fine-tuning",
     summary="Cross-entropy on worked solutions; sees reference solutions, so it stands apart from the RL methods.",
     advantage=advantage,
