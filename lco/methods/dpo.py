@@ -59,6 +59,7 @@ DPO = Method(
     name="dpo",
     page=__doc__,
     title="DPO",
+    family="preference",
     paper="Direct Preference Optimization (arXiv 2305.18290)",
     summary="Preference pairs of right and wrong answers against a reference policy.",
     advantage=advantage,

@@ -104,6 +104,7 @@ LCO_KLD = Method(
     name="lco_kld",
     page=__doc__,
     title="LCO-KLD",
+    family="lco",
     paper=PAPER,
     summary="Forward KL from the closed-form optimal target to the policy.",
     advantage=broadcast_advantage,

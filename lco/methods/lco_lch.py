@@ -31,6 +31,7 @@ LCO_LCH = Method(
     name="lco_lch",
     page=__doc__,
     title="LCO-LCH",
+    family="lco",
     paper=PAPER,
     summary="Log-cosh between the policy's logits and the optimal ones.",
     advantage=broadcast_advantage,

@@ -54,6 +54,7 @@ LCO_MSE = Method(
     name="lco_mse",
     page=__doc__,
     title="LCO-MSE",
+    family="lco",
     paper=PAPER,
     summary="Squared error between the policy's logits and the optimal ones.",
     advantage=broadcast_advantage,

@@ -31,6 +31,7 @@ LCO_RHO = Method(
     name="lco_rho",
     page=__doc__,
     title="LCO, ρ-target",
+    family="lco",
     paper=f"{PAPER}, earlier version (OpenReview)",
     summary="Forward KL to a target that multiplies the sampled token's probability by ρ: LCO's predecessor.",
     advantage=broadcast_advantage,

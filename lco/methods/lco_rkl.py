@@ -36,6 +36,7 @@ LCO_RKL = Method(
     name="lco_rkl",
     page=__doc__,
     title="LCO, reverse KL",
+    family="lco",
     paper=PAPER,
     summary="Reverse KL from the policy to the closed-form optimal target: an ablation, not convex in the logits.",
     advantage=broadcast_advantage,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -26,6 +26,8 @@ from lco.methods.objective import (
 from lco.policy import ValueFunction
 
 Hyper = Mapping[str, Any]
+
+Family = Literal["lco", "baseline", "imitation", "preference"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,10 @@ class Method:
         prepare: constants of the loss that depend on a whole minibatch, or None.
         scope: "token" where a token's loss depends on that token alone, "row" where it couples a row, "pair" where rows
             2i (right) and 2i + 1 (wrong) belong together.
+        family: what it is compared as. "lco": the paper's losses and their variants, the subject of every comparison;
+            "baseline": learns from the rewards of its own rollouts, as they do; "imitation": from right answers alone, its
+            own or given ones; "preference": from pairs of a right and a wrong answer. Tables compare the first two with
+            each other and set the others apart, because their data differ.
         source: where the rows come from; "pairs" are made from rollouts of the reference policy, verified.
         value_loss: hyper → the critic's loss per token, or None where these hyper-parameters want no critic.
         target: hyper → LCO's target policy, for losses that have one.
@@ -142,6 +148,7 @@ class Method:
     keep: Callable[[Signal, Hyper], Tensor] | None = None
     prepare: Prepare | None = None
     scope: Scope = "token"
+    family: Family = "baseline"
     source: Source = "rollouts"
     value_loss: Callable[[Hyper], ValueFunction | None] = lambda hyper: None
     target: Callable[[Hyper], Target | None] = lambda hyper: None

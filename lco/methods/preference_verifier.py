@@ -50,6 +50,7 @@ PREFERENCE_VERIFIER = Method(
     name="preference_verifier",
     page=__doc__,
     title="preference verifier",
+    family="preference",
     paper=PAPER,
     summary="Trains the verifier model that LCO's log-probability advantage reads, on right and wrong answers.",
     advantage=advantage,

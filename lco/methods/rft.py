@@ -49,6 +49,7 @@ RFT = Method(
     name="rft",
     page=__doc__,
     title="RFT",
+    family="imitation",
     paper="Scaling relationship on learning mathematical reasoning (arXiv 2308.01825)",
     summary="SFT on the policy's own verified answers: the positive-only control.",
     advantage=advantage,

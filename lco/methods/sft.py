@@ -31,6 +31,7 @@ SFT = Method(
     name="sft",
     page=__doc__,
     title="SFT",
+    family="imitation",
     paper="supervised fine-tuning",
     summary="Cross-entropy on worked solutions; sees reference solutions, so it stands apart from the RL methods.",
     advantage=advantage,

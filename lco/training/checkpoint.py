@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -32,8 +32,8 @@ def keep_lines_before(path: Path, step: int) -> None:
     write_text(path, "".join(kept))
 
 
-def claim_folder(folder: Path, resume: bool) -> IO[str]:
-    """Locks the folder of a new run, or with `resume` of the one that it holds.
+def claim_folder(folder: Path, resume: bool) -> ExitStack:
+    """Locks the folder of a new run, or with `resume` of the one that it holds, until what is returned is closed.
 
     Raises:
         UserError: it holds a run already, or something else, or none to resume; or it cannot be used as a folder.
@@ -59,30 +59,30 @@ def unusable(folder: Path, error: OSError) -> UserError:
     return UserError(f"{folder} cannot be the run folder ({error.strerror}); give another --out")
 
 
-def lock_folder(folder: Path) -> IO[str]:
-    """Makes this process the folder's only writer; the lock dies with the process.
+def lock_folder(folder: Path) -> ExitStack:
+    """Makes this process the folder's only writer until what is returned is closed; the lock dies with the process.
+
+    `.lock` is locked and `.owner` says by which process: in a file of its own, so that no claimant can empty it.
 
     Raises:
         UserError: a running process holds it, or it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise unusable(folder, error) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
-        raise UserError(
-            f"{folder} is in use by a running process (pid {owner}); wait for it or give another --out"
-        ) from None
-    file.seek(0)
-    file.truncate()
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    owner = folder / ".owner"
+    # Without kernel locks filelock would fall back to a file that outlives a killed process.
+    lock = FileLock(folder / ".lock", blocking=False, thread_local=False, fallback_to_soft=False)
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock)
+            write_text(owner, str(os.getpid()))
+        except Timeout:
+            pid = owner.read_text(encoding="utf-8") if owner.is_file() else "unknown"
+            raise UserError(
+                f"{folder} is in use by a running process (pid {pid}); wait for it or give another --out"
+            ) from None
+        except OSError as error:
+            raise unusable(folder, error) from None
+        return held.pop_all()
 
 
 def save_checkpoint(run: Path, step: int, save: Callable[[Path], None], keep: int = 2) -> Path:
