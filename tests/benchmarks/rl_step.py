@@ -6,7 +6,8 @@
 Both run in one process, one after the other: `--rounds` steps of the suite, of TRL, and of the suite again. Every response
 has exactly `--new-tokens` tokens (no end token stops a row), so both do the same work: generation, reward,
 log-probabilities, one update per rollout, synchronisation. The suite's step is split by phase. Ratios are of medians in one
-run; the machine's name, threads and versions stand in the record.
+run; the machine's name, threads and versions stand in the record. Two checkouts of the suite are set against each other by
+`scripts/compare_speed.py`.
 """
 
 from __future__ import annotations
