@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lco import hub
 from lco.errors import UserError
 from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
 from lco.problems.local import read_problems
@@ -68,6 +69,7 @@ def test_a_hub_that_does_not_answer_names_the_mirror_and_the_local_way(monkeypat
         raise ConnectionError
 
     monkeypatch.setattr(datasets, "load_dataset", gone)
+    monkeypatch.setattr(hub, "answers", lambda *_: True)
     with pytest.raises(UserError, match=r"Maxwell-Jia/AIME_2024 .or its mirror HuggingFaceH4/aime_2024.*--data-dir"):
         load_problems("aime24", "test")
 
@@ -96,6 +98,7 @@ def test_rows_of_other_collections_become_problems():
 def test_a_collection_whose_columns_changed_is_one_sentence(monkeypatch):
     import datasets
 
+    monkeypatch.setattr(hub, "answers", lambda *_: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [{"text": "x"}])
     with pytest.raises(UserError, match=r"math-ai/aime25 no longer has the columns.*'problem'.*--data-dir"):
         load_problems("aime25", "test")
