@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,9 @@ from lco import models
 from lco.config import Experiment, fixed_models
 from lco.errors import UserError
 from lco.methods import method_named
+from lco.models.export import export
 from lco.policy import PolicyModel, refuse_softcap
-from lco.problems.prompts import TEMPLATE_DATE, encode, end_token_ids, prompt_facts, style_named
+from lco.problems.prompts import encode, end_token_ids, prompt_facts, style_named
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
@@ -256,17 +256,3 @@ def folder_for_vllm(run: Run) -> Iterator[str]:
         policy = run.fixed["reference"] if paired else run.engine.policy
         export(policy.model, models.load_tokenizer(where), Path(folder), dict(policy.named_weights()))
         yield folder
-
-
-PINNED_DATE = "{%- if date_string is not defined %}{%- set date_string = '" + TEMPLATE_DATE + "' %}{%- endif %}"
-"""Put before a chat template, so that other programs send a trained model the date that it was trained with."""
-
-
-def export(model: Any, tokenizer: Any, where: Path, weights: dict[str, torch.Tensor]) -> None:
-    """A model folder that transformers loads. A template that would print today's date gets the training prompts' one."""
-    model.save_pretrained(where, state_dict={name: tensor.cpu() for name, tensor in weights.items()})
-    template = tokenizer.chat_template
-    if isinstance(template, str) and "date_string" in template and not template.startswith(PINNED_DATE):
-        tokenizer = copy.copy(tokenizer)
-        tokenizer.chat_template = PINNED_DATE + template
-    tokenizer.save_pretrained(where)

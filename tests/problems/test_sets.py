@@ -148,36 +148,3 @@ def test_all_end_tokens_of_a_family(tmp_path):
     tokenizer.add_tokens(["<|im_end|>"])
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 3]}')
     assert end_token_ids(tokenizer, str(tmp_path)) == (2, 3, tokenizer.convert_tokens_to_ids("<|im_end|>"))
-
-
-def test_a_templates_date_is_pinned():
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
-    tokenizer.chat_template = "{{ date_string or strftime_now('%d') }} {{ messages[0]['content'] }}"
-    from lco.problems.prompts import TEMPLATE_DATE, render
-
-    assert render(tokenizer, [{"role": "user", "content": "x"}]) == f"{TEMPLATE_DATE} x"
-
-
-def test_a_trained_model_is_saved_with_the_date_of_its_training(tmp_path):
-    """Stock lm_eval passes no date, and a template of Llama-3's kind would print today's."""
-    from transformers import AutoTokenizer
-
-    from lco.problems.prompts import render
-    from lco.training.prepare import export
-    from tests.conftest import tiny_model
-
-    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
-    tokenizer.chat_template = (
-        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-        "{{ bos_token }}{{ date_string }} {{ messages[0]['content'] }}"
-    )
-    messages = [{"role": "user", "content": "x"}]
-    trained = render(tokenizer, messages)
-    model = tiny_model()
-    for folder in (tmp_path / "once", tmp_path / "twice"):  # a trained model may be trained and saved again
-        export(model, tokenizer, folder, dict(model.state_dict()))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        assert tokenizer.apply_chat_template(messages, tokenize=False) == trained
-        assert tokenizer.chat_template.count("26 Jul 2024") == 1
