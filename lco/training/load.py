@@ -3,7 +3,6 @@ seconds."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,10 @@ from torch import nn
 from lco import models
 from lco.config import Experiment
 from lco.errors import UserError
+from lco.models.export import export
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems import Problem
-from lco.problems.prompts import TEMPLATE_DATE, encode, end_token_ids, prompt_facts, style_named
+from lco.problems.prompts import encode, end_token_ids, prompt_facts, style_named
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
@@ -299,17 +299,3 @@ def folder_for_vllm(where: str, policy: PolicyModel) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="lco-gguf-") as folder:
         export(policy.model, models.load_tokenizer(where), Path(folder), dict(policy.named_weights()))
         yield folder
-
-
-PINNED_DATE = "{%- if date_string is not defined %}{%- set date_string = '" + TEMPLATE_DATE + "' %}{%- endif %}"
-"""Put before a chat template, so that other programs send a trained model the date that it was trained with."""
-
-
-def export(model: Any, tokenizer: Any, where: Path, weights: dict[str, torch.Tensor]) -> None:
-    """A model folder that transformers loads. A template that would print today's date gets the training prompts' one."""
-    model.save_pretrained(where, state_dict={name: tensor.cpu() for name, tensor in weights.items()})
-    template = tokenizer.chat_template
-    if isinstance(template, str) and "date_string" in template and not template.startswith(PINNED_DATE):
-        tokenizer = copy.copy(tokenizer)
-        tokenizer.chat_template = PINNED_DATE + template
-    tokenizer.save_pretrained(where)

@@ -23,8 +23,9 @@ from tqdm import tqdm
 from lco import disk
 from lco.config import Experiment, dump, fields
 from lco.errors import UserError
+from lco.models.export import export
 from lco.training import checkpoint
-from lco.training.load import Loaded, export, load, start_sampler
+from lco.training.load import Loaded, load, start_sampler
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
 from lco.training.watch import progress, say, validate, watch, write_samples

@@ -11,11 +11,11 @@ import torch
 from lco import models
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import load_tasks
+from lco.models.export import export
 from lco.policy import PolicyModel, Statistics
 from lco.problems import Problem, encode, end_token_ids, style_named
 from lco.rollout.records import Sampling, collate
 from lco.rollout.transformers import TransformersSampler
-from lco.training.load import export
 
 pytestmark = pytest.mark.long
 ROOT = os.environ.get("LCO_MODEL_DIR", "")
