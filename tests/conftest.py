@@ -8,7 +8,7 @@ import torch
 
 from lco.config import Experiment
 
-START = Path(__file__).parent.parent / "reproduce" / "start"
+START = Path(__file__).parent.parent / "reproduce" / "miniature" / "start"
 
 
 def tiny_model(kind="qwen", tied=True, vocabulary=64, seed=0, **extra):

@@ -30,14 +30,14 @@ from lco.provenance import collect
 from lco.training.loop import Run, rollout_step
 from lco.training.prepare import build_sampler, prepare
 from lco.verifier import Pool
-from reproduce import setting
+from reproduce.miniature import budget
 
 BASE = "reinforce"
 
 
 def built(method: str, pool: Pool, folder: Path) -> Run:
     knobs = {"lr": 0.0, "critic_lr": 0.0, "eval_every": 0}
-    experiment = setting.experiment("llama", method, 0, knobs, folder / method)
+    experiment = budget.experiment("llama", method, 0, knobs, folder / method)
     run, _, _ = prepare(experiment, 1, pool)
     run.sampler = build_sampler(run, experiment, 1)
     return run

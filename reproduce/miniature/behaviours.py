@@ -1,6 +1,6 @@
 """Which published behaviours do the miniature's records show? Tables from the records alone, nothing is run.
 
-    python reproduce/behaviours.py            prints them and writes results/miniature/report/behaviours.md
+    python -m reproduce.miniature.behaviours            prints them and writes results/miniature/report/behaviours.md
 
     Dr. GRPO   responses to wrong answers stay shorter than GRPO's (arXiv 2503.20783)
     DAPO       clip-higher keeps more entropy than a symmetric clip (arXiv 2503.14476); dynamic sampling draws more
@@ -14,19 +14,16 @@ A run of 16 rollouts with answers of about 20 tokens can contradict such a state
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from lco.disk import write_text  # noqa: E402
-from lco.evidence.records import read_all  # noqa: E402
-from lco.evidence.report import titles  # noqa: E402
-from lco.evidence.tables import by_class, runs_of  # noqa: E402
+from lco.disk import write_text
+from lco.evidence.records import read_all
+from lco.evidence.report import titles
+from lco.evidence.tables import by_class, runs_of
+from reproduce.common.study import RESULTS
 
 COLUMNS = {
     "length_right": ("length, right", 1.0, 1),
@@ -73,7 +70,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, default=HERE.parent / "results" / "miniature")
+    parser.add_argument("--records", type=Path, default=RESULTS / "miniature", help="folder of the records")
     options = parser.parse_args()
     parts = ["Means over the second half of every run, then over seeds, ± standard deviation over seeds.", ""]
     for model_class, records in by_class(read_all(options.records)).items():
