@@ -1,12 +1,12 @@
 """SmolLM2 on one-digit addition: does the whole road work on a real model of the Llama class?
 
-    python -m reproduce.llama first_steps --model DIR                      four minutes on a CPU (2 cores)
-    python -m reproduce.llama first_steps --model DIR --engine deepspeed   seven minutes
-    python -m reproduce.llama smoke --model DIR                            a quarter of an hour
+    python -m reproduce.llama first_steps --model DIR                      four minutes on two CPU cores
+    python -m reproduce.llama first_steps --model DIR --engine deepspeed   six minutes
+    python -m reproduce.llama smoke --model DIR                            17 minutes
 
 DIR is SmolLM2-135M-Instruct (folder or hub id), to which GSM8K gives no signal. first_steps trains LCO-KLD, smoke runs
 LCO-KLD and GRPO side by side. Records land in results/first_steps/ and results/twenty_steps/; what is there is not repeated,
-and an interrupted call continues. A few steps of one seed prove the road, not the method.
+and an interrupted call continues. Minutes are of training alone. A few steps of one seed prove the road, not the method.
 """
 
 from __future__ import annotations

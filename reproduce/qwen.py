@@ -1,14 +1,14 @@
 """Qwen2.5 on GSM8K: does the whole road work on a real model of the Qwen2 class?
 
-    python -m reproduce.qwen first_steps --model DIR --data-dir FOLDER                      20 minutes a CPU (2 cores)
-    python -m reproduce.qwen first_steps --model DIR --data-dir FOLDER --engine deepspeed   40 minutes
+    python -m reproduce.qwen first_steps --model DIR --data-dir FOLDER                      20 minutes on two CPU cores
+    python -m reproduce.qwen first_steps --model DIR --data-dir FOLDER --engine deepspeed   38 minutes
     python -m reproduce.qwen smoke --model DIR --data-dir FOLDER --device cuda              wants a GPU; not yet measured
 
 DIR is a Qwen2.5-0.5B (folder or hub id), FOLDER has gsm8k_train.jsonl and gsm8k_test.jsonl (without it the hub is asked).
 first_steps trains LCO-KLD on the eight shortest training problems, at temperature 0.7: its worked answers to the others
 outgrow what a CPU samples in minutes, and at temperature 1 it is almost never right. smoke runs LCO-KLD and GRPO side by
 side on the whole set. Records land in results/first_steps/ and results/twenty_steps/; what is there is not repeated, and an
-interrupted call continues. A few steps of one seed prove the road, not the method.
+interrupted call continues. Minutes are of training alone. A few steps of one seed prove the road, not the method.
 """
 
 from __future__ import annotations

@@ -218,18 +218,3 @@ def limit_threads(threads: int | None) -> None:
 def answer_ctrl_c() -> None:
     """Python leaves SIGINT ignored where it was at the start, as a shell starts `make reproduce &`; `kill -INT` counts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def run_command(
-    command: Callable[[], None], name: str, after: str = "the same command continues where it stopped"
-) -> None:
-    """What every `python -m reproduce.…` ends like: a user's mistake is one sentence and exit code 2, Ctrl-C one and 130."""
-    answer_ctrl_c()
-    try:
-        command()
-    except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; {after}", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -30,7 +30,8 @@ from lco.errors import UserError
 from lco.evidence import records
 from lco.training.launch import die_with_parent, wait
 from reproduce.common import reuse
-from reproduce.common.processes import Tick, run_command
+from reproduce.common.entry import command_parser, run_command
+from reproduce.common.processes import Tick
 from reproduce.common.study import RESULTS, Cell, Record, Study, add_start_weights, make_missing
 
 BUDGET = Experiment(
@@ -186,10 +187,8 @@ def draw_curves(folder: Path) -> None:
     learning_curves(records.read_all(folder), {name: m.title for name, m in METHODS.items()}, folder / "curves")
 
 
-def options(module: str, text: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(module: str, text: str | None) -> argparse.Namespace:
+    parser = command_parser(module, text)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     first = commands.add_parser("first_steps", help="five rollouts of LCO-KLD, one optimizer step on each")
     first.add_argument("--engine", default="torch", choices=("torch", "deepspeed"))
@@ -243,7 +242,7 @@ def plan_study(
     )
 
 
-def main(smoke: Smoke, name: str, text: str) -> None:
+def main(smoke: Smoke, module: str, text: str | None) -> None:
     """The command line of a family's script."""
-    chosen = options(name, text)
-    run_command(lambda: chosen.run(smoke, chosen), name)
+    chosen = options(module, text)
+    run_command(lambda: chosen.run(smoke, chosen), module)

@@ -26,9 +26,12 @@ from typing import Any
 from tqdm import tqdm
 
 from lco.errors import UserError
-from reproduce.common.processes import Failure, Message, Progress, Result, Task, Tick, run_command, share_out
+from reproduce.common.entry import command_parser, run_command
+from reproduce.common.processes import Failure, Message, Progress, Result, Task, Tick, share_out
 from reproduce.miniature.budget import CLASSES, START
 from reproduce.miniature.recipe import Recipe
+
+MODULE = "reproduce.miniature.pretrain"
 
 
 def build_starts(out: Path, recipe: Recipe, classes: Sequence[str] = tuple(CLASSES)) -> dict[str, dict[str, Any]]:
@@ -64,7 +67,7 @@ def build(task: tuple[str, Path, Recipe], tick: Tick) -> dict[str, Any]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(MODULE, __doc__)
     parser.add_argument(
         "--out", type=Path, default=START, help="folder of the model folders (default: the committed ones)"
     )
@@ -92,9 +95,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def main() -> None:
     chosen = options()
-    run_command(
-        lambda: run(chosen), "reproduce.miniature.pretrain", "a start model that was not finished is not written"
-    )
+    run_command(lambda: run(chosen), MODULE, "a start model that was not finished is not written")
 
 
 if __name__ == "__main__":

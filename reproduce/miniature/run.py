@@ -33,19 +33,20 @@ from typing import Any
 from lco.config import Experiment
 from lco.evidence import records
 from reproduce.common import reuse
-from reproduce.common.processes import run_command
+from reproduce.common.entry import command_parser, run_command
 from reproduce.common.study import Cell, Record, Study, add_start_weights, make_missing, refuse_others
 from reproduce.miniature import budget
 from reproduce.miniature.pretrain import build_starts
 from reproduce.miniature.recipe import Recipe
 
+MODULE = "reproduce.miniature.run"
 EVALUATION_UNITS = 4
 """A run's test evaluation takes about as long as this many rollouts; for the progress bar only."""
 REMEDY = "give another --out or --records, or remove this file and its run folder"
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(MODULE, __doc__)
     parser.add_argument("--seeds", type=int, default=1, help="training seeds 0 … N−1 for every method (default: 1)")
     parser.add_argument(
         "--methods", nargs="+", default=list(budget.METHODS), choices=["all", *budget.TRIES], metavar="METHOD"
@@ -133,7 +134,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def main() -> None:
     chosen = options()
-    run_command(lambda: run(chosen), "reproduce.miniature.run")
+    run_command(lambda: run(chosen), MODULE)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,12 @@ from lco.config import Experiment
 from lco.disk import read_lines
 from lco.evidence.records import curves, rounded
 from lco.provenance import collect
-from reproduce.common.processes import run_command
+from reproduce.common.entry import command_parser, run_command
 from reproduce.common.reuse import read_object
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing, refuse_others
 from reproduce.miniature import budget
 
+MODULE = "reproduce.miniature.sensitivity"
 RECORDS = RESULTS / "sensitivity"
 FAMILY = "llama"
 SEEDS = (0, 1, 2)
@@ -98,7 +99,7 @@ def read_records(part: str) -> dict[str, list[Record]]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(MODULE, __doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="support, beta, tables (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/sensitivity"), help="where the runs go")
     parser.add_argument(
@@ -130,7 +131,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def main() -> None:
     chosen = options()
-    run_command(lambda: run(chosen), "reproduce.miniature.sensitivity")
+    run_command(lambda: run(chosen), MODULE)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ from typing import Any
 from lco.disk import read_lines
 from lco.evidence.records import curves, rounded
 from lco.provenance import collect
-from reproduce.common.processes import run_command
+from reproduce.common.entry import command_parser, run_command
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing
 from reproduce.miniature import budget
 
+MODULE = "reproduce.miniature.stability"
 RECORDS = RESULTS / "stability"
 FAMILY = "llama"
 FROZEN_METHODS = ("lco_kld", "lco_mse", "lco_lch", "ppo", "grpo", "reinforce", "sft")
@@ -129,7 +130,7 @@ def read_records(part: str) -> list[dict[str, Any]]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(MODULE, __doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, figures (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/stability"), help="where the runs go")
     parser.add_argument("--report", type=Path, default=RECORDS / "report", help="where tables and figures go")
@@ -156,7 +157,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def main() -> None:
     chosen = options()
-    run_command(lambda: run(chosen), "reproduce.miniature.stability")
+    run_command(lambda: run(chosen), MODULE)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ from typing import Any
 from lco.config import Experiment
 from lco.disk import read_lines, write_json, write_text
 from lco.provenance import collect
-from reproduce.common.processes import run_command
+from reproduce.common.entry import command_parser, run_command
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing
 from reproduce.miniature import budget
 
+MODULE = "reproduce.miniature.tune"
 RECORDS = RESULTS / "miniature" / "search"
 VALIDATION_PROBLEMS = 512
 
@@ -128,7 +129,7 @@ def named(knobs: Mapping[str, Any]) -> str:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(MODULE, __doc__)
     parser.add_argument(
         "--methods", nargs="+", default=list(budget.METHODS), choices=["all", *budget.TRIES], metavar="METHOD"
     )
@@ -166,7 +167,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def main() -> None:
     chosen = options()
-    run_command(lambda: run(chosen), "reproduce.miniature.tune")
+    run_command(lambda: run(chosen), MODULE)
 
 
 if __name__ == "__main__":
