@@ -10,7 +10,7 @@ from lco.config import Experiment
 from lco.training.resolve import resolve
 from lco.training.run import train as train_plan
 
-START = Path(__file__).parent.parent / "reproduce" / "start"
+START = Path(__file__).parent.parent / "reproduce" / "miniature" / "start"
 
 
 def tiny_model(kind="qwen", tied=True, vocabulary=64, seed=0, **extra):

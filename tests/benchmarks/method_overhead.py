@@ -31,14 +31,14 @@ from lco.training.load import Loaded, load, start_sampler
 from lco.training.resolve import resolve
 from lco.training.state import Clock
 from lco.verifier import Pool
-from reproduce import setting
+from reproduce.miniature import budget
 
 BASE = "reinforce"
 
 
 def build(method: str, pool: Pool, folder: Path) -> Loaded:
     knobs = {"lr": 0.0, "critic_lr": 0.0, "eval_every": 0}
-    experiment = setting.experiment("llama", method, 0, knobs, folder / method)
+    experiment = budget.experiment("llama", method, 0, knobs, folder / method)
     plan = resolve(experiment)
     loaded = load(plan, 1, pool)
     loaded.collector.sampler = start_sampler(plan, loaded, 1)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reproduce.miniature_report import build_report
+from reproduce.miniature.screen import build_report
 
 RECORDS = Path(__file__).parents[2] / "results" / "miniature"
 

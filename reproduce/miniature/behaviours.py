@@ -1,6 +1,6 @@
 """Which published behaviours do the miniature's records show? Tables from the records alone, nothing is run.
 
-    python reproduce/behaviours.py            prints them and writes results/miniature/report/behaviours.md
+    python -m reproduce.miniature.behaviours            prints them and writes results/miniature/report/behaviours.md
 
     Dr. GRPO   responses to wrong answers stay shorter than GRPO's (arXiv 2503.20783)
     DAPO       clip-higher keeps more entropy than a symmetric clip (arXiv 2503.14476); dynamic sampling draws more
@@ -13,21 +13,19 @@ A run of 16 rollouts with answers of about 20 tokens can contradict such a state
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+from lco.disk import write_text
+from lco.evidence.records import read_all
+from lco.evidence.report import titles
+from lco.evidence.tables import by_class, runs_of
+from reproduce.common.entry import command_parser, run_command
+from reproduce.common.study import RESULTS
 
-from lco.disk import write_text  # noqa: E402
-from lco.evidence.records import read_all  # noqa: E402
-from lco.evidence.report import titles  # noqa: E402
-from lco.evidence.tables import by_class, runs_of  # noqa: E402
-
+MODULE = "reproduce.miniature.behaviours"
 COLUMNS = {
     "length_right": ("length, right", 1.0, 1),
     "length_wrong": ("length, wrong", 1.0, 1),
@@ -71,16 +69,25 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, default=HERE.parent / "results" / "miniature")
-    options = parser.parse_args()
+def write_tables(folder: Path) -> None:
+    """Prints the tables of a folder's records, and writes them into its report.
+
+    Raises:
+        UserError: there is no record, or a broken one.
+    """
     parts = ["Means over the second half of every run, then over seeds, ± standard deviation over seeds.", ""]
-    for model_class, records in by_class(read_all(options.records)).items():
+    for model_class, records in by_class(read_all(folder)).items():
         parts += [f"### {model_class}", "", table(records), ""]
     text = "\n".join(parts)
-    write_text(options.records / "report" / "behaviours.md", text)
+    write_text(folder / "report" / "behaviours.md", text)
     print(text)
+
+
+def main() -> None:
+    parser = command_parser(MODULE, __doc__)
+    parser.add_argument("--records", type=Path, default=RESULTS / "miniature", help="folder of the records")
+    chosen = parser.parse_args()
+    run_command(lambda: write_tables(chosen.records), MODULE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables and figures of `stability.py`, from its records alone."""
+"""Tables and figures of the stability study, from its records alone."""
 
 from __future__ import annotations
 

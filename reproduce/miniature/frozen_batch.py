@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lco.config import Experiment
 from lco.evidence.records import rounded
 from lco.provenance import collect
 from lco.rollout.records import collate, select
@@ -16,13 +16,10 @@ from lco.training.load import load, start_sampler
 from lco.training.resolve import resolve
 from lco.training.state import Clock
 from lco.verifier import Pool
-from reproduce import setting
 
 
-def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, Any]:
-    """The record of one method: its own learning rate and knobs, the whole batch at every step, no clipping."""
-    knobs = {**setting.presets()[method], "minibatches": 1, "epochs": 1, "clip_norm": 0.0, "eval_every": 0}
-    experiment = setting.experiment(family, method, 0, knobs, out)
+def inner_steps(experiment: Experiment, steps: int) -> dict[str, Any]:
+    """The record of `steps` optimizer steps on the experiment's first rollout, with the whole batch at every step."""
     plan = resolve(experiment)
     with Pool() as pool:
         loaded = load(plan, 1, pool)
@@ -50,7 +47,7 @@ def inner_steps(family: str, method: str, steps: int, out: Path) -> dict[str, An
     return rounded(
         {
             "schema": "lco-frozen/1",
-            "method": method,
+            "method": experiment.method,
             "model": loaded.manifest["model"],
             "steps": steps,
             "rows": len(updates[0]),

@@ -1,7 +1,6 @@
-"""The committed start models and the script that rebuilds them."""
+"""The committed start models and the command that rebuilds them."""
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,18 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lco.problems.arithmetic import VOCABULARY, arithmetic_problems, pretraining_pairs
+from reproduce.miniature import start_model
+from reproduce.miniature.recipe import Recipe
+from tests.conftest import START
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "reproduce" / "start_models.py"
 CLASSES = {"qwen": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
 PARAMETERS = {"qwen": 453_888, "llama": 453_120}
-
-_spec = importlib.util.spec_from_file_location("start_models", SCRIPT)
-assert _spec is not None
-assert _spec.loader is not None
-start_models = importlib.util.module_from_spec(_spec)
-sys.modules["start_models"] = start_models
-_spec.loader.exec_module(start_models)
 
 
 @pytest.fixture(params=CLASSES)
@@ -34,7 +28,7 @@ def name(request):
 
 @pytest.fixture
 def folder(name):
-    return ROOT / "reproduce" / "start" / name
+    return START / name
 
 
 def load(folder):
@@ -64,10 +58,10 @@ def test_start_is_worth_improving(folder):
     recorded = json.loads((folder / "start.json").read_text())["validation_pass_at_1"]
     assert 0.2 <= recorded["temperature_1"] <= 0.6
     model, tokenizer = load(folder)
-    recipe = start_models.Recipe(seed=7, validation_problems=256)
-    measured = start_models.pass_at_1(model, tokenizer, recipe, temperature=1.0, samples=1)
+    recipe = Recipe(seed=7, validation_problems=256)
+    measured = start_model.pass_at_1(model, tokenizer, recipe, temperature=1.0, samples=1)
     assert measured == pytest.approx(recorded["temperature_1"], abs=0.1)
-    assert start_models.pass_at_1(model, tokenizer, recipe, 0.0, 1) == pytest.approx(recorded["greedy"], abs=0.1)
+    assert start_model.pass_at_1(model, tokenizer, recipe, 0.0, 1) == pytest.approx(recorded["greedy"], abs=0.1)
 
 
 def test_generation_config_holds_special_tokens_alone(folder):
@@ -120,44 +114,54 @@ def test_sampling_does_not_depend_on_the_padding_beside_a_row(folder):
     """A greedy response is the same alone and beside longer prompts, and the same as that of ``generate``."""
     model, tokenizer = load(folder)
     prompts = [
-        start_models.prompt_ids(tokenizer, problem.problem) for problem in arithmetic_problems("validation", 8, 0)
+        start_model.prompt_ids(tokenizer, problem.problem) for problem in arithmetic_problems("validation", 8, 0)
     ]
     draws = torch.Generator().manual_seed(0)
-    together = start_models.sample(model, tokenizer, prompts, 0.0, draws)
+    together = start_model.sample(model, tokenizer, prompts, 0.0, draws)
     for prompt, response in zip(prompts, together, strict=True):
-        assert start_models.sample(model, tokenizer, [prompt], 0.0, draws) == [response]
+        assert start_model.sample(model, tokenizer, [prompt], 0.0, draws) == [response]
         generated = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=32)
         assert generated[0, len(prompt) :].tolist() == [*response, tokenizer.eos_token_id]
 
 
-def test_script_builds_loadable_folders(tmp_path):
+def test_the_command_builds_loadable_folders(tmp_path):
     """Three steps from the command line, both classes side by side."""
-    command = [sys.executable, str(SCRIPT), "--steps", "3", "--validation-problems", "4", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "reproduce.miniature.pretrain",
+        "--steps",
+        "3",
+        "--validation-problems",
+        "4",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     for name, class_name in CLASSES.items():
         assert class_name in done.stdout
         model, tokenizer = load(tmp_path / name)
         assert type(model).__name__ == class_name
-        output = model(torch.tensor([start_models.prompt_ids(tokenizer, "Ann has 1 nuts . finds 2 . eats 1 ?")]))
+        output = model(torch.tensor([start_model.prompt_ids(tokenizer, "Ann has 1 nuts . finds 2 . eats 1 ?")]))
         assert output.logits.shape == (1, 12, 77)
         assert json.loads((tmp_path / name / "start.json").read_text())["recipe"]["steps"] == 3
 
 
 def test_same_seed_same_weights_and_global_generator_untouched(tmp_path, name):
-    recipe = start_models.Recipe(steps=2, batch_size=8, validation_problems=2, validation_samples=1)
+    recipe = Recipe(steps=2, batch_size=8, validation_problems=2, validation_samples=1)
     before = torch.random.get_rng_state()
-    first = start_models.build_start(name, tmp_path / "first", recipe)
+    first = start_model.build_start(name, tmp_path / "first", recipe)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.rand(3)
-    second = start_models.build_start(name, tmp_path / "second", recipe)
+    second = start_model.build_start(name, tmp_path / "second", recipe)
     assert first["weights_sha256"] == second["weights_sha256"]
-    other = start_models.Recipe(steps=2, batch_size=8, validation_problems=2, validation_samples=1, seed=1)
-    assert start_models.build_start(name, tmp_path / "third", other)["weights_sha256"] != first["weights_sha256"]
+    other = Recipe(steps=2, batch_size=8, validation_problems=2, validation_samples=1, seed=1)
+    assert start_model.build_start(name, tmp_path / "third", other)["weights_sha256"] != first["weights_sha256"]
 
 
 def test_learning_rate_warms_up_stays_and_falls():
-    recipe = start_models.Recipe(steps=1000)
-    rates = [start_models.learning_rate(step, recipe) for step in range(1000)]
+    recipe = Recipe(steps=1000)
+    rates = [start_model.learning_rate(step, recipe) for step in range(1000)]
     assert rates[0] == pytest.approx(recipe.learning_rate / 50)
     assert rates[49] == rates[499] == recipe.learning_rate
     assert rates[749] == pytest.approx(recipe.learning_rate * 0.525)
@@ -176,6 +180,6 @@ def test_learning_rate_warms_up_stays_and_falls():
     ],
 )
 def test_a_response_is_right_when_it_ends_with_the_answer(words, right):
-    tokenizer = start_models.build_tokenizer()
+    tokenizer = start_model.build_tokenizer()
     problem = next(problem for problem in arithmetic_problems("train", 500, 0) if problem.answer == "15")
-    assert start_models.is_right(tokenizer, tokenizer.encode(words), problem) is right
+    assert start_model.is_right(tokenizer, tokenizer.encode(words), problem) is right

@@ -7,27 +7,28 @@ import pytest
 
 from lco.config import dump
 from lco.errors import UserError
-from reproduce import kept, setting
+from reproduce.common import reuse
+from reproduce.miniature import budget
 
-RUN = setting.experiment("qwen", "grpo", 0, {"lr": 1e-3}, "somewhere")
+RUN = budget.experiment("qwen", "grpo", 0, {"lr": 1e-3}, "somewhere")
 
 
 def refused(found, run=RUN):
     try:
-        kept.refuse_another("here", found, kept.settings(run), "remove it")
+        reuse.refuse_another("here", found, reuse.settings(run), "remove it")
     except UserError as error:
         return str(error)
     return ""
 
 
 def test_a_setting_that_differs_is_named_with_both_values_and_the_remedy():
-    found = kept.settings(dataclasses.replace(RUN, lr=2e-3))
+    found = reuse.settings(dataclasses.replace(RUN, lr=2e-3))
     assert refused(found) == "here was made with lr 0.002, and this call asks for 0.001; remove it"
-    assert "hyper {'clip': 0.1}" in refused(kept.settings(dataclasses.replace(RUN, hyper={"clip": 0.1})))
+    assert "hyper {'clip': 0.1}" in refused(reuse.settings(dataclasses.replace(RUN, hyper={"clip": 0.1})))
 
 
 def test_what_only_one_side_names_is_not_compared():
-    found = kept.settings(RUN)
+    found = reuse.settings(RUN)
     del found["critic"]
     assert refused({**found, "a_setting_of_later_days": 1}) == ""
 
@@ -35,14 +36,14 @@ def test_what_only_one_side_names_is_not_compared():
 def test_a_run_folder_says_what_it_is_made_from_wherever_it_lies(tmp_path):
     moved = dataclasses.replace(RUN, model="/elsewhere/qwen", out="/elsewhere/run", lr=1 / 3000, save_every=2)
     (tmp_path / "config.json").write_text(dump(moved))
-    assert refused(kept.of_run(tmp_path), dataclasses.replace(RUN, lr=1 / 3000)) == ""
-    assert kept.WEIGHTS not in kept.of_run(tmp_path)
+    assert refused(reuse.said_by_folder(tmp_path), dataclasses.replace(RUN, lr=1 / 3000)) == ""
+    assert reuse.WEIGHTS not in reuse.said_by_folder(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"model": {"sha256": "abc"}}))
-    assert kept.of_run(tmp_path)[kept.WEIGHTS] == "abc"
+    assert reuse.said_by_folder(tmp_path)[reuse.WEIGHTS] == "abc"
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_broken_file_is_named(tmp_path, text):
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(UserError, match=r"record\.json.*remove the file"):
-        kept.of_record(tmp_path / "record.json")
+        reuse.said_by_record(tmp_path / "record.json")

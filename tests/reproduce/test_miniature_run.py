@@ -13,12 +13,14 @@ import pytest
 
 from lco.config import dump
 from lco.errors import UserError
-from reproduce import kept, setting
-from reproduce.miniature import refuse_others
+from reproduce.common import reuse
+from reproduce.common.study import add_start_weights, refuse_others
+from reproduce.miniature import budget
+from reproduce.miniature.run import REMEDY, plan_cells
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
-SCRIPT = ROOT / "reproduce" / "miniature.py"
+MODULE = "reproduce.miniature.run"
 
 
 def committed(folder):
@@ -27,19 +29,19 @@ def committed(folder):
 
 @pytest.mark.parametrize(
     ("folder", "file"),
-    [("miniature", setting.PRESETS), ("lco_presets", setting.PRESETS), ("lco_wider", setting.WIDER_PRESETS)],
+    [("miniature", budget.PRESETS), ("lco_presets", budget.PRESETS), ("lco_wider", budget.WIDER_PRESETS)],
 )
 def test_the_committed_records_are_what_the_presets_make(folder, file):
-    presets, paths = setting.presets(file), committed(folder)
+    presets, paths = budget.read_presets(file), committed(folder)
     assert len(paths) >= 50
     for path in paths:
         family, method, seed = path.parts[-3], path.parts[-2], int(path.stem.removeprefix("seed-"))
-        wanted = kept.settings(setting.experiment(family, method, seed, presets[method], path))
-        found = kept.of_record(path)
-        assert found.keys() >= {"method", "seed", "lr", "hyper", "steps", kept.WEIGHTS}
-        kept.refuse_another(path, found, wanted, "")
-        start = kept.of_record(RESULTS / folder / family / "start.json")
-        assert start[kept.WEIGHTS] == found[kept.WEIGHTS]
+        wanted = reuse.settings(budget.experiment(family, method, seed, presets[method], path))
+        found = reuse.said_by_record(path)
+        assert found.keys() >= {"method", "seed", "lr", "hyper", "steps", reuse.WEIGHTS}
+        reuse.refuse_another(path, found, wanted, "")
+        start = reuse.said_by_record(RESULTS / folder / family / "start.json")
+        assert start[reuse.WEIGHTS] == found[reuse.WEIGHTS]
 
 
 @pytest.fixture
@@ -52,9 +54,10 @@ def records(tmp_path):
     return folder
 
 
-def check(tmp_path, records, knobs=None, **options):
-    presets = {"grpo": {**setting.presets()["grpo"], **(knobs or {})}}
-    refuse_others(["qwen"], presets, 2, tmp_path, records, **options)
+def check(tmp_path, records, knobs=None, with_weights=True):
+    presets = {"grpo": {**budget.read_presets()["grpo"], **(knobs or {})}}
+    cells = plan_cells(["qwen"], presets, 2, tmp_path, records)
+    refuse_others(add_start_weights(cells) if with_weights else cells, REMEDY)
 
 
 def edit(path, **changes):
@@ -83,26 +86,26 @@ def test_records_from_other_start_weights_are_refused(tmp_path, records, name):
 def test_a_run_folder_without_a_record_is_compared_by_its_configuration(tmp_path, records):
     run = tmp_path / "qwen" / "grpo" / "seed-1"
     run.mkdir(parents=True)
-    knobs = setting.presets()["grpo"]
-    (run / "config.json").write_text(dump(setting.experiment("qwen", "grpo", 1, knobs, run)))
+    knobs = budget.read_presets()["grpo"]
+    (run / "config.json").write_text(dump(budget.experiment("qwen", "grpo", 1, knobs, run)))
     check(tmp_path, records)
-    (run / "config.json").write_text(dump(setting.experiment("qwen", "grpo", 1, {**knobs, "lr": 0.5}, run)))
+    (run / "config.json").write_text(dump(budget.experiment("qwen", "grpo", 1, {**knobs, "lr": 0.5}, run)))
     with pytest.raises(UserError, match=r"qwen/grpo/seed-1 was made with lr 0\.5, .* remove this folder"):
         check(tmp_path, records)
     (run / "manifest.json").write_text(json.dumps({"model": {"sha256": "abc"}}))
-    (run / "config.json").write_text(dump(setting.experiment("qwen", "grpo", 1, knobs, run)))
+    (run / "config.json").write_text(dump(budget.experiment("qwen", "grpo", 1, knobs, run)))
     with pytest.raises(UserError, match=r"seed-1 was made with start weights 'abc'"):
         check(tmp_path, records)
 
 
 def test_the_script_refuses_in_one_sentence_before_it_runs_anything(tmp_path, records):
     edit(records / "qwen" / "grpo" / "seed-0.json", experiment={"lr": 0.5})
-    command = [sys.executable, str(SCRIPT), "--methods", "grpo", "--classes", "qwen", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", MODULE, "--methods", "grpo", "--classes", "qwen", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     sentences = [line for line in done.stderr.split("\n") if "lr 0.5" in line]
     assert len(sentences) == 1
-    assert sentences[0].startswith("miniature.py: ")
+    assert sentences[0].startswith(f"{MODULE}: ")
     assert "Traceback" not in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["records"]
 
@@ -138,15 +141,15 @@ def interrupted(command, run, lines, hit, background):
 def test_ctrl_c_leaves_a_run_that_the_same_command_continues(tmp_path, records):
     """From a terminal the whole process group gets it, from `kill -INT` the script alone."""
     (records / "qwen" / "grpo" / "seed-0.json").unlink()
-    command = [sys.executable, str(SCRIPT), "--methods", "grpo", "--classes", "qwen", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", MODULE, "--methods", "grpo", "--classes", "qwen", "--out", str(tmp_path)]
     run = tmp_path / "qwen" / "grpo" / "seed-0"
     code, errors = interrupted(command, run, 2, os.killpg, background=False)
     assert code == 130
     assert "Traceback" not in errors
-    assert errors.rstrip().endswith("miniature.py: interrupted; the same command continues where it stopped")
+    assert errors.rstrip().endswith(f"{MODULE}: interrupted; the same command continues where it stopped")
     made = metrics(run)
     assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{len(made) - 1:06d}"]
     code, errors = interrupted(command, run, len(made) + 1, os.kill, background=True)
     assert (code, "Traceback" in errors) == (130, False)
     assert metrics(run)[: len(made)] == made  # with their seconds: no rollout was repeated
-    assert "Traceback" not in (tmp_path / "qwen.log").read_text()
+    assert "Traceback" not in run.with_name("seed-0.log").read_text()

@@ -1,7 +1,7 @@
-"""The miniature's setting: what is equal for all methods, and the four tries that each method gets.
+"""The miniature's budget: what is equal for all methods, and the four tries that each method gets.
 
-Everything that decides a comparison stands here, so that `miniature.py` (the final runs) and `search.py` (the tries on
-validation problems) cannot disagree.
+Everything that decides a comparison stands here, so that `run.py` (the final runs) and `tune.py` (the tries on validation
+problems) cannot disagree.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ BASELINES = (
 )
 """What `--methods all` adds. GSPO-token is left out: with one advantage a row its gradient is GSPO's."""
 
-SEARCH_CLASS = "llama"
-SEARCH_SEED = 1000
-"""Seeds of the search and of the final runs never meet."""
+TUNING_CLASS = "llama"
+TUNING_SEED = 1000
+"""Seeds of the tries and of the final runs never meet."""
 
 COMMON: dict[str, Any] = {
     "problems": "arithmetic",
@@ -116,6 +116,6 @@ def experiment(family: str, method: str, seed: int, knobs: dict[str, Any], out: 
     return Experiment(model=str(START / family), method=method, seed=seed, out=str(out), **{**COMMON, **knobs})
 
 
-def presets(file: Path = PRESETS) -> dict[str, dict[str, Any]]:
-    """What the search chose on validation problems, {method: {"lr": …, "hyper": …}}."""
+def read_presets(file: Path = PRESETS) -> dict[str, dict[str, Any]]:
+    """What `tune.py` chose on validation problems, {method: {"lr": …, "hyper": …}}."""
     return {name: chosen["knobs"] for name, chosen in json.loads(file.read_text(encoding="utf-8")).items()}

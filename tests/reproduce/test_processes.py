@@ -1,19 +1,16 @@
-"""The processes of a reproduction script end with it."""
+"""Workers end with the process that started them, a task that fails or is killed is named, the others go on."""
 
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "reproduce" / "miniature.py"
-
 
 @pytest.mark.long
 def test_a_killed_script_leaves_no_process_behind(tmp_path):
-    command = [sys.executable, str(SCRIPT), "--methods", "grpo", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "reproduce.miniature.run", "--methods", "grpo", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         metrics = [tmp_path / family / "grpo" / "seed-0" / "metrics.jsonl" for family in ("llama", "qwen")]
         end = time.monotonic() + 300

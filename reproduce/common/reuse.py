@@ -15,11 +15,11 @@ from typing import Any
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.evidence.records import PRIVATE, rounded
-from reproduce import setting
 
-NOT_THE_RUN = {*PRIVATE, "save_every"}
+NOT_THE_RUN = {*PRIVATE, "save_every", "vllm_cache_gib"}
 """Configuration keys that may differ between two calls that make the same run."""
 WEIGHTS = "start weights"
+"""The name under which the hash of the model that a run starts from is compared."""
 
 
 def settings(experiment: Experiment) -> dict[str, Any]:
@@ -28,14 +28,7 @@ def settings(experiment: Experiment) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in NOT_THE_RUN}
 
 
-def start_sha256(family: str) -> str:
-    """Hash of the start model's weights, as records have it."""
-    from lco import models  # torch, which a call that finds nothing to compare does without
-
-    return models.weights_sha256(models.load_model(str(setting.START / family), "float32", "cpu"))
-
-
-def read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """
     Raises:
         UserError: the file is not one JSON object.
@@ -49,48 +42,38 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
-def of_record(path: Path) -> dict[str, Any]:
-    """What a result record says that it was made from."""
-    record = read(path)
-    return {**record.get("experiment", {}), **weights(record)}
+def said_by_record(path: Path) -> dict[str, Any]:
+    """What a record says that it was made from: its own values, those of its configuration, the hash of the start weights."""
+    record = read_object(path)
+    return {**record, **record.get("experiment", {}), **weights(record)}
 
 
-def of_run(run: Path) -> dict[str, Any]:
+def said_by_folder(run: Path) -> dict[str, Any]:
     """What a run folder, finished or not, says that it is made from."""
     manifest = run / "manifest.json"
-    return {**rounded(read(run / "config.json")), **(weights(read(manifest)) if manifest.exists() else {})}
+    return {**read_object(run / "config.json"), **(weights(read_object(manifest)) if manifest.exists() else {})}
 
 
 def weights(found: Mapping[str, Any]) -> dict[str, str]:
+    """{WEIGHTS: hash} of a record or manifest that has one."""
     digest = found.get("model", {}).get("sha256")
     return {WEIGHTS: digest} if digest else {}
+
+
+def weights_of(model: str, dtype: str) -> dict[str, str]:
+    """{WEIGHTS: hash} of a model's folder or hub id, as records and manifests have it. Loads the model."""
+    from lco import models  # torch, which a call that finds nothing to compare does without
+
+    return {WEIGHTS: models.weights_sha256(models.load_model(model, dtype, "cpu"))}
 
 
 def refuse_another(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], remedy: str) -> None:
     """
     Raises:
-        UserError: a setting that both name differs. What only one of them names cannot be compared: older records
-            lack younger settings.
+        UserError: a setting that both name differs in six digits. What only one of them names cannot be compared: older
+            records lack younger settings.
     """
     for name in wanted:
-        if name in found and found[name] != wanted[name]:
+        if name in found and rounded(found[name]) != rounded(wanted[name]):
             was, now = found[name], wanted[name]
             raise UserError(f"{path} was made with {name} {was!r}, and this call asks for {now!r}; {remedy}")
-
-
-def refuse_another_run(record: Path, defined: Mapping[str, Any], run: Experiment) -> None:
-    """Compares a run's record, or its folder where there is no record yet, with what this call would make.
-
-    Args:
-        record: where the record is or will be.
-        defined: the part of it that is known before the run.
-
-    Raises:
-        UserError: they differ.
-    """
-    if record.exists():
-        remedy = "remove it and its run folder to have it made again"
-        refuse_another(record, read(record), defined, remedy)
-    elif (run.folder / "config.json").exists():
-        remedy = "give another --out, or remove this folder"
-        refuse_another(run.folder, of_run(run.folder), settings(run), remedy)

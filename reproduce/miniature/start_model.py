@@ -1,38 +1,18 @@
-"""Rebuild the miniature's two start models from nothing: generated text in, two small model folders out.
+"""A start model of the miniature, made from nothing: tokenizer, random weights, pretraining on text of mixed quality, scores.
 
-    python reproduce/start_models.py                 # both classes, side by side, about three minutes on two cores
-    python reproduce/start_models.py --out runs/start --seed 1 --steps 1200
-
-Reinforcement learning needs a start that is worth improving: a model that solves some problems by chance and could
-solve most. A public model of the Qwen2 or Llama class has seen much text, good and bad; these two see text of mixed
-quality made by ``lco.problems.arithmetic``. 45 % of the responses write every step down and are nearly always right;
-the others jump to an answer that is right only half the time. The models learn to imitate the mixture, so that sampled
-responses are right in about one case out of three, while the careful way that is nearly always right is there to be
-found.
-
-Both models have 0.45 million parameters (hidden size 128, 3 layers, 4 heads of 32 with 2 key-value heads, tied
-embedding), start from random weights, and differ in their class alone: ``Qwen2ForCausalLM`` and ``LlamaForCausalLM``.
-The loss counts the tokens of the response, not those of the problem. Training problems alone are used; at the end
-pass@1 is measured on validation problems, never on the test problems.
-
-Each folder holds what ``AutoModelForCausalLM`` and ``AutoTokenizer`` load, and ``start.json`` with what was trained and
-measured. Every draw comes from a generator with the given seed: the same machine rebuilds the same weights.
+Both models have 0.45 million parameters (hidden size 128, 3 layers, 4 heads of 32 with 2 key-value heads, tied embedding),
+start from random weights, and differ in their class alone: `Qwen2ForCausalLM` and `LlamaForCausalLM`. The loss counts the
+tokens of the response, not those of the problem. Every draw comes from a generator with the recipe's seed: the same
+machine rebuilds the same weights.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import multiprocessing
-import os
 import platform
 import random
-import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +22,6 @@ import transformers
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.nn import functional as F
-from tqdm import tqdm
 from transformers import (
     GenerationConfig,
     LlamaConfig,
@@ -53,10 +32,12 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from lco.disk import sha256, write_json
 from lco.problems.arithmetic import VOCABULARY, arithmetic_problems, pretraining_pairs
 from lco.problems.records import Problem
+from reproduce.common.processes import Tick
+from reproduce.miniature.recipe import Recipe
 
-CLASSES = ("qwen", "llama")
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 CONTEXT = 64  # longest problem 18 tokens, longest response 27
 RESPONSE_LIMIT = 32
@@ -70,26 +51,6 @@ CHAT_TEMPLATE = (
     "{% endif %}"
     "{% endfor %}"
 )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Every number of the pretraining; ``start.json`` records them."""
-
-    steps: int = 1000
-    seed: int = 0
-    batch_size: int = 64
-    batches_per_block: int = 16  # sequences are sorted by length inside a block, to pad little
-    learning_rate: float = 3e-3
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
-    warmup_steps: int = 50
-    constant_until: float = 0.5  # share of the steps; afterwards the rate falls linearly
-    final_share: float = 0.05  # of the learning rate, at the last step
-    clip_norm: float = 1.0
-    initializer_range: float = 0.05
-    validation_problems: int = 512
-    validation_samples: int = 4  # of each problem, at temperature 1
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -200,27 +161,22 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     return recipe.learning_rate * warm * (1.0 - (1.0 - recipe.final_share) * fallen)
 
 
-def pretrain(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, label: str, position: int
-) -> None:
+def pretrain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, name: str, tick: Tick) -> None:
     """Train in place. Padding on the right needs no attention mask: no real token can look at a later one."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
     )
     model.train()
-    with tqdm(total=recipe.steps, desc=label, position=position, unit="step") as progress:
-        for step, (ids, labels) in enumerate(batches(tokenizer, recipe)):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, recipe)
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-            optimizer.step()
-            progress.update()
-            if step % 20 == 0:
-                progress.set_postfix(loss=f"{loss.item():.3f}")
+    for step, (ids, labels) in enumerate(batches(tokenizer, recipe)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, recipe)
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimizer.step()
+        tick(1, f"{name}: loss {loss.item():.3f}")
 
 
 @torch.no_grad()
@@ -283,12 +239,12 @@ def pass_at_1(
     return right / max(1, len(problems) * samples)
 
 
-def build_start(name: str, out: Path, recipe: Recipe, position: int = 0) -> dict[str, Any]:
-    """Pretrain one class, measure it, write its folder ``out/name``, and return what ``start.json`` says."""
+def build_start(name: str, out: Path, recipe: Recipe, tick: Tick = lambda units, text: None) -> dict[str, Any]:
+    """Pretrain one class, measure it, write its folder `out/name`, and return what `start.json` says."""
     began = time.monotonic()
     tokenizer = build_tokenizer()
     model = build_model(name, tokenizer, recipe)
-    pretrain(model, tokenizer, recipe, f"{name:5}", position)
+    pretrain(model, tokenizer, recipe, name, tick)
     trained = time.monotonic()
     sampled = pass_at_1(model, tokenizer, recipe, 1.0, recipe.validation_samples)
     greedy = pass_at_1(model, tokenizer, recipe, 0.0, 1)
@@ -296,7 +252,6 @@ def build_start(name: str, out: Path, recipe: Recipe, position: int = 0) -> dict
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder, name)
-    weights = (folder / "model.safetensors").read_bytes()
     record = {
         "class": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -307,51 +262,7 @@ def build_start(name: str, out: Path, recipe: Recipe, position: int = 0) -> dict
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": sha256(folder / "model.safetensors"),
     }
-    (folder / "start.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / "start.json", record)
     return record
-
-
-def _worker(name: str, out: Path, recipe: Recipe, position: int) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    return build_start(name, out, recipe, position)
-
-
-def build_both(out: Path, recipe: Recipe, classes: tuple[str, ...] = CLASSES) -> dict[str, dict[str, Any]]:
-    """Both classes at once, one process and one thread each (two threads for one model of this size gain nothing)."""
-    context = multiprocessing.get_context("spawn")
-    lock = context.RLock()  # the progress bars take turns
-    with ProcessPoolExecutor(len(classes), context, initializer=tqdm.set_lock, initargs=(lock,)) as pool:
-        running = {name: pool.submit(_worker, name, out, recipe, position) for position, name in enumerate(classes)}
-        return {name: future.result() for name, future in running.items()}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, build, and say what was made."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    default_out = Path(__file__).resolve().parent / "start"
-    parser.add_argument("--out", type=Path, default=default_out, help="folder of the model folders (%(default)s)")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps (%(default)s)")
-    parser.add_argument("--seed", type=int, default=Recipe.seed, help="of weights, text and samples (%(default)s)")
-    parser.add_argument("--classes", nargs="+", choices=CLASSES, default=list(CLASSES), help="which models to build")
-    parser.add_argument(
-        "--validation-problems", type=int, default=Recipe.validation_problems, help="for the measurement (%(default)s)"
-    )
-    options = parser.parse_args(arguments)
-    if options.steps < 1 or options.validation_problems < 1:
-        parser.error("--steps and --validation-problems must be at least 1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    recipe = Recipe(steps=options.steps, seed=options.seed, validation_problems=options.validation_problems)
-    records = build_both(options.out, recipe, tuple(dict.fromkeys(options.classes)))
-    for name, record in records.items():
-        score = record["validation_pass_at_1"]
-        print(
-            f"{record['class']}: {record['parameters']:,} parameters, {options.steps} steps → {options.out / name}\n"
-            f"    pass@1 on validation: {score['temperature_1']:.1%} at temperature 1, {score['greedy']:.1%} greedy"
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
