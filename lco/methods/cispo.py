@@ -51,9 +51,14 @@ CISPO = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="token_mean",
     hyperparameters={
-        "clip_low": Hyperparameter(1.0, "ε_low: the weight is at least 1 − ε_low (1: no lower bound)", "paper"),
+        "clip_low": Hyperparameter(
+            1.0, "ε_low: the weight is at least 1 − ε_low (1: no lower bound)", "paper", least=0, most=1
+        ),
         "clip_high": Hyperparameter(
-            4.0, "ε_high: the weight is at most 1 + ε_high", "ScaleRL's bound of 5; the paper's own is not disclosed"
+            4.0,
+            "ε_high: the weight is at most 1 + ε_high",
+            "ScaleRL's bound of 5; the paper's own is not disclosed",
+            least=0,
         ),
         "ddof": GRPO.hyperparameters["ddof"],
         "epsilon_std": GRPO.hyperparameters["epsilon_std"],

@@ -66,7 +66,7 @@ DPO = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob",),
     reduction="pair_mean",
-    hyperparameters={"beta": Hyperparameter(0.1, "β of the margin", "paper; TRL")},
+    hyperparameters={"beta": Hyperparameter(0.1, "β of the margin", "paper; TRL", above=0)},
     scope="pair",
     source="pairs",
     needs=lambda hyper: Needs(group=True, reference=True),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lco.advantages import centred
-from lco.methods.grpo import BETA, CLIP, DUAL_CLIP, loss, metrics, needs, with_reference
+from lco.methods.grpo import BETA, CLIP, DUAL_CLIP, dual_clip_conflict, loss, metrics, needs, with_reference
 from lco.methods.method import Hyper, Method, Preset
 from lco.methods.objective import Signal
 
@@ -37,5 +37,6 @@ DR_GRPO = Method(
         source="TRL's paper index; learning rate and temperature from memory of the field",
     ),
     needs=needs,
+    conflict=dual_clip_conflict,
     metrics=metrics,
 )

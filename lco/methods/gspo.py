@@ -53,8 +53,10 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 
 HYPERPARAMETERS = {
-    "clip_low": Hyperparameter(3e-4, "ε_low: the sequence ratio is clipped to at least 1 − ε_low", "paper"),
-    "clip_high": Hyperparameter(4e-4, "ε_high: the sequence ratio is clipped to at most 1 + ε_high", "paper"),
+    "clip_low": Hyperparameter(
+        3e-4, "ε_low: the sequence ratio is clipped to at least 1 − ε_low", "paper", least=0, most=1
+    ),
+    "clip_high": Hyperparameter(4e-4, "ε_high: the sequence ratio is clipped to at most 1 + ε_high", "paper", least=0),
     "ddof": GRPO.hyperparameters["ddof"],
     "epsilon_std": GRPO.hyperparameters["epsilon_std"],
 }

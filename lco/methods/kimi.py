@@ -70,7 +70,7 @@ KIMI = Method(
     reduction="seq_mean_token_mean",
     hyperparameters={
         "tau": Hyperparameter(
-            0.1, "τ: strength of the pull to the old policy; gradient weight A − τ S", "suite; the paper names none"
+            0.1, "τ: strength of the pull to the old policy; gradient weight A − τ S", "suite; the paper names none", above=0
         )
     },
     needs=lambda hyper: Needs(group=True),
@@ -90,7 +90,9 @@ KIMI_TOKEN = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="token_mean",
     hyperparameters={
-        "beta": Hyperparameter(1.0, "weight of the token's log-ratio; gradient weight β (A − β x)", "released code"),
+        "beta": Hyperparameter(
+            1.0, "weight of the token's log-ratio; gradient weight β (A − β x)", "released code", above=0
+        ),
         "ddof": GRPO.hyperparameters["ddof"],
         "epsilon_std": GRPO.hyperparameters["epsilon_std"],
     },

@@ -68,6 +68,7 @@ BETA = Hyperparameter(
     2.0,
     "KL weight of the RL objective; the tilt is A/beta, a trust region of TV tanh(|A|/(4 beta)) per token",
     "released code's runner default; the paper's value is unknown",
+    above=0,
 )
 
 ADVANTAGE = Hyperparameter(
@@ -90,18 +91,20 @@ TARGET_HYPERPARAMETERS = {
         1.0,
         "beta is multiplied by this where A < 0; 100 in the released code (in effect positive-only learning)",
         when=readers("beta_negative_scale"),
+        above=0,
     ),
     "least_probability": Hyperparameter(
-        0.05, "the advantage is divided by max(π_old(a), this)", when=readers("least_probability")
+        0.05, "the advantage is divided by max(π_old(a), this)", when=readers("least_probability"), above=0, most=1
     ),
     "beta_dpo": Hyperparameter(
         0.1,
         "the β that the DPO model was trained with",
         "DPO's own default",
         when=(*readers("beta_dpo"), When("dense_scale", ("none",))),
+        above=0,
     ),
     "dense_top": Hyperparameter(
-        0, "restrict to so many tokens (0: none; 5 in the released code)", when=readers("dense_top")
+        0, "restrict to so many tokens (0: none; 5 in the released code)", when=readers("dense_top"), least=0
     ),
     "dense_scale": Hyperparameter(
         "none",
@@ -114,6 +117,7 @@ TARGET_HYPERPARAMETERS = {
         1.0,
         "beta is multiplied by this where policy and verifier are sure of the sampled token",
         when=readers("agreement_scale"),
+        above=0,
     ),
 }
 

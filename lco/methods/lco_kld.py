@@ -118,7 +118,9 @@ LCO_KLD = Method(
         "support": Hyperparameter(
             "full", "tokens that the divergence runs over", "suite; top_filled: " + RELEASED, tuple(SUPPORTS)
         ),
-        "top": Hyperparameter(5, "k likeliest tokens", RELEASED, when=(When("support", ("top_rest", "top_filled")),)),
+        "top": Hyperparameter(
+            5, "k likeliest tokens", RELEASED, when=(When("support", ("top_rest", "top_filled")),), least=1
+        ),
     },
     conflict=conflict,
     needs=needs,

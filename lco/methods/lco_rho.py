@@ -43,9 +43,9 @@ LCO_RHO = Method(
     hyperparameters={
         "advantage": ADVANTAGE,
         "rho_positive": Hyperparameter(
-            1.2, "ρ₊", "released code; its visualisation script and the reviewed paper: 1.8"
+            1.2, "ρ₊", "released code; its visualisation script and the reviewed paper: 1.8", least=1
         ),
-        "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9"),
+        "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9", above=0, most=1),
     },
     needs=needs,
     certainty="target and constants read in the released code; the averaging by sign too",

@@ -61,6 +61,8 @@ class Hyperparameter:
         source: where the default comes from.
         choices: the values that it may have; () where any of its type.
         when: it is read only where all of these hold.
+        least, above, most: its range, least ≤ value, above < value, value ≤ most; None where there is no bound. A number
+            with neither `least` nor `above` may be any (a test holds that every other number has one of them).
     """
 
     default: Any
@@ -68,6 +70,25 @@ class Hyperparameter:
     source: str = "suite"
     choices: tuple[Any, ...] = ()
     when: tuple[When, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+    def refuse_outside(self, name: str, value: Any) -> None:
+        """
+        Raises:
+            UserError: the value is not in the range; the message names both.
+        """
+        low = self.least is None or value >= self.least
+        strict = self.above is None or value > self.above
+        if not (low and strict and (self.most is None or value <= self.most)):
+            raise UserError(f"{name} is {value!r}; give a value {self.range}")
+
+    @property
+    def range(self) -> str:
+        """As in "above 0 and at most 1"; "" where there is no bound."""
+        bounds = (("at least", self.least), ("above", self.above), ("at most", self.most))
+        return " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
 
 
 @dataclass(frozen=True)
@@ -204,7 +225,9 @@ class Method:
             knob = self.hyperparameters[name]
             if knob.choices and value not in knob.choices:
                 raise UserError(f"{self.name}: {name} is {value!r}{nearest(value, knob.choices)}")
-            values[name] = coerce(name, value, knob.default)
+            values[name] = coerce(f"{self.name}: {name}", value, knob.default)
+            if isinstance(values[name], int | float):
+                knob.refuse_outside(f"{self.name}: {name}", values[name])
         unread = {
             name: " and ".join(map(str, knob.when))
             for name, knob in self.hyperparameters.items()
@@ -268,8 +291,12 @@ def coerce(name: str, value: Any, default: Any) -> Any:
             return str(value).lower() == "true"
         raise UserError(f"{name} is {value!r}: give true or false")
     if isinstance(default, int | float):
+        kind = "whole number" if isinstance(default, int) else "number"
         try:
-            return type(default)(value)
-        except (TypeError, ValueError):
-            raise UserError(f"{name} is {value!r}: give a number such as {default}") from None
+            number = type(default)(value)
+            if isinstance(value, bool) or (isinstance(default, int) and number != float(value)):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(f"{name} is {value!r}: give a {kind} such as {default}") from None
+        return number
     return value

@@ -60,6 +60,7 @@ class Needs:
         old_logprob: the policy's own in `Signal`, for a KL term inside the reward.
         refill_rounds: how often prompts are drawn again in place of groups of which `keep` left no row.
         critic_warmup: so many first rollouts train the critic alone.
+        length_limit: tokens that the length limit of a response must have at least.
     """
 
     group: bool = False
@@ -67,6 +68,7 @@ class Needs:
     old_logprob: bool = False
     refill_rounds: int = 0
     critic_warmup: int = 0
+    length_limit: int = 0
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def page(method: Method) -> str:
     if method.hyperparameters:
         lines += ["", "hyper-parameters (--hyper NAME=VALUE):"]
     for name, knob in method.hyperparameters.items():
-        choices = f" [{', '.join(map(str, knob.choices))}]" if knob.choices else ""
+        choices = f" [{', '.join(map(str, knob.choices)) or knob.range}]" if knob.choices or knob.range else ""
         when = f"{' and '.join(map(str, knob.when))}: " if knob.when else ""
         lines.append(f"  {name} = {knob.default}{choices}\n      {when}{knob.help} (default from: {knob.source})")
     if preset := paper_line(method.paper_preset):

@@ -67,13 +67,21 @@ PMD_MEAN = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="seq_mean_token_mean",
     hyperparameters={
-        "tau": Hyperparameter(0.01, "τ: strength of the pull to the old policy; gradient weight (A − τ S)/L", "released code"),
+        "tau": Hyperparameter(
+            0.01, "τ: strength of the pull to the old policy; gradient weight (A − τ S)/L", "released code", above=0
+        ),
         "log_partition": Hyperparameter(
             "mean", "what stands for τ log Z", "paper", ("mean", "partition", "partition_code")
         ),
-        "divide_by": Hyperparameter("length", "the row's length or the longest allowed", "released code", ("length", "limit")),
-        "least_success": Hyperparameter(0.0, "groups with a lower mean reward are left out", "released code's option"),
-        "most_success": Hyperparameter(1.0, "groups with a higher mean reward are left out", "released code's option"),
+        "divide_by": Hyperparameter(
+            "length", "the row's length or the longest allowed", "released code", ("length", "limit")
+        ),
+        "least_success": Hyperparameter(
+            0.0, "groups with a lower mean reward are left out", "released code's option", least=0, most=1
+        ),
+        "most_success": Hyperparameter(
+            1.0, "groups with a higher mean reward are left out", "released code's option", least=0, most=1
+        ),
     },
     paper_preset=Preset(
         settings={"lr": 1e-6, "prompts_per_step": 512, "samples": 16, "minibatches": 256, "max_new_tokens": 8192},
@@ -81,10 +89,15 @@ PMD_MEAN = Method(
     ),
     needs=lambda hyper: Needs(group=True),
     keep=keep,
+    conflict=lambda hyper: (
+        f"least_success is {hyper['least_success']} and most_success {hyper['most_success']}: no group lies between; swap them"
+        if hyper["least_success"] > hyper["most_success"]
+        else None
+    ),
     scope="row",
     metrics=metrics,
     certainty="read in the released code; theory from the abstract",
-)  # fmt: skip
+)
 
 PMD_PARTITION = PMD_MEAN.variant(
     "pmd_partition",

@@ -58,9 +58,13 @@ PREFERENCE_VERIFIER = Method(
     statistics=lambda hyper: ("logprob",),
     reduction="pair_mean",
     hyperparameters={
-        "beta": Hyperparameter(0.2, "β_q: weight of the difference of mean log-probabilities", "released code"),
-        "margin": Hyperparameter(2.0, "γ_q: subtracted inside the sigmoid", "released code"),
-        "imitation": Hyperparameter(1.0, "c_s: weight of the cross-entropy on the right answer", "released code"),
+        "beta": Hyperparameter(
+            0.2, "β_q: weight of the difference of mean log-probabilities", "released code", above=0
+        ),
+        "margin": Hyperparameter(2.0, "γ_q: subtracted inside the sigmoid", "released code", least=0),
+        "imitation": Hyperparameter(
+            1.0, "c_s: weight of the cross-entropy on the right answer", "released code", least=0
+        ),
     },
     scope="pair",
     source="pairs",

@@ -72,7 +72,7 @@ REINFORCE_PP = Method(
     hyperparameters={
         "clip": CLIP,
         "baseline": Hyperparameter("none", "what is subtracted from R first", "paper", ("none", "group_mean")),
-        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference (0: none)", "common today"),
+        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference (0: none)", "common today", least=0),
         "kl_in": Hyperparameter(
             "reward",
             "k1 in each token's reward, or k2 in the loss",

@@ -58,7 +58,7 @@ RFT = Method(
     reduction="token_mean",
     hyperparameters={
         "distinct": Hyperparameter(False, "leave out answers that repeat another one of their prompt", "paper: on"),
-        "cap": Hyperparameter(0, "right answers of one prompt that are learnt from, at most (0: all)"),
+        "cap": Hyperparameter(0, "right answers of one prompt that are learnt from, at most (0: all)", least=0),
     },
     paper_preset=Preset(
         hyper={"distinct": True},

@@ -42,7 +42,9 @@ RLOO = Method(
     statistics=lambda hyper: ("logprob",),
     reduction="seq_mean_token_sum",
     hyperparameters={
-        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference inside the reward (0: none)", "common today")
+        "beta_kl": Hyperparameter(
+            0.0, "weight of the KL to the reference inside the reward (0: none)", "common today", least=0
+        )
     },
     paper_preset=Preset(
         hyper={"beta_kl": 0.03},

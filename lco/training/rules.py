@@ -59,6 +59,11 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
             f"critic_warmup is {needs.critic_warmup} of {experiment.steps} rollouts: the policy would never be trained; "
             "lower it or raise --steps"
         )
+    if needs.length_limit > experiment.max_new_tokens:
+        raise UserError(
+            f"max_new_tokens is {experiment.max_new_tokens}, but {objective.name} with these hyper-parameters needs at least "
+            f"{needs.length_limit}; raise it, or shorten the part of a response that they speak of"
+        )
     if needs.group and experiment.samples < 2:
         raise UserError(
             f"samples is {experiment.samples}: {objective.name} compares samples of one prompt, give at least 2"
