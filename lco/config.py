@@ -90,7 +90,7 @@ class Experiment:
     diagnose_every: int = knob(
         0, "watching", "rollouts between gradient norms by sign of advantage (0: never)", least=0
     )
-    save_every: int = knob(0, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
+    save_every: int = knob(10, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
     out: str = knob("", "watching", "run folder (default: runs/<problems>/<method>/seed-<seed>)")
 
     @property

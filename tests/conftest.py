@@ -40,9 +40,9 @@ def small(out, **changes):
     return Experiment(**{**values, **changes})
 
 
-def train(experiment, resume=False, on_step=None):
+def train(experiment, resume=False, on_step=None, start_over=False):
     """Runs an experiment; returns its folder."""
-    return train_plan(resolve(experiment), resume, on_step)
+    return train_plan(resolve(experiment), resume, on_step, start_over)
 
 
 def lines(folder, name="metrics.jsonl"):

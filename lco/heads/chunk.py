@@ -129,7 +129,7 @@ class Chunk:
     @property
     def fused(self) -> ModuleType | None:
         """The kernels that work on logits alone, where they can."""
-        return fused_kernels(self.z.device) if self.z.dtype == torch.float32 else None
+        return fused_kernels(self.z.device) if len(self.z) and self.z.dtype == torch.float32 else None
 
     def _distribution(self, z: Tensor, name: str) -> Tensor:
         if name not in self._cache:
@@ -243,11 +243,11 @@ class Chunk:
         return self._sparse
 
     def _rest_old(self) -> Tensor | None:
-        """1 − π_old(a), [C], summed over the other tokens where 1 − exp(log p) is too coarse: p → 1 with c ≪ 0."""
+        """1 − π_old(a), [C], summed over the other tokens where 1 − exp(log p) is too coarse: p → 1 and a target elsewhere."""
         if "rest_old" in self._cache:
             return self._cache["rest_old"]
         p = self.old_logprob.exp()
-        extreme = ((p > 0.9) & (self.tilt < -3)).nonzero().squeeze(1)
+        extreme = ((p > 0.9) & (self.tilt != 0)).nonzero().squeeze(1)
         if not len(extreme) or "old_logprob" in self.inputs:
             return None
         return (1 - p).index_copy(0, extreme, self.others_old(extreme).sum(1))

@@ -188,8 +188,9 @@ class _Chunks:
         self._workspace = Workspace(min(self.size, max(1, len(self.request.tokens))), len(self.head.weight), like)
 
     def slices(self) -> list[slice]:
+        """At least one, also of no tokens: so that every statistic has its own type and width."""
         count = len(self.request.tokens)
-        return [slice(start, min(start + self.size, count)) for start in range(0, count, self.size)]
+        return [slice(start, min(start + self.size, count)) for start in range(0, max(1, count), self.size)]
 
     def chunk(self, hidden: Tensor, rows: slice) -> Chunk:
         """The chunk of `rows`; it takes the workspace from the chunk before."""
@@ -208,7 +209,7 @@ class _Chunks:
         return Chunk(z, request.tokens[rows], z_old, inputs, request.target, fixed, self._workspace)
 
 
-def _value(name: str, chunk: Chunk) -> Tensor:
+def value_of(name: str, chunk: Chunk) -> Tensor:
     """A statistic's value. An input of the same name takes its place: that is how old log-probabilities, measured before
     the first update, reach a loss that reads `old_logprob`."""
     return chunk.inputs[name] if name in chunk.inputs else statistic(name).value(chunk)
@@ -224,8 +225,8 @@ def _logit_gradient(chunk: Chunk, coefficients: Mapping[str, Tensor | None]) -> 
     return gradient.assemble(chunk)
 
 
-def _joined(parts: Mapping[str, list[Tensor]], like: Tensor) -> dict[str, Tensor]:
-    return {name: torch.cat(values) if values else like.new_zeros(0) for name, values in parts.items()}
+def _joined(parts: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat(values) for name, values in parts.items()}
 
 
 Work = Callable[[Tensor, bool], tuple[Tensor, dict[str, Tensor], _Gradients]]
@@ -277,7 +278,7 @@ def token_loss(
         reported: dict[str, list[Tensor]] = {name: [] for name in request.listed}
         for rows in chunks.slices():
             chunk = chunks.chunk(hidden, rows)
-            values = {name: _value(name, chunk).detach() for name in names}
+            values = {name: value_of(name, chunk).detach() for name in names}
             with torch.enable_grad():
                 leaves = {name: values[name].requires_grad_() if name in wanted else values[name] for name in names}
                 loss = (function(leaves, chunk.inputs) * scale[rows]).sum()
@@ -289,9 +290,9 @@ def token_loss(
                 )
             total += loss.detach()
             for name, parts in reported.items():
-                parts.append((values[name] if name in values else _value(name, chunk)).detach().clone())
+                parts.append((values[name] if name in values else value_of(name, chunk)).detach().clone())
             gradients.add(head, hidden, rows, _logit_gradient(chunk, dict(zip(wanted, slopes, strict=True))))
-        return total, _joined(reported, total), gradients
+        return total, _joined(reported), gradients
 
     found: dict[str, Tensor] = {}
     loss = HeadLoss.apply(hidden, head.weight, head.bias, work, found)
@@ -329,8 +330,8 @@ def row_loss(
         for rows in slices:
             chunk = chunks.chunk(hidden, rows)
             for name, parts in collected.items():
-                parts.append(_value(name, chunk).detach().clone())
-        values = _joined(collected, hidden.new_zeros(0, dtype=head.wide))
+                parts.append(value_of(name, chunk).detach().clone())
+        values = _joined(collected)
         with torch.enable_grad():
             leaves = {name: values[name].requires_grad_() if name in wanted else values[name] for name in names}
             losses = function({name: spread(leaf, mask) for name, leaf in leaves.items()}, inputs)
@@ -358,8 +359,8 @@ def token_statistics(hidden: Tensor, head: LinearHead, request: HeadRequest, chu
     for rows in chunks.slices():
         chunk = chunks.chunk(hidden, rows)
         for name, parts in found.items():
-            parts.append(_value(name, chunk).clone())
-    return _joined(found, hidden.new_zeros(0, dtype=head.wide))
+            parts.append(value_of(name, chunk).clone())
+    return _joined(found)
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lco.heads.chunk import Chunk, LogitGradient, Workspace
-from lco.heads.linear import HeadLoss, HeadRequest, LinearHead, TokenFunction, _Gradients
+from lco.heads.linear import HeadLoss, HeadRequest, LinearHead, TokenFunction, _Gradients, value_of
 from lco.heads.statistics import statistic
 
 LEARNS = ("logit", "logsumexp", "logprob", "kl_old", "kl_target")
@@ -133,7 +133,7 @@ def token_loss_by_vocabulary(
             assert backward is not None
             backward(chunk, k, gradient)
         gradients = _second_pass(chunk, new, was, gradient, needs_weight)
-        values = {name: statistic(name).value(chunk) for name in names}
+        values = {name: value_of(name, chunk) for name in names}
         return (function(values, chunk.inputs) * scale).sum(), {}, gradients
 
     return HeadLoss.apply(hidden, head.weight, head.bias, work, {})
@@ -165,7 +165,7 @@ def _coefficients(chunk: Chunk, function: TokenFunction, names: Sequence[str], s
     """∂loss/∂statistic [N], asked with two values of every divergence: they must not depend on it."""
     found = []
     for guess in (0.0, 1.0):
-        values = {n: torch.full_like(scale, guess) if n in DIVERGENCES else statistic(n).value(chunk) for n in names}
+        values = {n: torch.full_like(scale, guess) if n in DIVERGENCES else value_of(n, chunk) for n in names}
         leaves = {
             n: v.detach().clone().requires_grad_(n in LEARNS and n not in chunk.inputs) for n, v in values.items()
         }

@@ -13,6 +13,7 @@ from typing import Any
 from lco.config import Experiment, dump, fields, from_mapping
 from lco.errors import UserError
 from lco.methods import METHODS, method_named
+from lco.training.launch import CONFIGURATION, become_rank, launch_ranks
 from lco.training.resolve import resolve
 
 
@@ -32,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config and flags override them",
     )
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out where it stopped")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out where it stopped; its own config.json will do"
+    )
+    parser.add_argument(
+        "--start-over", action="store_true", help="remove what the run in --out has left and make it again"
+    )
     types = typing.get_type_hints(Experiment)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, spec in fields().items():
@@ -52,21 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Trains; prints where the run is."""
     experiment = experiment_of(arguments)
+    if arguments.resume and arguments.start_over:
+        raise UserError("--resume and --start-over are given; leave one of them out")
     if arguments.print_config:
         print(dump(experiment), end="")
         return 0
     plan = resolve(experiment)
-    # torch and transformers, only once the plan stands
-    from lco.training.launch import become_rank, launch_ranks
-    from lco.training.run import train
+    from lco.training.run import train  # torch and transformers, only once the plan stands
 
     is_rank = "LOCAL_RANK" in os.environ
     if experiment.engine == "deepspeed" and not is_rank:
-        launch_ranks(experiment, arguments.resume)
+        launch_ranks(experiment, arguments.resume, arguments.start_over)
         return 0
     if is_rank:
         become_rank(experiment)
-    folder = train(plan, arguments.resume)
+    folder = train(plan, arguments.resume, start_over=arguments.start_over)
     if int(os.environ.get("RANK", 0)) == 0:
         final = folder / "checkpoints" / "final"
         told = f"; its model in {final}" if final.exists() else "; continue it with --resume"
@@ -81,12 +87,21 @@ def experiment_of(arguments: argparse.Namespace) -> Experiment:
     Raises:
         UserError: an unknown key, method or value.
     """
-    given = read(arguments.config) if arguments.config else {}
+    if CONFIGURATION in os.environ:  # this is a rank
+        return from_mapping(json.loads(os.environ[CONFIGURATION]), CONFIGURATION)
+    file = arguments.config or config_of_run(arguments)
+    given = read(file) if file else {}
     method = arguments.method or given.get("method", Experiment.method)
     preset = paper_settings(method) if arguments.preset == "paper" else {}
     if "hyper" in preset and isinstance(given.get("hyper"), dict):
         given = {**given, "hyper": {**preset["hyper"], **given["hyper"]}}
-    return from_arguments(arguments, from_mapping({**preset, **given}, arguments.config or "preset"))
+    return from_arguments(arguments, from_mapping({**preset, **given}, file or "preset"))
+
+
+def config_of_run(arguments: argparse.Namespace) -> str:
+    """The configuration of the run that --resume goes on with, where --out names its folder; "" otherwise."""
+    file = Path(arguments.out or "") / "config.json"
+    return str(file) if arguments.resume and arguments.out and file.is_file() else ""
 
 
 def read(path: str) -> dict[str, Any]:

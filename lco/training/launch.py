@@ -6,8 +6,9 @@
 The launcher starts one process per rank with the same command and ends all when one fails. What is added here:
 
 - Every process asks the kernel to end it when its parent ends, so `kill −9` of any of them leaves no rank training on.
-- Ctrl-C is for the ranks, which stop after the current rollout and save: the launcher would kill them at once, so it is
-  started with the signal blocked, in a process group of its own, and the ranks unblock it and get it exactly once.
+- Ctrl-C, and what schedulers and closed terminals send, is for the ranks, which stop after the current rollout and save: the
+  launcher would kill them at once, so it is started with these signals blocked, in a process group of its own, and the
+  ranks unblock them and get them exactly once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,30 +30,51 @@ from lco.errors import UserError
 
 PR_SET_PDEATHSIG = 1
 
+STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Ctrl-C, and what a scheduler and a closed terminal send: each asks a run to save and end."""
 
-def launch_ranks(experiment: Experiment, resume: bool) -> None:
+CONFIGURATION = "LCO_TRAIN_CONFIGURATION"
+"""The environment variable by which a rank gets its configuration: no file that a killed launch would leave behind."""
+
+
+def launch_ranks(experiment: Experiment, resume: bool, start_over: bool = False) -> None:
     """Re-starts `lco train` with the same configuration under DeepSpeed's launcher on this machine.
 
     Raises:
-        UserError: a rank failed; its own message stands above.
+        UserError: a rank failed; its own message stands above, where it could still write one.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.json"
-        config.write_text(dump(experiment), encoding="utf-8")
-        arguments = ["lco.cli", "train", "--config", str(config), *(["--resume"] if resume else [])]
-        code = run_ranks(["--module", *arguments], experiment.processes, experiment.device == "cpu")
+    flags = [*(["--resume"] if resume else []), *(["--start-over"] if start_over else [])]
+    code = run_ranks(
+        ["--module", "lco.cli", "train", *flags],
+        experiment.processes,
+        experiment.device == "cpu",
+        {CONFIGURATION: dump(experiment)},
+    )
     if code:
-        raise UserError(f"training ended with exit code {code}; the rank's own message stands above")
+        raise UserError(explain_exit(code))
 
 
-def run_ranks(arguments: list[str], processes: int, cpu: bool) -> int:
-    """Runs `python ARGUMENTS` once per rank; returns the exit code when all have ended."""
+def explain_exit(code: int) -> str:
+    """Why the ranks ended, as far as the launcher's exit code says."""
+    # The launcher passes on a rank's code; a signal's arrives as −n, 256 − n or 128 + n.
+    number = next((n for n in (-code, 256 - code, code - 128) if n in {s.value for s in signal.Signals}), None)
+    if number is None:
+        return f"training ended with exit code {code}; the rank's own message stands above"
+    hint = " (the system does that when memory runs out)" if number == signal.SIGKILL else ""
+    return (
+        f"a rank was ended by {signal.Signals(number).name}{hint} and the others with it; continue with --resume from the "
+        "newest checkpoint"
+    )
+
+
+def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mapping[str, str] | None = None) -> int:
+    """Runs `python ARGUMENTS` once per rank with further environment variables; returns the exit code when all have ended."""
     command = [
         *(sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world_info(processes)}"),
         *("--master_addr=127.0.0.1", f"--master_port={free_port()}", "--no_local_rank", "--quiet"),
         *arguments,
     ]
-    environment = dict(os.environ)
+    environment = {**os.environ, **(variables or {})}
     # Several ranks share the cores; and DeepSpeed looks for ninja on PATH, where it lies beside this Python.
     environment.setdefault("OMP_NUM_THREADS", "1")
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
@@ -61,14 +83,14 @@ def run_ranks(arguments: list[str], processes: int, cpu: bool) -> int:
 
     def before_start() -> None:
         die_with_parent()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
 
     process = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=before_start)
     return wait(process)
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
-    """Waits for the ranks and passes each Ctrl-C on to them; the launcher itself has the signal blocked.
+    """Waits for the ranks and passes each Ctrl-C, SIGTERM or SIGHUP on to them; the launcher itself has these blocked.
 
     The handler is set here, because a shell starts a background command with the signal ignored.
     """
@@ -77,17 +99,18 @@ def wait(process: subprocess.Popen[bytes]) -> int:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, pass_on)
+    before = {kind: signal.signal(kind, pass_on) for kind in STOP}
     try:
         return process.wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def become_rank(experiment: Experiment) -> None:
     """What a rank does before anything else; see the module's text."""
     die_with_parent()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     if experiment.device != "cpu":
         import torch
 

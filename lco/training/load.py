@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lco.errors import UserError
 from lco.models.export import export
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems import Problem
-from lco.problems.prompts import encode, end_token_ids, prompt_facts, style_named
+from lco.problems.prompts import encode, end_token_ids, prompt_facts, prompts_sha256, style_named
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
@@ -77,11 +78,13 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
     critic = load_critic(experiment, tokenizer, device)
     others = {name: identity(where, network) for name, (where, network) in fixed.items()}
     manifest = {
+        "run": uuid.uuid4().hex,
         **collect(),
         "model": identity(experiment.model, model),
         **({"fixed_models": others} if others else {}),
         **({"critic_model": identity(experiment.critic_model or experiment.model, critic.model)} if critic else {}),
         "problems_sha256": content_sha256([p.problem for p in asked.prompts]),
+        "prompts_sha256": prompts_sha256(p.ids for p in asked.prompts),
         "problems_used": len(asked.prompts),
         "problems_dropped": asked.dropped,
         "validation_dropped": asked.validation_dropped,

@@ -8,8 +8,6 @@ runs/<problems>/<method>/seed-<n>/
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import signal
 import time
@@ -21,14 +19,15 @@ from typing import Any
 from tqdm import tqdm
 
 from lco import disk
-from lco.config import Experiment, dump, fields
+from lco.config import dump
 from lco.errors import UserError
 from lco.models.export import export
-from lco.training import checkpoint
+from lco.training import checkpoint, run_folder
+from lco.training.launch import STOP
 from lco.training.load import Loaded, load, start_sampler
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
-from lco.training.watch import progress, say, validate, watch, write_samples
+from lco.training.watch import Barren, progress, say, validate, watch, write_samples
 from lco.verifier import Pool
 
 CRITIC = "critic"
@@ -36,13 +35,14 @@ CRITIC = "critic"
 
 OnStep = Callable[[dict[str, Any]], None]
 
-MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out"}
 
-
-def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None) -> Path:
+def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start_over: bool = False) -> Path:
     """Runs a plan to its end or to Ctrl-C; returns the run folder.
 
-    `on_step` is called with each rollout's metrics and takes the place of the progress bar.
+    Args:
+        resume: go on where the folder's run stopped.
+        on_step: called with each rollout's metrics; takes the place of the progress bar.
+        start_over: remove what the folder's run left and make it again.
 
     Raises:
         UserError: anything a user can mend, before the model is loaded where possible.
@@ -53,63 +53,85 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None) -> Pa
         if rank == 0:
             for sentence in plan.warnings:
                 say(sentence)
-            stack.enter_context(checkpoint.claim_folder(folder, resume))
+            stack.enter_context(run_folder.claim_folder(folder, resume, start_over))
         loaded = load(plan, world, stack.enter_context(Pool(workers=1)))
-        start = restore(plan.experiment, loaded) if resume else 0
+        stack.enter_context(disk.full_disk_named(folder, "free some space, then continue with --resume"))
+        start = restore(plan, loaded) if resume else 0
+        if resume and start == plan.experiment.steps:
+            say(f"{folder} has its {start} rollouts behind it; give more --steps to go on")
+            return folder
         sampler = loaded.collector.sampler = start_sampler(plan, loaded, world)
         if sampler is not None:
             stack.callback(sampler.close)
-        open_folder(plan.experiment, loaded, start)
+        open_folder(plan, loaded, start)
         loop(plan, loaded, start, on_step)
     return folder
 
 
-def restore(experiment: Experiment, loaded: Loaded) -> int:
-    """Takes over the newest whole checkpoint of the folder's run; returns how many rollouts it has behind it."""
-    folder, policies = experiment.folder, loaded.learner.policies
-    same_run(folder, experiment, loaded.manifest)
-    found = checkpoint.newest_checkpoint(folder, say if policies.engine.rank == 0 else lambda _: None)
+def restore(plan: Plan, loaded: Loaded) -> int:
+    """Takes over the newest whole checkpoint of the folder's run; returns how many rollouts it has behind it.
+
+    Raises:
+        UserError: the run is another one, has more rollouts behind it than are asked for, or has finished some of which no
+            whole checkpoint is left.
+    """
+    folder, policies = plan.experiment.folder, loaded.learner.policies
+    chief = policies.engine.rank == 0
+    run_id = run_folder.same_run(folder, plan.experiment, loaded.manifest)
+    loaded.manifest["run"] = run_id or loaded.manifest["run"]
+    found = checkpoint.newest_checkpoint(folder, run_id, say if chief else lambda _: None)
     if found is None:
+        lost = run_folder.finished_rollouts(folder)
+        if lost:
+            raise UserError(
+                f"cannot resume {folder}: {lost} rollouts are logged, but no whole checkpoint of them is left, so a resume would "
+                "begin again at the first; nothing was changed, give --start-over for that"
+            )
         return 0
     start, where = found
+    if start > plan.experiment.steps:
+        raise UserError(
+            f"{folder} has {start} rollouts behind it, and steps is {plan.experiment.steps}; give --steps above {start} to go on"
+        )
     policies.engine.load(where)
     if policies.critic is not None:
         policies.critic.load(where / CRITIC)
     return start
 
 
-def open_folder(experiment: Experiment, loaded: Loaded, start: int) -> None:
-    """Writes what the run is, leaves of an earlier part the lines before `start`, and gives the sampler the weights."""
-    folder, engine = experiment.folder, loaded.learner.policies.engine
+def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
+    """Writes what the run is, leaves of an earlier part the lines of the first `start` rollouts, and gives the sampler the
+    weights."""
+    folder, engine = plan.experiment.folder, loaded.learner.policies.engine
     loaded.collector.synchronise(engine.named_weights())
+    history: list[float] = []
     if engine.rank == 0:
-        disk.write_text(folder / "config.json", dump(experiment))
+        disk.check_space(
+            folder, 2 * checkpoint_size(loaded.learner.policies), "no room for two checkpoints of this run"
+        )
+        run_folder.keep_metrics(folder / "metrics.jsonl", start)
+        run_folder.keep_samples(folder / "samples.jsonl", start)
+        # The configuration comes last: its presence says that a run has begun.
         disk.write_json(folder / "manifest.json", loaded.manifest)
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            checkpoint.keep_lines_before(folder / name, start + 1 if start else 0)
-    loaded.collector.history += engine.gather(mean_rewards(folder) if start and engine.rank == 0 else [])[0]
+        disk.write_text(folder / "config.json", dump(plan.experiment))
+        final = folder / "checkpoints" / "final"
+        if final.exists():  # of an earlier, shorter part: no longer the run's last model
+            final.rename(final.with_name(f"final-{start:06d}"))
+        if start:
+            history = mean_rewards(folder)
+    loaded.collector.history += engine.gather(history)[0]
 
 
 def mean_rewards(folder: Path) -> list[float]:
     """Mean reward of every rollout that a resumed run keeps."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
-    found = [json.loads(line) for line in lines if line]
-    return [line["accuracy"] for line in found if "accuracy" in line]
+    return [line["accuracy"] for line in disk.read_lines(folder / "metrics.jsonl") if "accuracy" in line]
 
 
-def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> None:
-    """Refuses to resume with another configuration, other data, other models or another number of ranks."""
-    recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    given = dataclasses.asdict(experiment)
-    for name in fields():
-        if name not in MAY_CHANGE_ON_RESUME and recorded.get(name) != given[name]:
-            was, now = recorded.get(name), given[name]
-            raise UserError(f"cannot resume {folder}: {name} was {was!r} and is now {now!r}; give the old value")
-    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    for name in ("problems_sha256", "world_size", "model", "fixed_models", "critic_model"):
-        was, now = before.get(name), manifest.get(name)
-        if was != now:
-            raise UserError(f"cannot resume {folder}: {name} was {was} and is now {now}; give back what it was")
+def checkpoint_size(policies: Policies) -> int:
+    """Bytes of a checkpoint, about: float32 parameters and the two moments of AdamW."""
+    engines = [policies.engine, *([policies.critic] if policies.critic is not None else [])]
+    parameters = (p for engine in engines for p in engine.policy.parameters() if p.requires_grad)
+    return 12 * sum(getattr(p, "ds_numel", p.numel()) for p in parameters)
 
 
 def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None:
@@ -124,7 +146,7 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
                 disk.append_line(folder / "metrics.jsonl", {"step": 0, "validation": score})
         hidden = not chief or on_step is not None
         bar = tqdm(range(start, experiment.steps), desc=plan.objective.title, unit="rollout", disable=hidden)
-        done = start
+        done, barren, whole = start, Barren(), {start}
         for step in bar:
             begun, clock = time.perf_counter(), Clock()
             rollout = collector.collect(step, clock)
@@ -141,14 +163,15 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
                 disk.append_line(folder / "metrics.jsonl", metrics)
                 write_samples(folder, done, rollout.rows)
                 watch(metrics, done, experiment)
+                barren = barren.after(metrics)
                 bar.set_postfix_str(progress(metrics))
                 if on_step is not None:
                     on_step(metrics)
             if any(engine.gather(stopped())):
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
-                save(learner.policies, folder, done)
-        save(learner.policies, folder, done)
+                save(learner.policies, folder, done, loaded.manifest["run"], whole)
+        save(learner.policies, folder, done, loaded.manifest["run"], whole)
         if done == experiment.steps:
             export_final(loaded, folder)
         elif chief:
@@ -161,7 +184,8 @@ def rounded_seconds(seconds: dict[str, float]) -> dict[str, float]:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Any]:
-    """The first Ctrl-C asks the loop to stop after the current rollout, a second one interrupts at once."""
+    """The first Ctrl-C (or SIGTERM, or SIGHUP) asks the loop to stop after the current rollout, a second one interrupts at
+    once."""
     asked = False
 
     def ask(*_: Any) -> None:
@@ -171,35 +195,46 @@ def stop_on_interrupt() -> Iterator[Any]:
         asked = True
         say("stopping after this rollout; press Ctrl-C again to stop at once")
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {kind: signal.signal(kind, ask) for kind in STOP}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
-def save(policies: Policies, folder: Path, step: int) -> None:
-    """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes."""
-    chief = policies.engine.rank == 0
+def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[int]) -> None:
+    """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes.
+
+    `whole` are the steps whose checkpoints are known to be whole; this one joins them.
+    """
+    engine, chief = policies.engine, policies.engine.rank == 0
     if chief:
+        disk.check_space(folder, checkpoint_size(policies), f"no room for the checkpoint after rollout {step}")
         checkpoint.begin_checkpoint(folder, step)
-    policies.engine.gather(None)
-    policies.engine.save(checkpoint.partial_folder(folder, step))
+    engine.gather(None)
+    engine.save(checkpoint.partial_folder(folder, step))
     if policies.critic is not None:
         place = checkpoint.partial_folder(folder, step) / CRITIC
         if chief:
             place.mkdir()
-        policies.engine.gather(None)
+        engine.gather(None)
         policies.critic.save(place)
-    policies.engine.gather(None)
+    engine.gather(None)
+    whole.add(step)
     if chief:
-        checkpoint.finish_checkpoint(folder, step)
-    policies.engine.gather(None)
+        checkpoint.finish_checkpoint(folder, step, run_id)
+        checkpoint.prune_checkpoints(folder, whole, step)
+    engine.gather(None)
 
 
 def export_final(loaded: Loaded, folder: Path) -> None:
-    """`checkpoints/final`: weights as safetensors and the tokenizer, a folder that transformers loads."""
+    """`checkpoints/final`: weights as safetensors and the tokenizer, a folder that transformers loads. It appears whole."""
     engine = loaded.learner.policies.engine
     weights = dict(engine.named_weights())
     if engine.rank == 0:
-        export(engine.policy.model, loaded.tokenizer, folder / "checkpoints" / "final", weights)
+        final, partial = folder / "checkpoints" / "final", folder / "checkpoints" / ".final.partial"
+        export(engine.policy.model, loaded.tokenizer, partial, weights)
+        disk.flush_tree(partial)
+        partial.replace(final)
+        disk.flush_folder(final.parent)

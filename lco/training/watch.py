@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,37 @@ def write_samples(folder: Path, step: int, rows: Sequence[VerifiedRow], count: i
             "tokens": len(row.row.response_ids),
         }
         disk.append_line(folder / "samples.jsonl", line)
+
+
+@dataclass(frozen=True)
+class Barren:
+    """Rollouts in a row whose every optimizer step was skipped, because no gradient was a finite number."""
+
+    count: int = 0
+
+    def after(self, metrics: dict[str, Any]) -> Barren:
+        """Says it at the first.
+
+        Raises:
+            UserError: there were so many that nothing will come of it.
+        """
+        updates, skipped = metrics.get("updates", 0), metrics.get("updates_skipped", 0)
+        if not updates or skipped < updates:
+            return self if not updates else Barren()
+        found = Barren(self.count + 1)
+        words = f"rollout {metrics['step']}: the gradient of every one of its {updates} updates was no finite number"
+        if found.count == BARREN_LIMIT:
+            raise UserError(
+                f"{words}, as in the {BARREN_LIMIT - 1} rollouts before: the model is still what it was; lower --lr, or take "
+                "--dtype float32, and look at the method's knobs"
+            )
+        if found.count == 1:
+            say(f"{words}, so none was applied")
+        return found
+
+
+BARREN_LIMIT = 4
+"""So many rollouts without one applied update end a run."""
 
 
 def watch(metrics: dict[str, Any], step: int, experiment: Experiment) -> None:

@@ -14,6 +14,7 @@ from lco.heads import (
     token_statistics,
 )
 from lco.heads.vocabulary import token_loss_by_vocabulary
+from lco.methods import METHODS
 
 N, V, D = 7, 37, 5
 TEMPERATURE = 0.7
@@ -280,3 +281,33 @@ def test_coefficients_that_cancel_do_not_take_the_dense_part_along(case):
     ours = torch.autograd.grad(loss, case["hidden"])[0]
     theirs = torch.autograd.grad((expected["sq_residual"] * case["mix"]).sum(), case["hidden"])[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("tilt", [-2.0, -0.5, 0.5, 2.0])
+@pytest.mark.parametrize("rest", [1e-6, 1e-7, 1e-9])
+def test_the_push_on_a_nearly_certain_token_has_its_sign_and_size_in_float32(rest, tilt):
+    """On-policy LCO-KLD: the sampled token's logit gradient is p − q = −w (1 − p), and hangs on 1 − p alone."""
+    objective = METHODS["lco_kld"].bind()
+    exact = torch.tensor([1 - rest, rest / 2, rest / 2], dtype=torch.float64).log()
+    hidden = exact.float()[None].requires_grad_()
+    request = HeadRequest(torch.tensor([0]), objective.statistics, {"tilt": torch.tensor([tilt])}, torch.ones(1))
+    loss, _ = token_loss(hidden, LinearHead(torch.eye(3)), objective.loss, request)
+    found = torch.autograd.grad(loss, hidden)[0][0]
+    p = exact.softmax(0)
+    target = (exact + torch.tensor([tilt, 0, 0]).double()).softmax(0)
+    # What the sampled token loses the others gain: their sum is known to full relative precision.
+    expected = float(target[1:].sum() - p[1:].sum())
+    assert float(found[0]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_statistics_of_no_tokens_have_their_own_type_and_width():
+    """A micro-batch of empty rows on one rank must not change what the ranks put together."""
+    empty, head = torch.zeros(0, 3), LinearHead(torch.eye(3))
+    request = HeadRequest(torch.zeros(0, dtype=torch.int64), ["old_top/2", "token", "logprob", "old_logit_at_top/2"])
+    found = token_statistics(empty, head, request)
+    assert {name: (value.dtype, tuple(value.shape)) for name, value in found.items()} == {
+        "old_top/2": (torch.int64, (0, 2)),
+        "token": (torch.int64, (0,)),
+        "logprob": (torch.float32, (0,)),
+        "old_logit_at_top/2": (torch.float32, (0, 2)),
+    }

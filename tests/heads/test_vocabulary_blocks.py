@@ -1,5 +1,6 @@
 """The head in blocks of the vocabulary, and spread over ranks, against the head that sees the vocabulary at once."""
 
+import math
 import os
 
 import pytest
@@ -133,3 +134,26 @@ def test_a_head_spread_over_two_ranks_is_the_whole_head(tmp_path):
             torch.testing.assert_close(rank[key][1], hidden, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(torch.cat([r[key][2] for r in ranks]), weight, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(torch.cat([r[key][3] for r in ranks]), bias, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["lco_mse", "lco_lch"])
+def test_a_statistic_that_was_measured_before_the_update_is_read_in_blocks_too(name):
+    """`raw` off-policy at z = (1, 0, 0) with no tilt and old logit 0: x = 1, so ½ and (1, 0, 0) for the square."""
+    objective = METHODS[name].bind({"target_space": "raw"})
+    losses = []
+    for call in (token_loss, token_loss_by_vocabulary):
+        hidden = torch.tensor([[1.0, 0, 0]]).double().requires_grad_()
+        inputs = {
+            "tilt": torch.zeros(1).double(),
+            "old_logit": torch.zeros(1).double(),
+            "old_logprob": torch.zeros(1).double(),
+        }
+        request = HeadRequest(torch.tensor([0]), objective.statistics, inputs, torch.ones(1).double())
+        found = call(hidden, LinearHead(torch.eye(3).double()), objective.loss, request)
+        loss = found[0] if isinstance(found, tuple) else found
+        losses.append((float(loss.detach()), torch.autograd.grad(loss, hidden)[0][0].tolist()))
+    assert losses[0] == losses[1]
+    if name == "lco_mse":
+        assert losses[0] == (0.5, [1.0, 0.0, 0.0])
+    else:
+        assert losses[0][0] == pytest.approx(math.log(math.cosh(1)))

@@ -1,89 +1,95 @@
-"""Run folders: complete or absent checkpoints, one writer, each metric line once."""
+"""Checkpoints: complete or absent, bound to their run, their step and their files."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 
 import pytest
 
-from lco.disk import append_line
-from lco.errors import UserError
-from lco.training import checkpoint as disk
+from lco.training.checkpoint import (
+    begin_checkpoint,
+    damage,
+    finish_checkpoint,
+    newest_checkpoint,
+    prune_checkpoints,
+)
+
+RUN = "this-run"
 
 
-def write(text):
-    return lambda folder: (folder / "state.txt").write_text(text)
+def save(run, step, text="", run_id=RUN):
+    (begin_checkpoint(run, step) / "state.txt").write_text(text or str(step))
+    return finish_checkpoint(run, step, run_id)
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path):
-    disk.save_checkpoint(tmp_path, 1, write("one"))
-    newest = disk.save_checkpoint(tmp_path, 2, write("two"))
+def rewrite(file, **values):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+DAMAGES = {
+    "a cut file": (lambda folder: (folder / "state.txt").write_text("tw"), "holds another state.txt"),
+    "a missing file": (lambda folder: (folder / "state.txt").unlink(), "lacks state.txt"),
+    "a foreign file": (lambda folder: (folder / "more.txt").write_text(""), "holds more.txt, which it was not saved with"),
+    "another step": (lambda folder: rewrite(folder / "complete.json", step=7), "says that it is of step 7"),
+    "another run's": (lambda folder: rewrite(folder / "complete.json", run="other"), "belongs to another run"),
+    "no record": (lambda folder: (folder / "complete.json").unlink(), "has no readable complete.json"),
+    "a cut record": (lambda folder: (folder / "complete.json").write_text('{"step": 2,'), "has no readable complete.json"),
+    "a record of nothing": (lambda folder: (folder / "complete.json").write_text("[]"), "has no readable complete.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, kind):
+    change, words = DAMAGES[kind]
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
     said = []
-    assert disk.newest_checkpoint(tmp_path, said.append)[0] == 2
-    (newest / "state.txt").write_text("tw")
-    step, folder = disk.newest_checkpoint(tmp_path, said.append)
-    assert (step, (folder / "state.txt").read_text()) == (1, "one")
-    assert "step-000002 is incomplete" in said[0]
+    assert newest_checkpoint(tmp_path, RUN, said.append) == (2, newest)
+    assert not said
+    change(newest)
+    step, folder = newest_checkpoint(tmp_path, RUN, said.append)
+    assert (step, (folder / "state.txt").read_text()) == (1, "1")
+    assert words in said[0]
+    assert "step-000002" in said[0]
 
 
-def test_old_checkpoints_are_pruned_and_partial_ones_never_seen(tmp_path):
+def test_a_whole_checkpoint_of_another_run_is_passed_over(tmp_path):
+    save(tmp_path / "mine", 1)
+    other = save(tmp_path / "other", 3, run_id="another")
+    shutil.copytree(other, tmp_path / "mine" / "checkpoints" / "step-000003")
+    assert damage(tmp_path / "mine" / "checkpoints" / "step-000003", "another") is None
+    assert newest_checkpoint(tmp_path / "mine", RUN, lambda _: None)[0] == 1
+
+
+def test_a_run_of_a_version_that_named_no_run_still_has_its_checkpoints(tmp_path):
+    folder = save(tmp_path, 1)
+    record = json.loads((folder / "complete.json").read_text())
+    (folder / "complete.json").write_text(json.dumps({key: record[key] for key in ("step", "files")}))
+    assert newest_checkpoint(tmp_path, None, pytest.fail) == (1, folder)
+
+
+def names(run):
+    return sorted(path.name for path in (run / "checkpoints").glob("step-*"))
+
+
+def test_the_newest_two_that_are_known_to_be_whole_are_kept(tmp_path):
+    whole = set()
     for step in range(1, 5):
-        disk.save_checkpoint(tmp_path, step, write(str(step)))
+        save(tmp_path, step)
+        whole.add(step)
+        prune_checkpoints(tmp_path, whole, step)
     (tmp_path / "checkpoints" / ".step-000009.partial").mkdir()
-    assert sorted(p.name for p in (tmp_path / "checkpoints").glob("step-*")) == ["step-000003", "step-000004"]
+    assert names(tmp_path) == ["step-000003", "step-000004"]
 
 
-def test_a_resumed_run_makes_each_line_once(tmp_path):
-    file = tmp_path / "metrics.jsonl"
-    for step in range(5):
-        append_line(file, {"step": step, "text": "a\u2028b"})
-    with file.open("a") as handle:
-        handle.write('{"step": 5, "te')
-    disk.keep_lines_before(file, 3)
-    assert [json.loads(line)["step"] for line in file.read_text().split("\n") if line] == [0, 1, 2]
-
-
-def test_a_folder_has_one_writer_and_the_lock_dies_with_it(tmp_path):
-    hold = "import sys, time; from lco.training.checkpoint import lock_folder; from pathlib import Path\n"
-    hold += "held = lock_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        for _ in range(2):  # one that comes in vain takes nothing away, not even the owner's name
-            with pytest.raises(UserError, match=f"in use by a running process .pid {other.pid}.; wait for it or give"):
-                disk.lock_folder(tmp_path)
-        other.kill()
-    # What the killed process left is not the folder of something else.
-    with (
-        disk.claim_folder(tmp_path, resume=False),
-        pytest.raises(UserError, match=f"in use by a running process .pid {os.getpid()}"),
-    ):
-        disk.lock_folder(tmp_path)
-    disk.lock_folder(tmp_path).close()
-
-
-def test_a_folder_that_cannot_be_locked_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", Path("/proc/no/run")):
-        with pytest.raises(UserError, match=r"cannot be the run folder .*give another --out"):
-            disk.lock_folder(folder)
-
-
-def test_a_folder_is_claimed_for_the_run_that_belongs_there(tmp_path):
-    with disk.claim_folder(tmp_path / "new" / "run", resume=False):
-        assert (tmp_path / "new" / "run").is_dir()
-    run = tmp_path / "run"
-    run.mkdir()
-    with disk.claim_folder(run, resume=False):  # an empty one
-        pass
-    (run / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds notes\.txt but no run; give an empty or a new folder"):
-        disk.claim_folder(run, resume=False)
-    with pytest.raises(UserError, match="no run to resume"):
-        disk.claim_folder(run, resume=True)
-    (run / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="holds a run already"):
-        disk.claim_folder(run, resume=False)
-    with disk.claim_folder(run, resume=True):
-        pass
+def test_damaged_ones_are_never_counted_as_kept_and_the_one_just_written_stays(tmp_path):
+    """Of four checkpoints the two newest are damaged; a resume goes on from the second and writes the third anew."""
+    for step in range(1, 5):
+        save(tmp_path, step)
+    for step in (3, 4):
+        (tmp_path / "checkpoints" / f"step-{step:06d}" / "state.txt").write_text("")
+    start, _ = newest_checkpoint(tmp_path, RUN, lambda _: None)
+    assert start == 2
+    save(tmp_path, 3)
+    prune_checkpoints(tmp_path, {start, 3}, 3)
+    assert names(tmp_path) == ["step-000002", "step-000003", "step-000004"]
+    assert newest_checkpoint(tmp_path, RUN, lambda _: None)[0] == 3
