@@ -11,7 +11,7 @@ from lco.verifier.compare.simplified import is_simplified
 from lco.verifier.find.extract import find_answer
 from lco.verifier.numbers.ladder import Ladder, NeedsProofError, Prover, has_value
 from lco.verifier.read.guards import check_answer, check_response
-from lco.verifier.read.readings import read, read_reference
+from lco.verifier.read.readings import is_empty, read, read_reference
 from lco.verifier.read.tokens import clean, drop_dollars
 from lco.verifier.rules import Rules
 from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
@@ -68,6 +68,11 @@ def _compare(
     answer: str, gold: str, rules: Rules, prover: Prover | None, note: Callable[[str], None]
 ) -> tuple[bool, str]:
     check_answer(answer)
+    if is_empty(answer):
+        return False, "empty_answer"
+    if is_empty(gold):
+        note("the reference is empty")
+        return False, "unreadable_reference"
     if rules.string_shortcut and not rules.require_simplified and _same_text(answer, gold):
         note("the texts are the same")
         return True, "same_text"

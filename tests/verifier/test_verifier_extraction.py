@@ -66,6 +66,19 @@ def test_an_empty_box_is_wrong_and_says_so(content: str) -> None:
     assert (verdict.correct, verdict.reason) == (False, "empty_answer")
 
 
+@pytest.mark.parametrize("gold", ["", " ", "$ $", "\\,", "\\text{ }", "."])
+def test_an_empty_reference_is_met_by_nothing(gold: str) -> None:
+    for response in (
+        "<answer></answer>",
+        "\\boxed{}",
+        f"\\boxed{{{gold}}}",
+        "\\boxed{\\,}",
+        "\\boxed{0}",
+        "\\boxed{\\emptyset}",
+    ):
+        assert not verify(response, gold).correct
+
+
 def test_simplified_answers_where_the_task_asks_for_them() -> None:
     strict = Rules(require_simplified=True)
     for unfinished in ("2+2", "2\\cdot 2", "\\frac{8}{2}", "2^2", "\\sqrt{16}"):
