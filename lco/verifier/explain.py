@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lco.verifier.judge import judge
-from lco.verifier.numbers.ladder import NeedsProofError
+from lco.verifier.numbers.effort import NeedsWorkerError
 from lco.verifier.rules import Rules, Verdict
 
 
@@ -12,7 +12,7 @@ def explain(response: str, gold: str, rules: Rules, verdict: Verdict) -> list[st
     steps: list[str] = [f"extraction is {rules.extraction!r}"]
     try:
         judge(response, gold, rules, note=steps.append)
-    except NeedsProofError:
+    except NeedsWorkerError:
         steps.append("a worker process was asked for a proof, or to read texts of this length")
     outcome = "right" if verdict.correct else "wrong"
     steps.append(f"{outcome}: {verdict.reason} ({MEANINGS.get(verdict.reason, 'see docs/verifier.md')})")

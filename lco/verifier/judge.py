@@ -9,7 +9,8 @@ from typing import NamedTuple
 from lco.verifier.compare.answers import Answers
 from lco.verifier.compare.simplified import is_simplified
 from lco.verifier.find.extract import find_answer
-from lco.verifier.numbers.ladder import Ladder, NeedsProofError, Prover, has_value
+from lco.verifier.numbers.effort import Effort, NeedsWorkerError
+from lco.verifier.numbers.ladder import Ladder, Prover
 from lco.verifier.read.guards import check_answer, check_response
 from lco.verifier.read.readings import is_empty, read, read_reference
 from lco.verifier.read.tokens import clean, drop_dollars
@@ -21,6 +22,8 @@ _SPACE = re.compile(r"(?<!\d) | (?!\d)")
 # Characters of answer and reference that are read in the caller's process; longer ones go to a worker with its
 # deadline.
 LIGHT = 1_000
+# CPU time that the comparison may take there before a worker takes over.
+CALLER_SECONDS = 0.25
 
 
 class Judgement(NamedTuple):
@@ -38,7 +41,7 @@ def _silent(text: str) -> None:
 def judge(
     response: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
-    """The judgement of one response. Raises NeedsProofError if a proof is wanted and no prover is at hand."""
+    """The judgement of one response. Raises NeedsWorkerError if a proof is wanted and no prover is at hand."""
     try:
         check_response(response)
         extracted = find_answer(response, rules, note)
@@ -53,7 +56,7 @@ def judge(
 def judge_answer(
     answer: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
-    """The judgement of an answer that has been found. Raises NeedsProofError as `judge` does."""
+    """The judgement of an answer that has been found. Raises NeedsWorkerError as `judge` does."""
     try:
         correct, reason = _compare(answer, gold, rules, prover, note)
         return Judgement(correct, answer, reason)
@@ -77,7 +80,7 @@ def _compare(
         note("the texts are the same")
         return True, "same_text"
     if prover is None and len(answer) + len(gold) > LIGHT:
-        raise NeedsProofError
+        raise NeedsWorkerError
     try:
         references = read_reference(gold)
     except (UnreadableError, RefusedError) as error:
@@ -101,9 +104,9 @@ def _over_readings(
     note: Callable[[str], None],
 ) -> tuple[bool, str]:
     """Right if any reading of the answer equals any of the reference's."""
-    ladder = Ladder(rules.relative_tolerance, prover, note)
+    ladder = Ladder(rules.relative_tolerance, prover, note, Effort(CALLER_SECONDS if prover is None else None))
     answers = Answers(ladder, note)
-    wanted: NeedsProofError | None = None
+    wanted: NeedsWorkerError | None = None
     refused: RefusedError | None = None
     reason = "different"
     for reading in readings:
@@ -113,7 +116,7 @@ def _over_readings(
                     if rules.require_simplified and is_simplified(reference) and not is_simplified(reading):
                         return False, "not_simplified"
                     return True, "proved" if ladder.proved else "equal"
-            except NeedsProofError as error:
+            except NeedsWorkerError as error:
                 wanted = error
             except UndefinedError as error:
                 note(f"no value: {error}")
@@ -126,15 +129,15 @@ def _over_readings(
         raise wanted
     if refused is not None:
         raise refused
-    if reason == "different" and not all(map(has_value_inside, readings)):
+    if reason == "different" and not all(_may_have_value(reading, ladder) for reading in readings):
         reason = "undefined"
     return False, reason if reason != "different" else answers.reason
 
 
-def has_value_inside(node: Node) -> bool:
+def _may_have_value(node: Node, ladder: Ladder) -> bool:
     """Whether a scalar answer has a value at all; other answers are taken to have one."""
     try:
-        return has_value(node)
+        return ladder.has_value(node)
     except (UnreadableError, RefusedError, KeyError):
         return True
 

@@ -23,7 +23,7 @@ class Answers:
         self.scalars = ladder.compare
         self.quantities = Quantities(self.same, self.scalars, note)
         self.relations = Relations(self.same, self.scalars, note)
-        self.several = Several(self.same, note)
+        self.several = Several(self.same, ladder.apart, note)
 
     @property
     def reason(self) -> str:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from lco.verifier.compare.quantities import split
 from lco.verifier.compare.several import renamed
 from lco.verifier.compare.vectors import Same
+from lco.verifier.numbers.points import points
 from lco.verifier.read.names import GREEK
 from lco.verifier.tree import ZERO, Node, UndefinedError, is_scalar, symbols, walk
 
@@ -208,7 +209,6 @@ class Relations:
 
     def _same_sign(self, one: Node, other: Node) -> bool:
         """Whether proportional expressions are so by a positive factor, seen at the first point that tells."""
-        from lco.verifier.numbers.ladder import points
         from lco.verifier.numbers.numeric import Evaluator, is_complex
 
         for point in points(symbols(one) | symbols(other)):

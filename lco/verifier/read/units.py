@@ -143,7 +143,7 @@ STOPWORDS = frozenset(
         "incorrect false than least most maybe perhaps probably possibly either any for is are was were equals equal be "
         "being been has have had cannot can't cant can could would should might must may with without plus minus over to "
         "rather instead however actually wait unknown undefined between from until mod modulo divided multiplied by "
-        "below above under beneath beyond past before after out away near nearly almost roughly around against upon "
+        "below above under beneath beyond past before out near nearly almost roughly around against upon "
         "into onto on at as so because since ish dozen tens hundred thousand million billion trillion tenths hundredths "
         "thousandths millionths half halves third thirds fourth fourths quarter fifth fifths sixth sixths seventh "
         "sevenths eighth eighths ninth ninths tenth twelfth twelfths hundredth thousandth one two three four five six "

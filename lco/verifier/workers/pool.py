@@ -19,7 +19,7 @@ from types import TracebackType
 
 from lco.verifier.find.extract import find_answer
 from lco.verifier.judge import judge
-from lco.verifier.numbers.ladder import NeedsProofError
+from lco.verifier.numbers.effort import NeedsWorkerError
 from lco.verifier.rules import Rules, Verdict
 from lco.verifier.workers.process import Case, WorkerProcess, wait_for_any
 
@@ -137,7 +137,7 @@ def _easily(response: str, gold: str, rules: Rules) -> Verdict | None:
     start = time.perf_counter()
     try:
         correct, extracted, reason = judge(response, gold, rules)
-    except NeedsProofError:
+    except NeedsWorkerError:
         return None
     return Verdict(correct, extracted, reason, time.perf_counter() - start)
 
