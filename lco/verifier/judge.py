@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lco.verifier.compare.answers import Answers
 from lco.verifier.compare.simplified import is_simplified
-from lco.verifier.find.extract import find_answer
+from lco.verifier.find.extract import Found, find_answer
 from lco.verifier.numbers.effort import Effort, NeedsWorkerError
 from lco.verifier.numbers.ladder import Ladder, Prover
 from lco.verifier.read.guards import check_answer, check_response
@@ -41,35 +41,39 @@ def _silent(text: str) -> None:
 def judge(
     response: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
-    """The judgement of one response. Raises NeedsWorkerError if a proof is wanted and no prover is at hand."""
+    """The judgement of one response. Raises NeedsWorkerError if it takes a worker: for a proof, or for its length or cost."""
+    found = find(response, rules, note)
+    return found if isinstance(found, Judgement) else judge_answer(found, gold, rules, prover, note)
+
+
+def find(response: str, rules: Rules, note: Callable[[str], None] = _silent) -> Found | Judgement:
+    """The answer in the response, or the judgement that there is none."""
     try:
         check_response(response)
-        extracted = find_answer(response, rules, note)
-        if extracted is None:
-            return Judgement(False, None, "no_answer")
+        return find_answer(response, rules, note) or Judgement(False, None, "no_answer")
     except RefusedError as refusal:
         note(str(refusal))
         return Judgement(False, None, refusal.reason)
-    return judge_answer(extracted, gold, rules, prover, note)
 
 
 def judge_answer(
-    answer: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
+    found: Found, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
     """The judgement of an answer that has been found. Raises NeedsWorkerError as `judge` does."""
     try:
-        correct, reason = _compare(answer, gold, rules, prover, note)
-        return Judgement(correct, answer, reason)
+        correct, reason = _compare(found, gold, rules, prover, note)
     except RefusedError as refusal:
         note(str(refusal))
-        return Judgement(False, answer, refusal.reason)
+        correct, reason = False, refusal.reason
     except RecursionError:
-        return Judgement(False, answer, "too_deep")
+        correct, reason = False, "too_deep"
+    return Judgement(correct, None if reason == "no_answer" else found.text, reason)
 
 
 def _compare(
-    answer: str, gold: str, rules: Rules, prover: Prover | None, note: Callable[[str], None]
+    found: Found, gold: str, rules: Rules, prover: Prover | None, note: Callable[[str], None]
 ) -> tuple[bool, str]:
+    answer = found.text
     check_answer(answer)
     if is_empty(answer):
         return False, "empty_answer"
@@ -90,7 +94,10 @@ def _compare(
         readings = read(answer)
     except UnreadableError as error:
         note(f"the answer cannot be read: {error}")
-        return False, "unreadable"
+        return False, "no_answer" if found.by_place else "unreadable"
+    if found.by_place and all(map(_is_prose, readings)) and not any(map(_is_wordy, references)):
+        note("the line is prose and the reference is mathematics: no answer was given")
+        return False, "no_answer"
     for label, nodes in (("reference", references), ("answer", readings)):
         note(f"the {label} is read as " + ", or ".join(show(node) for node in nodes))
     return _over_readings(references, readings, rules, prover, note)
@@ -140,6 +147,15 @@ def _may_have_value(node: Node, ladder: Ladder) -> bool:
         return ladder.has_value(node)
     except (UnreadableError, RefusedError, KeyError):
         return True
+
+
+def _is_prose(node: Node) -> bool:
+    return node.kind == "text" or (node.kind == "list" and all(map(_is_prose, node.args)))
+
+
+def _is_wordy(node: Node) -> bool:
+    """Whether a reference is met by words: a name, a choice, a day, no solution."""
+    return _is_prose(node) or node.kind in ("choice", "date", "time", "nothing", "reals")
 
 
 def _same_text(answer: str, gold: str) -> bool:

@@ -48,7 +48,7 @@ _AND = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*", re.IGNOR
 def read(text: str) -> tuple[Node, ...]:
     """The readings of an answer, the likeliest first. Raises RefusedError or UnreadableError."""
     check_answer(text)
-    plain = clean(_unboxed(text))
+    plain = _ungrouped(clean(_unboxed(text)))
     if _is_blank(plain):
         raise RefusedError("empty_answer", "the answer holds nothing but punctuation")
     readings = _read(drop_dollars(plain), 2)
@@ -84,6 +84,13 @@ def _unboxed(text: str) -> str:
     return text
 
 
+def _ungrouped(plain: str) -> str:
+    """The text without TeX's braces around all of it, unless they may be meant for a set or belong to a command."""
+    while plain[:1] == "{" and balanced(plain, 0) == len(plain) and not re.search(r"[,;]|\\choose|\\over", plain):
+        plain = plain[1:-1].strip()
+    return plain
+
+
 def _read(text: str, depth: int) -> tuple[Node, ...]:
     plain = words.unwrap(text).strip()
     found = words.read_words(text)
@@ -95,6 +102,8 @@ def _read(text: str, depth: int) -> tuple[Node, ...]:
     whole = _WHOLE_TEXT.fullmatch(text)
     if whole and depth and _is_text(whole[1]):
         return (*found, *_texts(whole[1]))
+    if whole and depth and re.fullmatch(r"\s*[A-Za-z]{2,3}\s*", whole[1]):  # a short word, or a product set upright
+        return (*found, *_texts(whole[1]), *_quiet_expressions(whole[1].strip()))
     if whole and depth:
         return _read(trim(whole[1]), depth - 1)
     letter = choice_with_text(plain)
