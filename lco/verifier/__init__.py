@@ -3,11 +3,13 @@
     from lco.verifier import Rules, verify
     verify("… so the area is \\\\boxed{\\\\frac{3}{4}}", "0.75").correct      # True
 
-`verify` judges one response, `verify_many` a batch, `Pool` keeps worker processes between batches.
+`verify` judges one response, `verify_many` a batch, `Pool` keeps worker processes between batches. Where a prompt ends in an
+open thought, `with_open_thought(prompt, response)` is what has to be judged.
 The rules of judgement are written down in docs/verifier.md. Importing this package loads neither torch nor sympy.
 """
 
+from lco.verifier.find.thoughts import with_open_thought
 from lco.verifier.rules import Rules, Verdict
 from lco.verifier.workers.pool import Pool, verify, verify_many
 
-__all__ = ["Pool", "Rules", "Verdict", "verify", "verify_many"]
+__all__ = ["Pool", "Rules", "Verdict", "verify", "verify_many", "with_open_thought"]

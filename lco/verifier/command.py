@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TextIO
+from typing import BinaryIO
 
 from lco.verifier.explain import explain
 from lco.verifier.rules import BOXES, EXTRACTIONS, Rules
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             require_simplified=args.require_simplified,
             cpu_seconds=args.cpu_seconds,
         )
-        source = nullcontext(sys.stdin) if args.file == "-" else open(args.file, encoding="utf-8", newline="\n")  # noqa: SIM115
+        source = nullcontext(sys.stdin.buffer) if args.file == "-" else open(args.file, "rb")  # noqa: SIM115
     except (OSError, ValueError) as error:
         print(f"lco verify: {error}", file=sys.stderr)
         return 1
@@ -66,16 +66,20 @@ def run(args: argparse.Namespace) -> int:
                 if args.explain:
                     record["steps"] = explain(response, gold, rules, verdict)
                 print(json.dumps(record), flush=True)
-    except (BrokenLineError, UnicodeDecodeError) as error:
+    except BrokenLineError as error:
         print(f"lco verify: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _pairs(lines: TextIO) -> Iterator[tuple[str, str]]:
-    """The pairs of a file of JSON Lines, split at newlines alone; empty lines and a byte order mark are passed over."""
+def _pairs(lines: BinaryIO) -> Iterator[tuple[str, str]]:
+    """The pairs of JSON Lines in UTF-8, whatever the locale, split at newlines alone; empty lines and a byte order mark are
+    passed over."""
     for count, line in enumerate(lines, 1):
-        text = line.rstrip("\r\n")
+        try:
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise BrokenLineError(f"line {count} is no UTF-8 text (byte {error.start + 1} of the line)") from None
         if count == 1:
             text = text.removeprefix("\ufeff")
         if text.strip():

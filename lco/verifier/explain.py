@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lco.verifier.judge import judge
-from lco.verifier.numbers.ladder import NeedsProofError
+from lco.verifier.numbers.effort import NeedsWorkerError
 from lco.verifier.rules import Rules, Verdict
 
 
@@ -12,9 +12,11 @@ def explain(response: str, gold: str, rules: Rules, verdict: Verdict) -> list[st
     steps: list[str] = [f"extraction is {rules.extraction!r}"]
     try:
         judge(response, gold, rules, note=steps.append)
-    except NeedsProofError:
-        steps.append("a worker process was asked for a proof, or to read texts of this length")
-    outcome = "right" if verdict.correct else "wrong"
+    except NeedsWorkerError:
+        steps.append("a worker process was asked: for a proof, or because of the length or the cost of the case")
+    except Exception as error:  # the verifier's own fault, which is what has to be explained then
+        steps.append(f"the verifier failed: {error!r}")
+    outcome = "right" if verdict.correct else "wrong" if verdict.judged else "no verdict"
     steps.append(f"{outcome}: {verdict.reason} ({MEANINGS.get(verdict.reason, 'see docs/verifier.md')})")
     return list(dict.fromkeys(steps))
 
@@ -39,6 +41,8 @@ MEANINGS = {
     "too_deep": "nested deeper than is read",
     "too_large": "a number too large to be worked out",
     "timeout": "no verdict within the deadline",
-    "out_of_memory": "no verdict within the memory allowed",
-    "worker_died": "three worker processes died on this case",
+    "out_of_memory": "no verdict: not within the memory allowed, three times",
+    "worker_died": "no verdict: three worker processes died on this case",
+    "stalled": "no verdict: three worker processes got no processor time",
+    "failed": "no verdict: a fault of the verifier itself",
 }

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from lco.verifier.compare.answers import Answers
 from lco.verifier.compare.simplified import is_simplified
-from lco.verifier.find.extract import find_answer
-from lco.verifier.numbers.ladder import Ladder, NeedsProofError, Prover, has_value
+from lco.verifier.find.extract import Found, find_answer
+from lco.verifier.numbers.effort import Effort, NeedsWorkerError
+from lco.verifier.numbers.ladder import Ladder, Prover
 from lco.verifier.read.guards import check_answer, check_response
-from lco.verifier.read.readings import read, read_reference
+from lco.verifier.read.readings import is_empty, read, read_reference
 from lco.verifier.read.tokens import clean, drop_dollars
 from lco.verifier.rules import Rules
 from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
@@ -21,6 +22,8 @@ _SPACE = re.compile(r"(?<!\d) | (?!\d)")
 # Characters of answer and reference that are read in the caller's process; longer ones go to a worker with its
 # deadline.
 LIGHT = 1_000
+# CPU time that the comparison may take there before a worker takes over.
+CALLER_SECONDS = 0.25
 
 
 class Judgement(NamedTuple):
@@ -38,41 +41,50 @@ def _silent(text: str) -> None:
 def judge(
     response: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
-    """The judgement of one response. Raises NeedsProofError if a proof is wanted and no prover is at hand."""
+    """The judgement of one response. Raises NeedsWorkerError if it takes a worker: for a proof, or for its length or cost."""
+    found = find(response, rules, note)
+    return found if isinstance(found, Judgement) else judge_answer(found, gold, rules, prover, note)
+
+
+def find(response: str, rules: Rules, note: Callable[[str], None] = _silent) -> Found | Judgement:
+    """The answer in the response, or the judgement that there is none."""
     try:
         check_response(response)
-        extracted = find_answer(response, rules, note)
-        if extracted is None:
-            return Judgement(False, None, "no_answer")
+        return find_answer(response, rules, note) or Judgement(False, None, "no_answer")
     except RefusedError as refusal:
         note(str(refusal))
         return Judgement(False, None, refusal.reason)
-    return judge_answer(extracted, gold, rules, prover, note)
 
 
 def judge_answer(
-    answer: str, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
+    found: Found, gold: str, rules: Rules, prover: Prover | None = None, note: Callable[[str], None] = _silent
 ) -> Judgement:
-    """The judgement of an answer that has been found. Raises NeedsProofError as `judge` does."""
+    """The judgement of an answer that has been found. Raises NeedsWorkerError as `judge` does."""
     try:
-        correct, reason = _compare(answer, gold, rules, prover, note)
-        return Judgement(correct, answer, reason)
+        correct, reason = _compare(found, gold, rules, prover, note)
     except RefusedError as refusal:
         note(str(refusal))
-        return Judgement(False, answer, refusal.reason)
+        correct, reason = False, refusal.reason
     except RecursionError:
-        return Judgement(False, answer, "too_deep")
+        correct, reason = False, "too_deep"
+    return Judgement(correct, None if reason == "no_answer" else found.text, reason)
 
 
 def _compare(
-    answer: str, gold: str, rules: Rules, prover: Prover | None, note: Callable[[str], None]
+    found: Found, gold: str, rules: Rules, prover: Prover | None, note: Callable[[str], None]
 ) -> tuple[bool, str]:
+    answer = found.text
     check_answer(answer)
+    if is_empty(answer):
+        return False, "empty_answer"
+    if is_empty(gold):
+        note("the reference is empty")
+        return False, "unreadable_reference"
     if rules.string_shortcut and not rules.require_simplified and _same_text(answer, gold):
         note("the texts are the same")
         return True, "same_text"
     if prover is None and len(answer) + len(gold) > LIGHT:
-        raise NeedsProofError
+        raise NeedsWorkerError
     try:
         references = read_reference(gold)
     except (UnreadableError, RefusedError) as error:
@@ -82,7 +94,10 @@ def _compare(
         readings = read(answer)
     except UnreadableError as error:
         note(f"the answer cannot be read: {error}")
-        return False, "unreadable"
+        return False, "no_answer" if found.by_place else "unreadable"
+    if found.by_place and all(map(_is_prose, readings)) and not any(map(_is_wordy, references)):
+        note("the line is prose and the reference is mathematics: no answer was given")
+        return False, "no_answer"
     for label, nodes in (("reference", references), ("answer", readings)):
         note(f"the {label} is read as " + ", or ".join(show(node) for node in nodes))
     return _over_readings(references, readings, rules, prover, note)
@@ -96,9 +111,9 @@ def _over_readings(
     note: Callable[[str], None],
 ) -> tuple[bool, str]:
     """Right if any reading of the answer equals any of the reference's."""
-    ladder = Ladder(rules.relative_tolerance, prover, note)
+    ladder = Ladder(rules.relative_tolerance, prover, note, Effort(CALLER_SECONDS if prover is None else None))
     answers = Answers(ladder, note)
-    wanted: NeedsProofError | None = None
+    wanted: NeedsWorkerError | None = None
     refused: RefusedError | None = None
     reason = "different"
     for reading in readings:
@@ -108,7 +123,7 @@ def _over_readings(
                     if rules.require_simplified and is_simplified(reference) and not is_simplified(reading):
                         return False, "not_simplified"
                     return True, "proved" if ladder.proved else "equal"
-            except NeedsProofError as error:
+            except NeedsWorkerError as error:
                 wanted = error
             except UndefinedError as error:
                 note(f"no value: {error}")
@@ -121,17 +136,26 @@ def _over_readings(
         raise wanted
     if refused is not None:
         raise refused
-    if reason == "different" and not all(map(has_value_inside, readings)):
+    if reason == "different" and not all(_may_have_value(reading, ladder) for reading in readings):
         reason = "undefined"
     return False, reason if reason != "different" else answers.reason
 
 
-def has_value_inside(node: Node) -> bool:
+def _may_have_value(node: Node, ladder: Ladder) -> bool:
     """Whether a scalar answer has a value at all; other answers are taken to have one."""
     try:
-        return has_value(node)
+        return ladder.has_value(node)
     except (UnreadableError, RefusedError, KeyError):
         return True
+
+
+def _is_prose(node: Node) -> bool:
+    return node.kind == "text" or (node.kind == "list" and all(map(_is_prose, node.args)))
+
+
+def _is_wordy(node: Node) -> bool:
+    """Whether a reference is met by words: a name, a choice, a day, no solution."""
+    return _is_prose(node) or node.kind in ("choice", "date", "time", "nothing", "reals")
 
 
 def _same_text(answer: str, gold: str) -> bool:

@@ -6,6 +6,7 @@ years later with the same outcome.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 EXTRACTIONS = ("lenient", "boxed_only", "answer_tag", "hash", "last_line", "last_number", "whole")
@@ -51,6 +52,10 @@ class Rules:
             raise ValueError("cpu_seconds, wall_seconds and memory_mb must be positive")
 
 
+# Reasons that speak about the machine or the verifier and not about the answer.
+NO_VERDICT = frozenset(("out_of_memory", "worker_died", "stalled", "failed"))
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The judgement of one response.
@@ -63,3 +68,14 @@ class Verdict:
     extracted: str | None
     reason: str
     seconds: float
+
+    @property
+    def judged(self) -> bool:
+        """False where there is no verdict, because a worker was lost again and again: neither right nor wrong, and to be
+        counted apart. `correct` is False there for callers that do not ask."""
+        return self.reason not in NO_VERDICT
+
+    @property
+    def reward(self) -> float:
+        """1 for a right answer, 0 for a wrong one, NaN where there is no verdict (the trainer drops rows without a reward)."""
+        return float(self.correct) if self.judged else math.nan

@@ -14,7 +14,7 @@ and of whole answers:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -60,6 +60,20 @@ def walk(node: Node) -> Iterator[Node]:
 def symbols(node: Node) -> frozenset[str]:
     """The names of the free letters of an expression."""
     return frozenset(part.value for part in walk(node) if part.kind == "sym")
+
+
+def has_i(node: Node) -> bool:
+    """Whether the imaginary unit occurs."""
+    return any(part.kind == "const" and part.value == "i" for part in walk(node))
+
+
+def substituted(node: Node, values: Mapping[str, Fraction]) -> Node:
+    """The expression with numbers in place of letters."""
+    if node.kind == "sym":
+        return number(values[node.value]) if node.value in values else node
+    if not node.args:
+        return node
+    return Node(node.kind, node.value, tuple(substituted(part, values) for part in node.args))
 
 
 ZERO = number(0)

@@ -91,10 +91,10 @@ def score(name: str, grader: Grader, cases: list[Labelled]) -> Score:
 def same_box(response: str, gold: str) -> bool:
     """The comparison many training loops start with: the last box, as text, without spaces."""
     try:
-        answer = find_answer(response, Rules(extraction="boxed_only"))
+        found = find_answer(response, Rules(extraction="boxed_only"))
     except RefusedError:
         return False
-    return answer is not None and answer.replace(" ", "") == gold.replace(" ", "")
+    return found is not None and found.text.replace(" ", "") == gold.replace(" ", "")
 
 
 def math_verify_grader() -> Grader:
@@ -105,7 +105,8 @@ def math_verify_grader() -> Grader:
 
     def grade(response: str, gold: str) -> bool:
         try:
-            check_answer(find_answer(response, _RULES) or "")
+            found = find_answer(response, _RULES)
+            check_answer(found.text if found else "")
         except RefusedError as refusal:
             if refusal.reason == "forbidden_text":
                 return False

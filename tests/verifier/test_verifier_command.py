@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def call(arguments: list[str], text: str, monkeypatch: pytest.MonkeyPatch) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-8"))))
     return command.run(parser.parse_args(arguments))
 
 
@@ -81,6 +82,35 @@ def test_a_broken_line_is_named_and_ends_the_run(
 def test_a_missing_file_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["/nowhere/pairs.jsonl"], "", monkeypatch) == 1
     assert "/nowhere/pairs.jsonl" in capsys.readouterr().err
+
+
+def test_standard_input_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    program = "from lco.cli import main; raise SystemExit(main(['verify']))"
+    text = json.dumps({"response": "\\boxed{½ − π}", "gold": "\\frac12-\\pi"}, ensure_ascii=False) + "\n"
+    for locale in ("C", "POSIX", "en_US.ISO-8859-1"):
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LC_ALL": locale,
+            "PYTHONIOENCODING": "latin-1",
+            "PYTHONPATH": str(ROOT),
+        }
+        start = [sys.executable, "-X", "utf8=0", "-c", program]
+        done = subprocess.run(
+            start, cwd=ROOT, input=text.encode("utf-8"), capture_output=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["correct"] is True
+
+
+def test_a_line_that_is_no_utf_8_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    source = io.BytesIO(lines(("\\boxed{4}", "4")).encode() + b'{"response": "\xff", "gold": "4"}\n')
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
+    assert command.run(parser.parse_args([])) == 1
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1
+    assert "line 2 is no UTF-8 text" in captured.err
 
 
 def test_explain_tells_the_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

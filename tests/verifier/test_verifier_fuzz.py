@@ -18,7 +18,7 @@ from verifier_helpers import all_cases
 from lco.verifier import Pool, Rules
 from lco.verifier.explain import MEANINGS
 from lco.verifier.judge import Judgement, judge
-from lco.verifier.numbers.ladder import NeedsProofError
+from lco.verifier.numbers.effort import NeedsWorkerError
 
 PIECES = [
     "\\frac", "\\frac{", "}{", "}", "{", "\\sqrt", "\\sqrt[", "]", "[", "(", ")", "^", "^{", "_", "_{", "\\left(", "\\right]",
@@ -86,7 +86,7 @@ def run(seed: int, count: int, seconds: float) -> list[tuple[str, str]]:
         signal.setitimer(signal.ITIMER_VIRTUAL, 10)
         try:
             judgement = judge(response, gold, Rules(string_shortcut=index % 2 == 0))
-        except NeedsProofError:
+        except NeedsWorkerError:
             hard.append((response, gold))
             continue
         assert isinstance(judgement, Judgement)
@@ -121,6 +121,6 @@ def test_noise_earns_nothing() -> None:
         text = noise(rng)
         try:
             judgement = judge(f"\\boxed{{{text}}}", "8675309", Rules())
-        except NeedsProofError:
+        except NeedsWorkerError:
             continue
         assert not judgement.correct, text

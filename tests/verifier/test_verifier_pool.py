@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -122,6 +123,55 @@ def test_memory_is_limited() -> None:
         assert verdict.correct is False
         assert verdict.reason in ("out_of_memory", "worker_died")
         assert pool.verify(*HARD[1][:2]).correct
+
+
+def test_a_case_without_a_verdict_is_neither_right_nor_wrong_and_counted_apart() -> None:
+    with Pool(1) as pool:
+        verdict = pool.verify(*HARD[0][:2], Rules(memory_mb=20))
+        assert verdict.judged is False
+        assert math.isnan(verdict.reward)
+        assert pool.counts["out_of_memory"] + pool.counts["worker_died"] == 1
+        assert pool.replaced >= 3  # it was tried again
+        right, wrong = pool.verify(*HARD[1][:2]), pool.verify("\\boxed{3}", "4")
+    assert (right.judged, right.reward, wrong.judged, wrong.reward) == (True, 1.0, True, 0.0)
+
+
+def test_a_worker_that_gets_no_processor_time_is_replaced_and_the_answer_judged() -> None:
+    with Pool(1) as pool:
+        pool.start()
+
+        def stop_once_begun() -> None:
+            while True:
+                running = [worker for worker in pool._running if worker.case is not None and worker.case.tries]
+                if running:
+                    os.kill(running[0].pid, signal.SIGSTOP)
+                    return
+                time.sleep(0.001)
+
+        stopper = threading.Thread(target=stop_once_begun, daemon=True)
+        stopper.start()
+        verdict = pool.verify(*slow_pair(1), Rules(wall_seconds=3, cpu_seconds=30))
+        stopper.join(timeout=60)
+        assert not stopper.is_alive()
+        assert verdict.reason in ("proved", "equal")
+        assert pool.replaced == 1
+
+
+def test_where_no_worker_can_be_started_there_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr("lco.verifier.workers.pool._PAUSES", (0.01,))
+    with Pool(1) as pool:
+        verdicts = pool.verify_many([HARD[0][:2], ("\\boxed{3}", "3")])
+    assert [(verdict.judged, verdict.correct) for verdict in verdicts] == [(False, False), (True, True)]
+
+
+def test_a_fault_of_the_verifier_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("lco.verifier.workers.pool.judge_answer", broken)
+    verdict = verify("\\boxed{3}", "3")
+    assert (verdict.correct, verdict.judged, verdict.reason) == (False, False, "failed")
 
 
 def test_a_pool_serves_several_threads() -> None:

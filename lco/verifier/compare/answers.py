@@ -11,7 +11,8 @@ from lco.verifier.compare.several import Several, expand_signs, has_signs, is_co
 from lco.verifier.compare.vectors import ratios, same_vector
 from lco.verifier.numbers.ladder import Ladder
 from lco.verifier.read import words
-from lco.verifier.tree import Node, is_scalar, symbols
+from lco.verifier.read.choices import same_choice
+from lco.verifier.tree import Node, is_scalar, number, symbols
 
 
 class Answers:
@@ -22,7 +23,7 @@ class Answers:
         self.scalars = ladder.compare
         self.quantities = Quantities(self.same, self.scalars, note)
         self.relations = Relations(self.same, self.scalars, note)
-        self.several = Several(self.same, note)
+        self.several = Several(self.same, ladder.apart, note)
 
     @property
     def reason(self) -> str:
@@ -42,8 +43,8 @@ class Answers:
             return self.relations.compare(gold, answer)
         if is_quantity(gold) or is_quantity(answer):
             return self.quantities.compare(gold, answer)
-        if kinds == {"based", "num"}:
-            return _digits(gold, answer)
+        if "based" in kinds and len(kinds) == 2 and is_scalar(gold if answer.kind == "based" else answer):
+            return self._numerals(gold, answer)
         if has_signs(gold) or has_signs(answer):
             return self._signed(gold, answer)
         if is_scalar(gold) and is_scalar(answer):
@@ -59,8 +60,8 @@ class Answers:
     def _alike(self, gold: Node, answer: Node) -> bool:
         """Two answers of one of the remaining kinds."""
         kind = gold.kind
-        if kind == "based":
-            return _based(gold.value) == _based(answer.value)
+        if kind == "choice":
+            return same_choice(gold.value, answer.value)
         if kind == "time":
             return words.same_time(gold.value, answer.value)
         if kind == "date":
@@ -75,6 +76,14 @@ class Answers:
         if kind == "minus":
             return self._rows(gold, answer)
         return gold == answer
+
+    def _numerals(self, gold: Node, answer: Node) -> bool:
+        """52 for 52 in base 8: the base may be missing like a unit. A base that the reference does not name is worked out."""
+        if gold.kind == "based":
+            return answer.kind == "num" and str(answer.value) == gold.value[0]
+        digits, base = answer.value
+        self.note(f"the reference names no base, so {digits} in base {base} is taken by its value")
+        return self.scalars(gold, number(int(digits, base)))
 
     def _signed(self, gold: Node, answer: Node) -> bool:
         """`1 ± √2` stands for its two values."""
@@ -101,14 +110,3 @@ def _letters_agree(gold: Node, answer: Node) -> bool:
     """`x ≥ 2` is not `y ≥ 2`; an interval names no letter."""
     names = [symbols(node) for node in (gold, answer) if node.kind in ("rel", "list")]
     return len(names) < 2 or names[0] == names[1]
-
-
-def _based(value: tuple[str, int]) -> tuple[str, int]:
-    digits, base = value
-    return digits.upper().lstrip("0") or "0", base
-
-
-def _digits(one: Node, other: Node) -> bool:
-    """52 for 52 in base 8: the base is missing like a unit."""
-    based, plain = (one, other) if one.kind == "based" else (other, one)
-    return str(plain.value) == _based(based.value)[0]

@@ -12,9 +12,13 @@ from itertools import pairwise
 from lco.verifier.compare.quantities import split
 from lco.verifier.compare.several import renamed
 from lco.verifier.compare.vectors import Same
+from lco.verifier.numbers.points import points
+from lco.verifier.read.names import GREEK
 from lco.verifier.tree import ZERO, Node, UndefinedError, is_scalar, symbols, walk
 
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
+_ANGLE_FUNCTIONS = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "floor", "ceil"))
+_COORDINATES = frozenset("xyz")
 
 
 def is_name(node: Node) -> bool:
@@ -25,7 +29,45 @@ def is_name(node: Node) -> bool:
         return all(part.kind == "sym" for part in node.args)
     if node.kind == "call":
         return all(part.kind in ("sym", "num") for part in node.args)
+    return _is_segment(node)
+
+
+def _is_segment(node: Node) -> bool:
+    """AB: points side by side."""
+    if node.kind == "sym":
+        return len(node.value) > 1 and node.value[0].isupper() and "_" not in node.value
     return node.kind == "mul" and all(part.kind == "sym" and part.value[0].isupper() for part in node.args)
+
+
+def is_quantity_name(node: Node) -> bool:
+    """A name, or what a figure is described by: |PQ|, KM/LM, AB + BC, V_1:V_2, sin A."""
+    kind, parts = node.kind, node.args
+    if is_name(node):
+        return True
+    if kind == "ratio":
+        return all(map(is_name, parts))
+    if kind == "fn" and node.value == "abs":
+        return _is_segment(parts[0]) or parts[0] in (Node("sym", "z"), Node("sym", "w"))
+    if kind == "fn" and parts[0].kind == "sym":
+        return node.value in _ANGLE_FUNCTIONS and _is_angle(parts[0].value)
+    if kind == "pow":
+        return _is_segment(parts[0]) and parts[1].kind == "num"
+    return kind in ("add", "div") and all(map(_is_segment, parts))
+
+
+def says_what_it_values(node: Node) -> bool:
+    """An expression before = that says which quantity has the value behind it: x + y, mn, 2l + 2w.
+
+    A side of an equation that has to be solved or drawn (2x + 3y, x² + y², a², |x|, y/x) does not.
+    """
+    if node.kind == "add" and all(part.kind == "sym" for part in node.args):
+        return True
+    names = symbols(node)
+    return len(names) > 1 and not names & _COORDINATES and is_scalar(node)
+
+
+def _is_angle(name: str) -> bool:
+    return name[0].isupper() or name.startswith("angle ") or name in GREEK
 
 
 def named(node: Node) -> tuple[Node, Node] | None:
@@ -37,6 +79,8 @@ def named(node: Node) -> tuple[Node, Node] | None:
         return first, rest[0] if len(rest) == 1 else Node("rel", node.value[1:], rest)
     if len(rest) == 1 and is_name(rest[0]):
         return rest[0], first
+    if len(rest) == 1 and not symbols(rest[0]) and is_quantity_name(first):
+        return first, rest[0]
     return None
 
 
@@ -64,7 +108,7 @@ class Relations:
             split = named(gold)
             if split is not None:
                 self.note("the name before = in the reference is dropped")
-                return self.same(split[1], answer)
+                return self.same(_without_formulas(split[1]), answer)
             return _constant_chain(gold) and any(self.same(part, answer) for part in gold.args)
         split = named(answer)
         if split is not None:
@@ -73,17 +117,11 @@ class Relations:
                 self.note("the answer is a tautology")
                 return False
             self.note("the name before = in the answer is dropped")
-            return self.same(gold, value)
+            return self.same(gold, _without_formulas(value))
         if _constant_chain(answer):
             return self._chain(gold, answer)
         left, right = answer.args[0], answer.args[-1]
-        if (
-            answer.value == ("=",)
-            and len(symbols(left)) > 1
-            and not symbols(right)
-            and is_scalar(gold)
-            and not symbols(gold)
-        ):
+        if answer.value == ("=",) and not symbols(right) and not symbols(gold) and says_what_it_values(left):
             self.note("the answer names what it gives the value of")
             return self.same(gold, right)
         return False
@@ -171,7 +209,6 @@ class Relations:
 
     def _same_sign(self, one: Node, other: Node) -> bool:
         """Whether proportional expressions are so by a positive factor, seen at the first point that tells."""
-        from lco.verifier.numbers.ladder import points
         from lco.verifier.numbers.numeric import Evaluator, is_complex
 
         for point in points(symbols(one) | symbols(other)):
@@ -182,6 +219,15 @@ class Relations:
             if not any(map(is_complex, values)) and all(value[1] for value in values):
                 return bool(values[0][0] == values[1][0])
         return False
+
+
+def _without_formulas(node: Node) -> Node:
+    """In `V = πr²h = 75π` what stands behind V, without the sides that still have letters, if one without is left."""
+    if node.kind != "rel" or set(node.value) != {"="} or all(map(symbols, node.args)):
+        return node
+    first = next(at for at, part in enumerate(node.args) if not symbols(part))
+    kept = node.args[first:]
+    return kept[0] if len(kept) == 1 else Node("rel", node.value[first:], kept)
 
 
 def _constant_chain(node: Node) -> bool:

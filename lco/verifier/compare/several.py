@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lco.verifier.compare.vectors import Same, ordered
-from lco.verifier.tree import Node, UndefinedError, walk
+from lco.verifier.tree import Node, UndefinedError, is_scalar, walk
 
 _MAX_SIGNS = 4
+_MANY_PAIRS = 16
 
 
 class Several:
-    """Compares lists and sets; `same` compares two of their values."""
+    """Compares lists and sets; `same` compares two of their values, `apart` tells quickly that two expressions differ."""
 
-    def __init__(self, same: Same, note: Callable[[str], None]) -> None:
+    def __init__(self, same: Same, apart: Same, note: Callable[[str], None]) -> None:
         self.same = same
+        self.apart = apart
         self.note = note
 
     def compare(self, gold: Node, answer: Node) -> bool:
@@ -31,8 +33,23 @@ class Several:
             single = left if is_collection(gold) else right
             return len(single) == 1 and self.same(left[0], right[0])
         if "set" in (gold.kind, answer.kind):
-            left, right = self._distinct(left), self._distinct(right)
+            return self._same_set(left, right)
         return self.unordered(left, right, self.same)
+
+    def _same_set(self, left: Sequence[Node], right: Sequence[Node]) -> bool:
+        """Every value of each stands in the other, however often."""
+        match = self._matcher(len(left) * len(right), self._quietly)
+        found = [next((at for at, other in enumerate(left) if match(other, value)), None) for value in right]
+        missing = set(range(len(left))) - set(found)
+        return None not in found and all(any(match(left[at], other) for other in right) for at in missing)
+
+    def _matcher(self, pairs: int, same: Same) -> Same:
+        """Where there are many pairs, expressions that certainly differ are told apart before they are compared."""
+        if pairs <= _MANY_PAIRS:
+            return same
+        return lambda one, other: (
+            not (is_scalar(one) and is_scalar(other) and self.apart(one, other)) and same(one, other)
+        )
 
     def unordered(self, left: Sequence[Node], right: Sequence[Node], same: Same) -> bool:
         """Whether the values can be paired off."""
@@ -40,10 +57,11 @@ class Several:
             self.note(f"{len(right)} values where the reference has {len(left)}")
             return False
         free = list(right)
+        match = self._matcher(len(left) * len(right), same)
         for value in left:
             found = next((at for at, other in enumerate(free) if value == other), None)
             if found is None:
-                found = next((at for at, other in enumerate(free) if same(value, other)), None)
+                found = next((at for at, other in enumerate(free) if match(value, other)), None)
             if found is None:
                 return False
             del free[found]
@@ -56,13 +74,6 @@ class Several:
     def conditions(self, gold: Node, answer: Node) -> bool:
         """The conditions of two set builders, in any order."""
         return self.unordered(as_values(gold), as_values(answer), self.same)
-
-    def _distinct(self, values: Sequence[Node]) -> list[Node]:
-        kept: list[Node] = []
-        for value in values:
-            if not any(self._quietly(value, other) for other in kept):
-                kept.append(value)
-        return kept
 
     def _quietly(self, one: Node, other: Node) -> bool:
         try:

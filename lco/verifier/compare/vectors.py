@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lco.verifier.numbers.rational import rational
-from lco.verifier.tree import ONE, Node, is_scalar
+from lco.verifier.tree import Node, is_scalar
 
 Same = Callable[[Node, Node], bool]
 
@@ -37,16 +37,19 @@ def same_vector(gold: Node, answer: Node, same: Same, note: Callable[[str], None
 
 
 def ratios(gold: Node, answer: Node, scalars: Same) -> bool:
-    """3:5 is 6:10 and 3/5, but not 5:3. What looks like a time of day (9:24) is compared number by number."""
+    """3:5 is 6:10 and 3/5, but not 5:3. Where the reference looks like a time of day (9:24), the numbers must be the same."""
     if gold.kind == answer.kind == "ratio":
         if ordered(gold.args, answer.args, scalars):
             return True
-        if len(gold.args) != len(answer.args) or _looks_like_time(gold) or _looks_like_time(answer):
+        if len(gold.args) != len(answer.args) or _looks_like_time(gold):
             return False
-        first, start = gold.args[0], answer.args[0]
+        pivot = next((at for at, part in enumerate(gold.args) if not _is_zero(part)), None)
+        if pivot is None or _is_zero(answer.args[pivot]):
+            return False
+        first, start = gold.args[pivot], answer.args[pivot]
         return all(
             scalars(Node("mul", None, (first, other)), Node("mul", None, (start, one)))
-            for one, other in zip(gold.args[1:], answer.args[1:], strict=True)
+            for one, other in zip(gold.args, answer.args, strict=True)
         )
     ratio, other = (gold, answer) if gold.kind == "ratio" else (answer, gold)
     if len(ratio.args) != 2 or not is_scalar(other) or _looks_like_time(ratio):
@@ -55,6 +58,15 @@ def ratios(gold: Node, answer: Node, scalars: Same) -> bool:
     return scalars(quotient, other) if ratio is gold else scalars(other, quotient)
 
 
+def _is_zero(node: Node) -> bool:
+    return rational(node) == 0
+
+
 def _looks_like_time(node: Node) -> bool:
-    value = rational(node.args[1]) if len(node.args) == 2 else ONE.value
-    return len(node.args) != 2 or value is None or value == 0 or (value >= 10 and value < 60)
+    """Hours up to 24 and minutes of two digits."""
+    if len(node.args) != 2:
+        return False
+    hours, minutes = map(rational, node.args)
+    if hours is None or minutes is None or hours.denominator != 1 or minutes.denominator != 1:
+        return False
+    return 0 <= hours <= 24 and (minutes == 0 or 10 <= minutes < 60)

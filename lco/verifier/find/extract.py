@@ -8,256 +8,114 @@ What a person would take for the answer, in this order (the first that is there 
     "The final answer is …", "Answer: …"
     a closing formula, or a response that is nothing but an answer
 
-Thinking (`<think>…</think>`) is not an answer, and a box or tag that is never closed was cut off: no answer.
+Thinking (`<think>…</think>`) is not an answer, and a box or tag that is never closed was cut off: no answer. Marks that end
+a turn (`<|im_end|>`, `</s>`) are no part of it.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable
-from itertools import pairwise
+from typing import NamedTuple
 
-from lco.verifier.read.tokens import trim
+from lco.verifier.find.boxes import OPENED_BOX, boxed
+from lco.verifier.find.phrases import (
+    announced,
+    closing_formula,
+    formulas_alone,
+    last_line,
+    last_number,
+    marked_by_hash,
+    only_line,
+)
+from lco.verifier.find.thoughts import after_thinking, last_match
 from lco.verifier.rules import Rules
-from lco.verifier.tree import RefusedError
 
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
-_OPEN_THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_CLOSED_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _TAG = re.compile(r"<answer>", re.IGNORECASE)
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
-# Models trained on one-line solutions write the marker behind the last step, so it may stand after any blank.
-_HASH = re.compile(r"(?:^|(?<=\s))#{4}(?!#)[ \t]*([^\n#]+)", re.MULTILINE)
-_PHRASE = re.compile(
-    r"(?:\bfinal\s+answer|\banswer)\s*(?:\*\*|__)?\s*(?:to\s+(?:the|this)\s+(?:question|problem)\s*)?"
-    r"(?:\bis\b(?:\s*:)?|\bequals\b|:|=)\s*(?:\*\*|__)?\s*(?:therefore|thus|simply)?\s*",
-    re.IGNORECASE,
+_END_OF_TURN = re.compile(
+    r"(?:<\|(?!begin|end_of_box)[\w/]{2,30}\|>|<｜[^<>｜]{2,30}｜>|</?s>|<eos>|<bos>|<end_of_turn>|<pad>|\[/?INST\])$"
 )
-_HEADING = re.compile(
-    r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*|__)[ \t]*(?:final\s+)?answer[ \t]*:?[ \t]*(?:\*\*|__)?[ \t]*:?[ \t]*\n\s*",
-    re.IGNORECASE,
-)
-_DISPLAY_END = re.compile(r"(?:\$\$(?P<a>[^$]+)\$\$|\\\[(?P<b>(?:(?!\\\[|\\\]).)+)\\\])\s*[.,]?\s*$", re.DOTALL)
-_INLINE_END = re.compile(
-    r"(?:(?<!\\)\$(?P<a>[^$\n]+)(?<!\\)\$|\\\((?P<b>[^\n]+?)\\\)|\*\*(?P<c>[^*\n]+)\*\*)\s*[.!]?\s*$"
-)
-_CUE = re.compile(
-    r"\b(?:so|thus|therefore|hence|answer|result|get|gives|find|obtain|have|is|are|equals|total|value|conclude|yields?)\b|∴|=",
-    re.IGNORECASE,
-)
-_NEGATED = re.compile(r"\b(?:not|n't|isn't|cannot|never|wrong|incorrect|neither|nor)\b", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|-?\.\d+")
-_JOINT = re.compile(r"[\s$,;]*(?:\\text\s*\{\s*(?:and|or)\s*\}|and|or|,|;)?[\s$]*(?:\w\s*=\s*)?", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(\"'*]|\s*$)|\n")
-_TAIL = 20_000  # characters from the end in which phrases are looked for
-_BARE = 300  # characters of a response that may be nothing but an answer
+
+
+class Found(NamedTuple):
+    """The text of an answer; `by_place` where nothing marks it but that it is the only line, or the last."""
+
+    text: str
+    by_place: bool = False
 
 
 def _silent(text: str) -> None:
     del text
 
 
-def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _silent) -> str | None:
-    """The text of the answer, or None. Raises RefusedError for boxes that contradict each other, if asked to."""
-    text = _after_thinking(response)
+def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _silent) -> Found | None:
+    """The answer, or None. Raises RefusedError for boxes that contradict each other, if asked to."""
+    text = after_thinking(_without_end_of_turn(response))
     if text is None:
         note("the thinking never ends")
         return None
     how = rules.extraction
     if how == "whole":
-        return text.strip() or None
+        return _marked(text.strip() or None)
     if how == "hash":
-        return _hash(text)
+        return _marked(marked_by_hash(text))
     if how == "boxed_only":
-        return _boxed(text, rules, note)[0]
+        return _marked(boxed(text, rules, note)[0])
     tagged, behind = _tagged(text, rules, note)
     if how == "answer_tag" or tagged is not None:
-        return tagged
-    boxed, unclosed = _boxed(behind, rules, note)
-    if boxed is not None or unclosed:
-        return boxed
-    found = _hash(text)
+        return _marked(tagged)
+    content, cut_off = boxed(behind, rules, note)
+    if content is not None or cut_off:
+        return _marked(content)
+    found = marked_by_hash(text)
     if found is None:
-        found = _phrase(text)
+        found = announced(text)
         if found == "":
             note("the words that announce an answer are followed by none: the response was cut off")
             return None
-    found = found or _closing(text) or (_bare(text) if how == "lenient" else None)
-    if found is None and how == "last_line":
-        found = _last_line(text)
+    found = found or formulas_alone(text) or closing_formula(text)
+    placed = None
+    if found is None and how != "last_number":
+        placed = only_line(text) if how == "lenient" else last_line(text)
     if found is None and how == "last_number":
-        found = _last_number(text)
-    note("nothing marks an answer" if found is None else f"found the answer by its words or place: {found!r}")
-    return found
+        found = last_number(text)
+    if found is None and placed is None:
+        note("nothing marks an answer")
+        return None
+    note(f"found the answer by its words or place: {found or placed!r}")
+    return Found(found) if found is not None else Found(placed or "", by_place=True)
 
 
-def _after_thinking(response: str) -> str | None:
-    """The response behind its thinking; None if the thinking was cut off."""
-    if "<" not in response:
-        return response
+def _marked(text: str | None) -> Found | None:
+    return None if text is None else Found(text)
+
+
+def _without_end_of_turn(response: str) -> str:
+    """The response without the marks by which a chat template ends a turn."""
     text = response
-    closed = _last(_CLOSED_THOUGHT, text)
-    if closed is not None:
-        text = text[closed.end() :]
-    opened = _OPEN_THOUGHT.search(text)
-    if opened is None:
-        return text
-    before = text[: opened.start()]
-    return before if before.strip() and _BOX.search(before) else None
-
-
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+    while text[-1:].isspace() or text[-1:] in (">", "]"):
+        text = text.rstrip()
+        found = _END_OF_TURN.search(text, max(0, len(text) - 40))
+        if found is None:
+            break
+        text = text[: found.start()]
+    return text
 
 
 def _tagged(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | None, str]:
     """The content of the last answer tag, and the text in which a box still counts."""
-    last = _last(_TAG, text)
+    last = last_match(_TAG, text)
     if last is None:
         return None, text
     end = _TAG_END.search(text, last.end())
     if end is None:
         return None, ""  # cut off
-    if _BOX.search(text, end.end()):
+    if OPENED_BOX.search(text, end.end()):
         return None, text
     content = text[last.end() : end.start()]
-    boxed, unclosed = _boxed(content, rules, note)
+    inside, cut_off = boxed(content, rules, note)
     note("found the last answer tag")
-    if unclosed:
+    if cut_off:
         return None, ""
-    return (boxed if boxed is not None else content.strip()), text
-
-
-def _boxed(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | None, bool]:
-    """The content of the last box, and whether a box was cut off."""
-    boxes = []
-    resume = 0
-    for found in _BOX.finditer(text):
-        if found.start() < resume:
-            continue
-        content, end = _content(text, found.end())
-        if content is None:
-            note("a box is never closed: the response was cut off")
-            return None, True
-        boxes.append((content, found.start(), end))
-        resume = end
-    if not boxes:
-        return None, False
-    group = [boxes[-1]]
-    for box in reversed(boxes[:-1]):
-        between = text[box[2] : group[0][1]]
-        if len(between) > 40 or not _JOINT.fullmatch(between) or not re.search(r"and|or|,|;", between, re.IGNORECASE):
-            break
-        group.insert(0, box)
-    note(
-        f"found {len(boxes)} box(es); "
-        + ("the last counts" if len(group) == 1 else f"the last {len(group)} belong together")
-    )
-    if rules.boxes == "agree" and len({_squeezed(content) for content, _, _ in boxes}) > len(group):
-        raise RefusedError("contradicting_boxes", "the boxes do not agree")
-    if len(group) > 1 and len({_squeezed(content) for content, _, _ in group}) == 1:
-        group = group[-1:]
-    joint = " \\text{ or } " if _either(text, group) else ", "
-    return joint.join(content for content, _, _ in group), False
-
-
-def _either(text: str, group: list[tuple[str, int, int]]) -> bool:
-    """Whether the boxes are offered as alternatives."""
-    between = (text[left[2] : right[1]] for left, right in pairwise(group))
-    return any(re.search(r"\bor\b", gap, re.IGNORECASE) for gap in between)
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"[\s$]|\\[,;!]", "", text)
-
-
-def _content(text: str, at: int) -> tuple[str | None, int]:
-    """What a box at this place holds, and where it ends; None if it is never closed."""
-    if at >= len(text):
-        return None, at
-    if text[at] != "{":  # \boxed 5
-        word = re.compile(r"\\?[\w.\-]+").match(text, at)
-        return (word[0], word.end()) if word else ("", at)
-    depth, place = 0, at
-    for found in _BRACE.finditer(text, at):
-        sign = found[0]
-        if sign == "{":
-            depth += 1
-        elif sign == "}":
-            depth -= 1
-            if depth == 0:
-                place = found.end()
-                return text[at + 1 : place - 1].strip(), place
-    return None, len(text)
-
-
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-
-
-def _hash(text: str) -> str | None:
-    last = _last(_HASH, text)
-    return last[1].strip() if last and last[1].strip() else None
-
-
-def _phrase(text: str) -> str | None:
-    """What follows the last "answer is", up to the end of the sentence; "" if that is nothing."""
-    tail = text[-_TAIL:]
-    last = None
-    for pattern in (_PHRASE, _HEADING):
-        for found in pattern.finditer(tail):
-            if last is None or found.end() > last.end():
-                last = found
-    if last is None:
-        return None
-    rest = tail[last.end() :].lstrip()
-    for mark, end in (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)")):
-        if rest.startswith(mark):
-            stop = rest.find(end, 2)
-            if stop < 0:
-                return ""
-            following = rest[stop + 2 : stop + 60]
-            if not re.match(r"\s*(?:,|and\b|or\b)", following):
-                return rest[2:stop].strip()
-    stop = _sentence_end(rest)
-    return trim(rest[:stop])
-
-
-def _sentence_end(text: str) -> int:
-    """Where the first sentence ends; a point inside a formula or a number is none."""
-    for found in _SENTENCE_END.finditer(text):
-        if len(re.findall(r"(?<!\\)\$", text[: found.start()])) % 2 == 0:
-            return found.start()
-    return len(text)
-
-
-def _closing(text: str) -> str | None:
-    """The formula with which the response ends, if it is displayed or the line draws a conclusion."""
-    tail = text.rstrip()[-_TAIL:]
-    found = _DISPLAY_END.search(tail)
-    if found:
-        return (found["a"] or found["b"]).strip()
-    line = tail.rsplit("\n", 1)[-1][-2_000:]
-    found = _INLINE_END.search(line)
-    if not found:
-        return None
-    before = line[: found.start()]
-    if before.strip() and (not _CUE.search(before) or _NEGATED.search(before)):
-        return None
-    return (found["a"] or found["b"] or found["c"]).strip()
-
-
-def _bare(text: str) -> str | None:
-    """A response that is one short line is its own answer; the reading decides whether it is one."""
-    plain = text.strip()
-    return plain if plain and len(plain) <= _BARE and "\n" not in plain else None
-
-
-def _last_line(text: str) -> str | None:
-    lines = [line for line in text.split("\n") if line.strip()]
-    return lines[-1].strip() if lines else None
-
-
-def _last_number(text: str) -> str | None:
-    numbers = _NUMBER.findall(text[-_TAIL:])
-    return numbers[-1].replace("$", "") if numbers else None
+    return (inside if inside is not None else content.strip()), text

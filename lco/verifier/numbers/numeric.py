@@ -6,6 +6,7 @@ threads, and independent of what anyone else has set. A value is either a real (
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -14,8 +15,10 @@ from typing import Any
 from mpmath import libmp
 from mpmath.libmp import libmpc, libmpf
 
-from lco.verifier.numbers.rational import MAX_FACTORIAL
-from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
+from lco.verifier.numbers.effort import Effort
+from lco.verifier.numbers.modular import equal_modulo
+from lco.verifier.numbers.rational import MAX_FACTORIAL, rational
+from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError, number, substituted
 
 Real = tuple[Any, ...]
 Value = tuple[Any, ...]
@@ -59,14 +62,16 @@ class Evaluator:
     scale: the largest magnitude that went into a sum; what is lost to cancellation is measured against it.
     """
 
-    def __init__(self, prec: int, point: Mapping[str, Fraction], real: bool) -> None:
+    def __init__(self, prec: int, point: Mapping[str, Fraction], real: bool, effort: Effort | None = None) -> None:
         self.prec = prec
+        self.effort = effort or Effort(None)
         self.point = point
         self.real = real
         self.scale = -(10**9)
 
     def value(self, node: Node) -> Value:
         """The value of the expression at the point."""
+        self.effort.step()
         kind = node.kind
         if kind == "num":
             return self._fraction(node.value)
@@ -100,6 +105,8 @@ class Evaluator:
             return self.over(self.times(values[0], libmp.mpf_pi(self.prec)), libmp.from_int(180))
         if kind == "call":
             return self._unknown(node.value, values)
+        if kind == "fn" and node.value in ("floor", "ceil"):
+            return self._rounded(node, values[0])
         if kind == "fn":
             return self._function(node.value, values)
         raise UnreadableError(f"{kind} has no value")
@@ -197,8 +204,6 @@ class Evaluator:
 
     def _power_of_negative(self, written: Node, base: Value, exponent: Value) -> Value:
         """(-8)^{1/3} is the real root where the exponent is a fraction with an odd denominator."""
-        from lco.verifier.numbers.rational import rational
-
         exact = rational(written)
         if exact is not None and exact.denominator % 2:
             root = libmp.mpf_nthroot(libmp.mpf_neg(base), exact.denominator, self.prec, "n")
@@ -245,8 +250,8 @@ class Evaluator:
             )
         if name in ("ln", "logb"):
             return self._logarithm(name, values)
-        if name in ("abs", "floor", "ceil", "min", "max"):
-            return self._stepped(name, values)
+        if name in ("abs", "min", "max"):
+            return self._extreme(name, values)
         if magnitude(value) > (MAX_ANGLE_BITS if name in ("sin", "cos", "tan") else MAX_EXPONENT_BITS):
             raise RefusedError("too_large", f"{name} of a huge number")
         if not is_complex(value):
@@ -275,19 +280,32 @@ class Evaluator:
             return self.over(natural(values[1]), natural(values[0]))
         return natural(values[0])
 
-    def _stepped(self, name: str, values: list[Value]) -> Value:
+    def _rounded(self, node: Node, value: Value) -> Value:
+        """Floor or ceiling. What lies within rounding of a whole number has to be shown to be that number, or not to be."""
+        if is_complex(value):
+            raise UndefinedError(f"{node.value} of a complex number")
+        if magnitude(value) > self.prec - 40:
+            raise RefusedError("too_large", f"{node.value} of a huge number")
+        near = libmp.from_int(int(libmp.to_int(value, "n")))
+        if magnitude(libmp.mpf_sub(value, near, self.prec, "n")) < max(self.scale, 0) - self.prec // 2:
+            return self._rounded_exactly(node, near)
+        return (libmp.mpf_floor if node.value == "floor" else libmp.mpf_ceil)(value, self.prec, "n")
+
+    def _rounded_exactly(self, node: Node, near: Real) -> Real:
+        inner = substituted(node.args[0], self.point)
+        exact = rational(inner)
+        if exact is not None:
+            return libmp.from_int(math.floor(exact) if node.value == "floor" else math.ceil(exact))
+        if equal_modulo(inner, number(int(libmp.to_int(near))), self.effort):
+            return near
+        raise RefusedError("undecided", f"{node.value} of what may be a whole number")
+
+    def _extreme(self, name: str, values: list[Value]) -> Value:
+        """Absolute value, smallest and largest."""
         if name == "abs":
             return libmpc.mpc_abs(values[0], self.prec, "n") if is_complex(values[0]) else libmp.mpf_abs(values[0])
         if any(map(is_complex, values)):
             raise UndefinedError(f"{name} of a complex number")
-        if name in ("floor", "ceil"):
-            if magnitude(values[0]) > self.prec - 40:
-                raise RefusedError("too_large", f"{name} of a huge number")
-            # What lies within rounding of a whole number is that number: floor(2.9999…) of √9 is 3.
-            near = libmp.from_int(int(libmp.to_int(values[0], "n")))
-            if magnitude(libmp.mpf_sub(values[0], near, self.prec, "n")) < -self.prec // 2:
-                return near
-            return (libmp.mpf_floor if name == "floor" else libmp.mpf_ceil)(values[0], self.prec, "n")
         best = values[0]
         for value in values[1:]:
             order = libmp.mpf_cmp(value, best)

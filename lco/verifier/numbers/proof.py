@@ -1,12 +1,10 @@
-"""The last step of the ladder, run only in a worker process: expressions whose values agree to 60 digits are proved
-equal.
+"""The last step of the ladder, run only in a worker process: expressions whose values agree to 60 digits are proved equal.
 
-First the values are compared once more, to 1,000 bits. Then sympy looks for a proof, on trees built object by object
-from
-our own (never from a text: sympy reads strings by `eval`). Where sympy finds none in its share of the time, agreement
-to 900 bits at every point is accepted, if at three points at least (one for constants) no sum holds a term so small
-that
-900 bits could hide it.
+First the values are compared once more, to 1,000 bits. Then sympy looks for a proof, on trees built object by object from
+our own (never from a text: sympy reads strings by `eval`). Where sympy finds none in its share of the time, agreement to
+900 bits at every point is accepted only where nothing could hide from them: at three points at least (one for constants)
+no sum holds a term that is too small to be seen, and no function is taken of a number so small or so large that its value
+says nothing (cos 10⁻¹⁵⁰, tanh 700).
 """
 
 from __future__ import annotations
@@ -17,13 +15,17 @@ from fractions import Fraction
 from types import FrameType
 from typing import Any
 
-from lco.verifier.numbers.ladder import has_i, points
 from lco.verifier.numbers.numeric import Evaluator, Value, distance, magnitude
-from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
+from lco.verifier.numbers.points import points
+from lco.verifier.numbers.rational import rational
+from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError, has_i
 
 _BITS = 1_000
 _AGREEMENT = 900
 _HIDDEN = 300  # bits below the largest term at which a term counts as hidden
+_LARGEST = 60  # bits before and behind the point of what functions are taken of
+_LARGEST_EXPONENT = 7  # the same of exponents: e^128 and its reciprocal still show among 900 bits
+_EXPONENTIAL = frozenset(("sinh", "cosh", "tanh", "coth", "sech", "csch"))
 _SYMPY_SECONDS = 0.6  # of CPU time
 
 
@@ -32,9 +34,10 @@ class _OutOfTimeError(Exception):
 
 
 class _Watchful(Evaluator):
-    """Remembers the smallest term of any sum."""
+    """Remembers the smallest term of any sum, and whether every function was taken of a number of ordinary size."""
 
     smallest = 10**9
+    tame = True
 
     def _sum(self, values: list[Value]) -> Value:
         for value in values:
@@ -42,10 +45,31 @@ class _Watchful(Evaluator):
                 self.smallest = min(self.smallest, magnitude(value))
         return super()._sum(values)
 
+    def _function(self, name: str, values: list[Value]) -> Value:
+        self._look_at(values, _LARGEST_EXPONENT if name in _EXPONENTIAL else _LARGEST)
+        result = super()._function(name, values)
+        self._look_at([result], _LARGEST)
+        return result
+
+    def exponential(self, exponent: Value) -> Value:
+        self._look_at([exponent], _LARGEST_EXPONENT)
+        return super().exponential(exponent)
+
+    def _power(self, node: Node, base: Value, exponent: Value) -> Value:
+        written = rational(node.args[1])
+        if written is None or written.denominator != 1:
+            self._look_at([exponent], _LARGEST_EXPONENT)
+        return super()._power(node, base, exponent)
+
+    def _look_at(self, values: list[Value], largest: int) -> None:
+        sizes = [magnitude(value) for value in values]
+        if any(size > largest or -(10**8) < size < -_LARGEST for size in sizes):
+            self.tame = False
+
 
 def prove(gold: Node, answer: Node, names: frozenset[str]) -> bool:
     """Whether two expressions whose values agree are equal."""
-    clear = 0  # points at which no term is too small to be seen
+    clear = 0  # points at which nothing is too small to be seen
     real = bool(names) and not has_i(gold) and not has_i(answer)
     for point in points(names):
         left, right = (_Watchful(_BITS, point, real) for _ in range(2))
@@ -56,7 +80,7 @@ def prove(gold: Node, answer: Node, names: frozenset[str]) -> bool:
         scale = max(left.scale, right.scale, magnitude(one), magnitude(other))
         if distance(one, other, _BITS) > scale - _AGREEMENT:
             return False
-        clear += min(left.smallest, right.smallest) >= scale - _HIDDEN
+        clear += min(left.smallest, right.smallest) >= scale - _HIDDEN and left.tame and right.tame
     return _by_sympy(gold, answer, real) or clear >= (3 if names else 1)
 
 

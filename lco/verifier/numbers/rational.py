@@ -7,15 +7,14 @@ from fractions import Fraction
 
 from lco.verifier.tree import Node, RefusedError, UndefinedError
 
-MAX_BITS = 20_000  # of a numerator or denominator
+MAX_BITS = 5_000  # of a numerator or denominator; modular arithmetic decides about longer ones
 MAX_FACTORIAL = 1_500
 
 
 def rational(node: Node) -> Fraction | None:
     """The value of the expression if it is built of rational steps only, else None.
 
-    Raises UndefinedError for a division by zero. A number too large to be written out gives None: modular arithmetic
-    may
+    Raises UndefinedError for a division by zero. A number too large to be written out gives None: modular arithmetic may
     still decide about it.
     """
     kind = node.kind
@@ -44,7 +43,7 @@ def rational(node: Node) -> Fraction | None:
 def _combine(node: Node, values: list[Fraction]) -> Fraction | None:
     kind = node.kind
     if kind == "add":
-        return sum(values, Fraction(0))
+        return _sum(values)
     if kind == "mul":
         return _product(values)
     if kind == "div":
@@ -60,6 +59,15 @@ def _combine(node: Node, values: list[Fraction]) -> Fraction | None:
     if kind in ("fact", "binom"):
         return _counted(kind, values)
     return _function(str(node.value), values)
+
+
+def _sum(values: list[Fraction]) -> Fraction | None:
+    result = Fraction(0)
+    for value in values:
+        result += value
+        if result.denominator.bit_length() > MAX_BITS:
+            return None
+    return result
 
 
 def _product(values: list[Fraction]) -> Fraction | None:
@@ -98,11 +106,12 @@ def exact_root(value: Fraction, degree: int) -> Fraction | None:
             return None
         root = exact_root(-value, degree)
         return None if root is None else -root
-    top, bottom = _integer_root(value.numerator, degree), _integer_root(value.denominator, degree)
+    top, bottom = integer_root(value.numerator, degree), integer_root(value.denominator, degree)
     return None if top is None or bottom is None else Fraction(top, bottom)
 
 
-def _integer_root(value: int, degree: int) -> int | None:
+def integer_root(value: int, degree: int) -> int | None:
+    """The root of a natural number if it is whole."""
     if degree == 2:
         root = math.isqrt(value)
     elif value < 2:

@@ -8,7 +8,7 @@ from lco.verifier.read.brackets import Brackets, Levels
 from lco.verifier.read.commands import Commands
 from lco.verifier.read.cursor import Cursor, plain
 from lco.verifier.read.names import CONSTANTS, GREEK, UNKNOWN_FUNCTIONS, is_named, is_word
-from lco.verifier.read.numerals import decimal, read_number
+from lco.verifier.read.numerals import base_named, decimal, numeral, read_number
 from lco.verifier.read.tokens import Token
 from lco.verifier.tree import Node, UnreadableError
 
@@ -190,9 +190,7 @@ class Atoms:
         digits = self.cursor.take().text
         if re.fullmatch(r"[0-9A-Z]+", digits) and self.cursor.at_sign("_"):
             self.cursor.take()
-            base = plain(self.cursor.subscript())
-            if base.isdigit():
-                return Node("based", (digits, int(base[:4])))
+            return numeral(digits, base_named(plain(self.cursor.subscript())))
         raise UnreadableError(f"the text {digits!r} is no value")
 
     def _bars(self) -> Node:

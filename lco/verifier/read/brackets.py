@@ -54,6 +54,9 @@ class Brackets:
         if opener == "{" and cursor.at_command("choose"):
             cursor.take()
             node = Node("binom", None, (node, self.levels.sum()))
+        elif cursor.at_command("over"):
+            cursor.take()
+            node = over(node, self.levels.sum())
         closer = cursor.take()
         if closer.kind != "close" or closer.text not in closers:
             raise UnreadableError(f"{opener} is not closed where it should be")
@@ -158,3 +161,10 @@ class Brackets:
         if token.kind != "row":
             raise UnreadableError(f"the environment {name} is never closed")
         return False
+
+
+def over(node: Node, bottom: Node) -> Node:
+    """TeX's `a \\over b`, which divides the whole group; in an equation, its last side."""
+    if node.kind == "rel":
+        return Node("rel", node.value, (*node.args[:-1], Node("div", None, (node.args[-1], bottom))))
+    return Node("div", None, (node, bottom))

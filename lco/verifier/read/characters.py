@@ -7,6 +7,7 @@ The table is applied with one `str.translate`; runs of superscripts and subscrip
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "﹢": "+",
@@ -25,7 +26,9 @@ _SIGNS = {
     "∧": r"\text{ and }", "∼": r"\sim ", "∝": r"\propto ", "…": r"\ldots ", "⋯": r"\cdots ",
     "′": "'", "’": "'", "‘": "'", "ʹ": "'", "″": "''", "“": '"', "”": '"',
     "，": ",", "、": ",", "；": ";", "：": ":", "。": ".", "．": ".", "∶": ":", "٪": "%", "﹪": "%", "＄": "$",
-    "¢": r"\text{ cents}", "€": r"\text{€}", "£": r"\text{£}", "¥": r"\text{¥}", "ℓ": "l", "𝜋": r"\pi ", "ı": "i",
+    "µ": r"\mu ", "Ω": r"\Omega ", "ℓ": "l", "ı": "i", "≔": ":=", "≜": "=", "‖": r"\| ",
+    "✓": r"\checkmark ", "✔": r"\checkmark ", "✅": r"\checkmark ", "☑": r"\checkmark ", "∎": r"\blacksquare ",
+    "■": r"\blacksquare ", "□": r"\square ", "◻": r"\square ",
 }  # fmt: skip
 
 _GREEK = (
@@ -59,6 +62,9 @@ def _table() -> dict[int, str]:
     table.update(dict.fromkeys(map(ord, _INVISIBLE), ""))
     for code in range(0xFF01, 0xFF5F):  # full-width forms of ASCII
         table.setdefault(code, chr(code - 0xFEE0))
+    for code in range(0x1D400, 0x1D800):  # letters and digits in mathematical alphabets
+        plain = unicodedata.normalize("NFKC", chr(code))
+        table.setdefault(code, table.get(ord(plain), plain) if len(plain) == 1 else plain)
     return table
 
 

@@ -16,24 +16,35 @@ Nothing here computes: `9^{9^{9^9}}` is read in microseconds and refused later b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lco.verifier.read.atoms import Atoms
+from lco.verifier.read.brackets import over
+from lco.verifier.read.congruences import Congruences, share_modulus
 from lco.verifier.read.cursor import Cursor
+from lco.verifier.read.measures import Units
 from lco.verifier.read.names import is_word, starts_value
 from lco.verifier.read.numerals import decimal
 from lco.verifier.read.tokens import Token, tokenize
-from lco.verifier.read.units import CANONICAL, agree, read_unit
+from lco.verifier.read.units import agree
 from lco.verifier.tree import Node, UnreadableError, is_scalar
 
-_RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "≤", "ge": "≥", "ne": "≠", "approx": "≈", "in": "∈"}
+_RELATIONS = {"equiv": "≡", "=": "=", "<": "<", ">": ">", "le": "≤", "ge": "≥", "ne": "≠", "approx": "≈", "in": "∈"}
 _SET_OPERATIONS = {"cup": "union", "cap": "intersection", "setminus": "minus"}
-_CONNECTORS = frozenset(("and", "or", ", and", "and,", ", or", "or,"))
+_CONNECTORS = {"and": "and", ", and": "and", "and,": "and", "or": "or", ", or": "or", "or,": "or", "lor": "or", "land": "and",
+               "和": "and", "与": "and", "或": "or", "或者": "or"}  # fmt: skip
+_DOTS = Node("sym", "…")
 MAX_TERMS = 400
 
 
 def parse(text: str) -> Node:
     """The answer a cleaned text states; raises UnreadableError where the grammar does not reach."""
     cursor = Cursor(tokenize(text))
-    node = Grammar(cursor).answer()
+    grammar = Grammar(cursor)
+    node = grammar.answer()
+    if cursor.at_command("over"):
+        cursor.take()
+        node = over(node, grammar.sum())
     if cursor.peek.kind != "end":
         raise UnreadableError(f"cannot read on at {cursor.peek.text!r}")
     return node
@@ -45,6 +56,8 @@ class Grammar:
     def __init__(self, cursor: Cursor) -> None:
         self.cursor = cursor
         self.atoms = Atoms(cursor, self)
+        self.units = Units(cursor)
+        self.congruences = Congruences(cursor, self.atoms)
         self.mixed_at: Node | None = None
 
     def answer(self, *closers: str) -> Node:
@@ -56,6 +69,7 @@ class Grammar:
             values.append(self.relation())
             if len(values) > MAX_TERMS:
                 raise UnreadableError(f"more than {MAX_TERMS} values")
+        values = share_modulus(values)
         if len(values) == 1:
             return values[0]
         word = "or" if "or" in joints else "and" if "and" in joints else ","
@@ -64,8 +78,7 @@ class Grammar:
     def _separator(self, closers: tuple[str, ...]) -> str | None:
         found = None
         while self.cursor.at_sign(",") or self.cursor.at_sign(";") or self._at_connector():
-            text = self.cursor.take().text.lower()
-            found = "or" if "or" in text else "and" if "and" in text else found or ","
+            found = _CONNECTORS.get(self.cursor.take().text.strip().lower(), found or ",")
         # A separator with nothing behind it ("3, 4,") is punctuation.
         if self.cursor.peek.kind == "end" or (self.cursor.peek.kind == "close" and self.cursor.peek.text in closers):
             return None
@@ -78,18 +91,20 @@ class Grammar:
         return token.kind in ("letters", "text") and token.text.strip().lower() in _CONNECTORS
 
     def relation(self) -> Node:
-        """One value, or values chained by relation signs."""
+        """One value, or values chained by relation signs, perhaps modulo a number."""
         parts, operators = [self.union()], []
         while (operator := self._relation_sign()) is not None:
             operators.append(operator)
             parts.append(self.union())
-        return parts[0] if not operators else Node("rel", tuple(operators), tuple(parts))
+        node = parts[0] if not operators else Node("rel", tuple(operators), tuple(parts))
+        modulus = self.congruences.modulus()
+        return node if modulus is None else Node("congruence", None, (node, modulus))
 
     def _relation_sign(self) -> str | None:
         token = self.cursor.peek
         if token.kind not in ("sign", "command") or token.text not in _RELATIONS:
             return None
-        if token.kind == "sign" and token.text in ("le", "ge", "ne", "in"):
+        if token.kind == "sign" and token.text.isalpha():
             return None
         self.cursor.take()
         operator = _RELATIONS[token.text]
@@ -112,24 +127,26 @@ class Grammar:
 
     def quantity(self) -> Node:
         """A sum, with the currency before it or the unit behind it."""
-        prefix = ""
-        while self.cursor.at_command("approx"):  # "≈ 8.24": the sign says nothing new
-            self.cursor.take()
-        sign = self.cursor.at_sign("-") and self.cursor.ahead().kind == "text"
-        if sign:
-            self.cursor.take()
-        if self.cursor.peek.kind == "text" and self.cursor.peek.text in CANONICAL and self.cursor.peek.text in "$€£¥":
-            prefix = CANONICAL[self.cursor.take().text]
+        cursor = self.cursor
+        while cursor.at_command("approx"):  # "≈ 8.24": the sign says nothing new
+            cursor.take()
+        if cursor.at_command("dots") and cursor.ahead().text in (",", ";", ""):  # 1, 2, …, n
+            cursor.take()
+            return Node("sym", "…")
+        negative = cursor.at_sign("-") and cursor.ahead().kind == "text"
+        if negative:
+            cursor.take()
+        prefix = self.units.currency()
         node = self.sum()
-        if sign:
+        if negative:
             node = Node("neg", None, (node,))
-        if self.cursor.at_sign(":") and is_scalar(node):
+        if is_scalar(node) and self._at_ratio():
             parts = [node]
-            while self.cursor.at_sign(":"):
-                self.cursor.take()
+            while self._at_ratio():
+                cursor.take()
                 parts.append(self.sum())
             node = Node("ratio", None, tuple(parts))
-        unit = self._unit()
+        node, unit = self.units.behind(node)
         if prefix and unit:
             if not agree(prefix, unit) and not unit.startswith("label "):
                 raise UnreadableError(f"two units, {prefix} and {unit}")
@@ -139,34 +156,8 @@ class Grammar:
             return Node("quantity", "%", node.args)
         return Node("quantity", unit, (node,)) if unit else node
 
-    def _unit(self) -> str:
-        """The unit or label that ends a value; "" if there is none. Only words, `/` and exponents belong to it."""
-        start = self.cursor.at
-        words: list[str] = []
-        opened = False
-        while True:
-            token = self.cursor.peek
-            word = token.kind in ("text", "letters") and not self._at_connector()
-            sign = bool(words) and token.kind == "sign" and token.text in "^/.-"
-            exponent = bool(words) and token.kind == "num" and words[-1] in "^{-"
-            if word or sign or exponent:
-                words.append(token.text)
-            elif words and words[-1] == "^" and token.kind == "open" and token.text == "{":
-                words.append("{")
-                opened = True
-            elif opened and token.kind == "close" and token.text == "}":
-                words.append("}")
-                opened = False
-            else:
-                break
-            self.cursor.take()
-        if not words:
-            return ""
-        unit = read_unit(" ".join(words).replace("^ ", "^").replace("{ ", "{").replace(" }", "}"))
-        if unit is None:
-            self.cursor.at = start
-            raise UnreadableError(f"the words {' '.join(words)!r} are no unit")
-        return unit
+    def _at_ratio(self) -> bool:
+        return self.cursor.at_sign(":") or self.cursor.at_word("to", "is to")
 
     def sum(self) -> Node:
         """Terms joined by + - ± ∓."""
@@ -178,13 +169,22 @@ class Grammar:
                 token.kind == "command" and token.text in ("pm", "mp")
             ):
                 self.cursor.take()
-                terms.append(self._term(token.text, self._leading_sign()))
+                if self.cursor.at_command("dots") and self.cursor.ahead().text == "+":
+                    terms.append(self._dots())
+                else:
+                    terms.append(self._term(token.text, self._leading_sign()))
             else:
                 break
             if len(terms) > MAX_TERMS:
                 raise UnreadableError(f"more than {MAX_TERMS} terms")
         self.cursor.leave()
+        terms = _with_named_dots(terms)
         return terms[0] if len(terms) == 1 else Node("add", None, tuple(terms))
+
+    def _dots(self) -> Node:
+        """What dots between two terms or factors leave out."""
+        self.cursor.take()
+        return _DOTS
 
     def _leading_sign(self) -> str:
         """The sign before a term, several of them (`--3`) multiplied out."""
@@ -217,7 +217,10 @@ class Grammar:
             token = self.cursor.peek
             if token.kind == "sign" and token.text == "*":
                 self.cursor.take()
-                pending.append(self._signed_factor())
+                dots = self.cursor.at_command("dots") and self.cursor.ahead().text == "*"
+                pending.append(self._dots() if dots else self._signed_factor())
+            elif token.kind == "command" and token.text == "dots" and self._starts_factor(self.cursor.ahead()):
+                pending.append(self._dots())
             elif token.kind == "sign" and token.text == "/":
                 self.cursor.take()
                 divisor = self._signed_factor()
@@ -231,6 +234,7 @@ class Grammar:
                 break
             if len(pending) > MAX_TERMS:
                 raise UnreadableError(f"more than {MAX_TERMS} factors")
+        pending = _with_named_dots(pending)
         return pending[0] if len(pending) == 1 else Node("mul", None, tuple(pending))
 
     def _signed_factor(self) -> Node:
@@ -244,14 +248,15 @@ class Grammar:
         """`a b / c`; in "1 1/2" the last two numbers are a mixed number's fraction."""
         if self.mixed_at is not None:
             self.mixed_at = None
-            if len(factors) == 2 and divisor.kind == "num" and factors[1].value < divisor.value:
-                return Node("add", None, (factors[0], Node("div", None, (factors[1], divisor))))
+            bare, outer = _unwrapped(divisor)
+            if len(factors) == 2 and bare.kind == "num" and factors[1].value < bare.value:
+                return outer(Node("add", None, (factors[0], Node("div", None, (factors[1], bare)))))
             raise UnreadableError("two numbers side by side")
         dividend = factors[0] if len(factors) == 1 else Node("mul", None, tuple(factors))
         return Node("div", None, (dividend, divisor))
 
     def _starts_factor(self, token: Token) -> bool:
-        if token.kind == "num" or (token.kind == "open" and token.text != "\\{"):
+        if token.kind in ("num", "begin") or (token.kind == "open" and token.text != "\\{"):
             return True
         if token.kind == "letters":
             return not is_word(token.text, after_value=True)
@@ -266,12 +271,13 @@ class Grammar:
             return self._second_number(factors)
         literal = self.cursor.literal
         node = self.atoms.factor()
-        if literal and len(factors) == 1 and self.cursor.literal_fraction is node and previous.kind == "num":
-            top, bottom = node.args
+        bare, outer = _unwrapped(node)
+        if literal and len(factors) == 1 and self.cursor.literal_fraction is bare and previous.kind == "num":
+            top, bottom = bare.args
             if top.value >= bottom.value:
                 raise UnreadableError("a number beside an improper fraction")
             factors.pop()
-            return Node("add", None, (previous, node))
+            return outer(Node("add", None, (previous, bare)))
         if token.kind == "num" and previous.kind == "num":
             raise UnreadableError("two numbers side by side")
         return node
@@ -292,6 +298,23 @@ class Grammar:
             self.mixed_at = decimal(token.text)
             return self.mixed_at
         raise UnreadableError("two numbers side by side")
+
+
+def _unwrapped(node: Node) -> tuple[Node, Callable[[Node], Node]]:
+    """A value without the % or ° behind it, and what puts that back: `37\\frac12\\%` is a mixed number with its sign."""
+    if node.kind in ("percent", "degree"):
+        return node.args[0], lambda inner: Node(node.kind, None, (inner,))
+    return node, lambda inner: inner
+
+
+def _with_named_dots(parts: list[Node]) -> list[Node]:
+    """Dots as a letter that is named after its neighbours, so that only the same gap is the same letter."""
+    if _DOTS not in parts:
+        return parts
+    return [
+        Node("sym", f"… between {parts[at - 1]} and {parts[at + 1]}") if part is _DOTS else part
+        for at, part in enumerate(parts)
+    ]
 
 
 def _is_thousands(token: Token) -> bool:

@@ -5,17 +5,66 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from lco.verifier.read.cardinals import read_cardinal
 from lco.verifier.read.cursor import Cursor, plain
 from lco.verifier.read.tokens import Token
 from lco.verifier.tree import Node, RefusedError, UnreadableError
 
+_BASES = {"binary": 2, "ternary": 3, "quaternary": 4, "octal": 8, "decimal": 10, "hex": 16, "hexadecimal": 16}
+_SUBSCRIPTED = re.compile(r"(?:\(\s*([0-9A-Za-z]+)\s*\)|([0-9A-Za-z]+))\s*_\s*(?:\{([^{}]*)\}|([0-9A-Za-z]))")
+_IN_WORDS = re.compile(
+    r"([0-9A-Za-z]*[0-9][0-9A-Za-z]*)[\s,]*(?:\(\s*)?(?:(?:written\s+)?in\s+)?(?:base[\s\-]*([0-9A-Za-z]+)|(binary|octal|hexadecimal))\s*\)?",
+    re.IGNORECASE,
+)
+
+
+def read_numeral(text: str) -> list[Node]:
+    """`A5_{11}`, `(52)_8`, `ff_{16}`, `2041 in base five`: digits with a base as a whole answer; empty where it is none."""
+    found = _SUBSCRIPTED.fullmatch(text)
+    digits, named = (found[1] or found[2], found[3] or found[4] or "") if found else ("", "")
+    if not found and (found := _IN_WORDS.fullmatch(text)):
+        digits, named = found[1], found[2] or found[3]
+    if not found:
+        return []
+    base = base_named(named)
+    letters = re.sub(r"\d", "", digits)
+    if base is None or (letters and base <= 10) or (len(letters) == len(digits) and (len(digits) == 1 or base < 16)):
+        return []
+    try:
+        return [numeral(digits, base)]
+    except UnreadableError:
+        return []
+
+
+def base_named(text: str) -> int | None:
+    """The base that `8`, `(8)`, `eight`, `base 8` or `octal` names."""
+    name = text.strip("() ").lower().removeprefix("base").strip(" -")
+    if re.fullmatch(r"[0-9]{1,2}", name):
+        return int(name)
+    value = _BASES.get(name) or read_cardinal(name)
+    return int(value) if value is not None and value.denominator == 1 else None
+
+
+def numeral(digits: str, base: int | None) -> Node:
+    """The numeral with these digits; raises UnreadableError where the base has no such digit."""
+    if base is None or not 2 <= base <= 36 or len(digits) > 500:
+        raise UnreadableError("a number with a subscript that is no base")
+    try:
+        int(digits, base)
+    except ValueError:
+        raise UnreadableError(f"{digits} has a digit that base {base} does not have") from None
+    return Node("based", (digits.upper().lstrip("0") or "0", base))
+
 
 def decimal(text: str) -> Node:
     """The exact value of a decimal; exponents beyond any use are refused before they become digits."""
+    if len(text) < 300 and text.isdigit():
+        return Node("num", Fraction(int(text)))
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > 2000 or len(exponent) > 5 or (exponent and abs(int(exponent)) > 5000):
         raise RefusedError("too_large", f"the number {text[:20]}… is too long")
-    return Node("num", Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(exponent or 0))
+    value = Fraction(mantissa.rstrip(".") or "0")
+    return Node("num", value * Fraction(10) ** int(exponent) if exponent else value)
 
 
 def read_number(cursor: Cursor, token: Token) -> Node:
@@ -24,11 +73,8 @@ def read_number(cursor: Cursor, token: Token) -> Node:
     following = cursor.peek
     if following.kind == "sign" and following.text == "_":
         cursor.take()
-        base = plain(cursor.subscript())
-        if not base.isdigit() or not token.text.isdigit():
-            raise UnreadableError("a number with a subscript that is no base")
-        return Node("based", (token.text, int(base[:4])))
-    if following.kind == "command" and following.text == "dots":
+        return numeral(token.text, base_named(plain(cursor.subscript())))
+    if following.kind == "command" and following.text == "dots" and "." in token.text:
         cursor.take()
         return continued(token.text)
     if "." in token.text and following.kind == "command" and following.text in ("overline", "bar", "dot"):
@@ -40,10 +86,6 @@ def read_number(cursor: Cursor, token: Token) -> Node:
             for _ in range(3):
                 cursor.take()
             return repeating(token.text, inner.text)
-    if cursor.at_sign(".") and cursor.ahead().text == ".":  # 0.333...
-        while cursor.at_sign("."):
-            cursor.take()
-        return continued(token.text)
     cursor.literal = token.text.isdigit()
     return node
 

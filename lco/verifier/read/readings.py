@@ -1,8 +1,7 @@
 """From an answer's text to what it may mean.
 
-Most texts have one reading. Some have two (`1,234` is a number or two numbers; `(B)` is a choice or a letter; `5 m`
-has a
-unit or a factor); both are kept, and an answer is right if one of its readings equals one of the reference's.
+Most texts have one reading. Some have two (`1,234` is a number or two numbers; `(B)` is a choice or a letter; `5 m` has
+a unit or a factor); both are kept, and an answer is right if one of its readings equals one of the reference's.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ import re
 from functools import lru_cache
 
 from lco.verifier.read import words
+from lco.verifier.read.choices import choice_with_text, small_choice
 from lco.verifier.read.grammar import parse
 from lco.verifier.read.guards import check_answer
 from lco.verifier.read.names import is_word
-from lco.verifier.read.tokens import clean, drop_dollars, trim
-from lco.verifier.read.units import MULTIPLIERS
+from lco.verifier.read.numerals import read_numeral
+from lco.verifier.read.rewrites import in_words, rewritten, with_unit
+from lco.verifier.read.tokens import balanced, clean, drop_dollars, trim
+from lco.verifier.read.trailers import split_trailer
 from lco.verifier.tree import Node, RefusedError, UnreadableError, number
 
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
-_TIMES_TEN = re.compile(r"(?<=[\d.])\s*[xX]\s*10\s*(?=\^)")
-_CALL_PREFIX = re.compile(r"\b(?:np|math|numpy|sp|sympy)\.(?=[a-z])")
-_MULTIPLIER = re.compile(r"(?<=\d)\s*(\\text\s*\{)?\s*(" + "|".join(MULTIPLIERS) + r")\b", re.IGNORECASE)
-_LOOSE_UNIT = re.compile(r"(?<=[\d}])\s+([msghLNJWV])(\s*\^\s*\{?[23]\}?)?$|(?<=\\pi)\s+([msgh])(\s*\^\s*\{?[23]\}?)?$")
 _HEAD = re.compile(
     r"(?P<head>(?=[A-Za-z\\])(?:\\text\s*\{[^{}\\]*\}|[A-Za-z' ,\-])+?)"
     r"(?:(?P<verb>\b(?:is|are|equals|was)\b(?:\s+equal to|\s+approximately)?\s*:?|:|=)"
@@ -37,17 +35,21 @@ _HEDGES = re.compile(
     r"|than|least|most|except|n't|instead|guess|unless|only if|given|suppose|assume|let)\b",
     re.IGNORECASE,
 )
-_NUMERAL = re.compile(r"(?:\(([0-9A-Z]+)\)|(?=[A-Z]*\d)([0-9A-Z]+))\s*_\s*\{?\s*(\d{1,2})\s*\}?")
 _EMPTY = re.compile(r"[\s.,;:?!$\\{}()\[\]~_^&|*\-]*")
+_WHOLE_TEXT = re.compile(
+    r"\\(?:text|mbox|textbf|textrm|textnormal|textsf|texttt|textit|emph|mathrm|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
+_ORDINAL = re.compile(r"(\d+)\s*\^?\s*\{?\s*(?:st|nd|rd|th)\s*\}?", re.IGNORECASE)
+_BOX = re.compile(r"\s*\$*\s*\\(?:boxed|fbox)\s*(?=\{)")
+_CHINESE = re.compile(r"[\u4e00-\u9fff]+")
+_AND = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*", re.IGNORECASE)
 
 
 def read(text: str) -> tuple[Node, ...]:
     """The readings of an answer, the likeliest first. Raises RefusedError or UnreadableError."""
     check_answer(text)
-    plain = clean(text)
-    if _EMPTY.fullmatch(words.unwrap(plain)) and "|" not in plain.strip("|"):
-        if re.fullmatch(r"\\\{\s*\\\}", plain):
-            return (Node("nothing"),)
+    plain = _ungrouped(clean(_unboxed(text)))
+    if _is_blank(plain):
         raise RefusedError("empty_answer", "the answer holds nothing but punctuation")
     readings = _read(drop_dollars(plain), 2)
     if not readings:
@@ -59,39 +61,72 @@ def read(text: str) -> tuple[Node, ...]:
 read_reference = lru_cache(maxsize=4096)(read)
 
 
+def is_empty(text: str) -> bool:
+    """Whether a text holds nothing but spacing and punctuation."""
+    return not re.search(r"\d", text) and _is_blank(clean(_unboxed(text)))
+
+
+def _is_blank(plain: str) -> bool:
+    if "|" in plain.strip("|") or re.fullmatch(r"\\\{\s*\\\}", plain):
+        return False
+    return _EMPTY.fullmatch(words.unwrap(plain)) is not None
+
+
+def _unboxed(text: str) -> str:
+    """What a box holds that is the whole text: references cut from solutions come in theirs."""
+    found = _BOX.match(text)
+    while found:
+        end = balanced(text, found.end())
+        if end < 0 or text[end:].strip(" \n$."):
+            break
+        text = text[found.end() + 1 : end - 1]
+        found = _BOX.match(text)
+    return text
+
+
+def _ungrouped(plain: str) -> str:
+    """The text without TeX's braces around all of it, unless they may be meant for a set or belong to a command."""
+    while plain[:1] == "{" and balanced(plain, 0) == len(plain) and not re.search(r"[,;]|\\choose|\\over", plain):
+        plain = plain[1:-1].strip()
+    return plain
+
+
 def _read(text: str, depth: int) -> tuple[Node, ...]:
-    found = words.read_words(text) or _numeral(text)
-    if found and found[0].kind not in ("num",):
+    plain = words.unwrap(text).strip()
+    found = words.read_words(text)
+    if found and found[0].kind != "num":
         return tuple(found)
-    whole = re.fullmatch(r"\\(?:text|mbox|textbf|textrm|textnormal)\s*\{([^{}]*)\}", text)
+    numeral = read_numeral(plain)
+    if numeral:  # letters of digits may be a product as well: ab_{12}
+        return (*numeral, *(_quiet_expressions(text) if plain[0].isalpha() else ()))
+    whole = _WHOLE_TEXT.fullmatch(text)
     if whole and depth and _is_text(whole[1]):
-        return (*found, Node("text", words.canonical(whole[1])))
+        return (*found, *_texts(whole[1]))
+    if whole and depth and re.fullmatch(r"\s*[A-Za-z]{2,3}\s*", whole[1]):  # a short word, or a product set upright
+        return (*found, *_texts(whole[1]), *_quiet_expressions(whole[1].strip()))
     if whole and depth:
         return _read(trim(whole[1]), depth - 1)
-    letter = words.choice_with_text(text)
+    letter = choice_with_text(plain)
     if letter and depth:
-        return (Node("choice", letter[0]), *_attempt(letter[1], depth - 1))
+        return (letter[0], *(_attempt(letter[1], depth - 1) if letter[1] else ()))
     segment = re.fullmatch(r"\\overline\s*\{([A-Z]{2,})\}", text)
     if segment:
         return (*_expressions(text), Node("text", segment[1].lower()))
-    ordinal = re.fullmatch(r"(\d+)(?:st|nd|rd|th)", words.unwrap(text))
+    ordinal = _ORDINAL.fullmatch(plain)
     if ordinal:
-        return (number(int(ordinal[1][:50])), Node("text", ordinal[0]))
-    if _is_text(text):
-        return (*found, *_headed(text, depth), Node("text", words.canonical(text)))
+        return (number(int(ordinal[1][:50])), Node("text", f"{ordinal[1]}th"))
+    signs = in_words(plain)
+    if signs is not None:
+        return tuple(_expressions(signs))
+    if _is_text(text) or _CHINESE.fullmatch(plain):
+        return (*found, *_headed(text, depth), *_texts(text))
     try:
-        return tuple(_expressions(text))
+        return (*_expressions(text), *small_choice(plain))
     except UnreadableError:
-        headed = _headed(text, depth)
-        if headed:
-            return headed
+        behind = _trailed(text, depth) or _headed(text, depth)
+        if behind:
+            return behind
         raise
-
-
-def _numeral(text: str) -> list[Node]:
-    """`A5_{11}` and `(52)_8`: digits with a base, letters among them."""
-    found = _NUMERAL.fullmatch(words.unwrap(text))
-    return [Node("based", ((found[1] or found[2]), int(found[3])))] if found else []
 
 
 def _attempt(text: str, depth: int) -> tuple[Node, ...]:
@@ -101,6 +136,25 @@ def _attempt(text: str, depth: int) -> tuple[Node, ...]:
         return ()
 
 
+def _quiet_expressions(text: str) -> tuple[Node, ...]:
+    try:
+        return tuple(_expressions(text))
+    except UnreadableError:
+        return ()
+
+
+def _texts(text: str) -> list[Node]:
+    """Prose as it stands, and as the list of things that commas, "and" or "or" join in it."""
+    plain = words.unwrap(text).strip()
+    readings = [Node("text", words.canonical(text))]
+    parts = [part for part in _AND.split(plain) if part]
+    if 1 < len(parts) <= 12 and not any(_HEDGES.search(part) for part in parts):
+        joints = " ".join(_AND.findall(plain)).lower()
+        things = tuple(Node("text", words.canonical(part)) for part in parts)
+        readings.append(Node("list", "or" if "or" in joints else "and" if "and" in joints else ",", things))
+    return readings
+
+
 def _is_text(text: str) -> bool:
     """Prose: words alone, among them one that is no product of letters. One capital run (ABCD) is a name."""
     plain = words.unwrap(text).strip()
@@ -108,7 +162,7 @@ def _is_text(text: str) -> bool:
         return False
     if re.fullmatch(r"[A-Z]{2,}", plain):
         return True
-    runs = re.findall(r"[A-Za-zÀ-ÿ]+", plain)
+    runs = [run for run in re.findall(r"[A-Za-zÀ-ÿ]+", plain) if run.lower() not in ("and", "or")]
     if re.fullmatch(r"\\\w+.*", text.strip()) and "\\text" not in text and "\\mbox" not in text:
         return False
     if plain[:1].isdigit() or plain[:1] == "-":
@@ -116,7 +170,7 @@ def _is_text(text: str) -> bool:
     if "/" in plain or re.search(r"(?<![A-Za-z])-\d|_", plain):
         return len(runs) >= 3 and any(is_word(run, after_value=False) for run in runs)
     text_command = "\\" in text
-    return any(is_word(run, after_value=False) for run in runs if run.lower() not in ("and", "or")) or (
+    return any(is_word(run, after_value=False) for run in runs) or (
         text_command and len(runs) > 0 and not re.search(r"\d", plain) and max(map(len, runs)) > 1
     )
 
@@ -131,21 +185,30 @@ def _headed(text: str, depth: int) -> tuple[Node, ...]:
     return _attempt(found["rest"], depth - 1)
 
 
+def _trailed(text: str, depth: int) -> tuple[Node, ...]:
+    """A formula with what stands behind it: letters that are declared ("for all x"), or a condition ("where m ≠ 0")."""
+    found = split_trailer(text) if depth else None
+    if found is None:
+        return ()
+    main, trailer = found
+    readings = tuple(reading for reading in _attempt(main, depth - 1) if reading.kind != "text")
+    if trailer.letters:
+        return tuple(Node("for", (trailer.letters, trailer.domain), (reading,)) for reading in readings)
+    conditions = _attempt(trailer.condition, 0) or (Node("text", words.canonical(trailer.condition)),)
+    return tuple(Node("where", None, (reading, condition)) for reading in readings for condition in conditions[:1])
+
+
 def _expressions(text: str) -> list[Node]:
     """The readings of a formula."""
-    if "." in text:
-        text = _CALL_PREFIX.sub("", text)
-    text = _TIMES_TEN.sub(r"\\times 10", text)
-    if "ion" in text or "thousand" in text or "hundred" in text or "dozen" in text:
-        text = _MULTIPLIER.sub(lambda found: f"\\times {MULTIPLIERS[found[2].lower()]} {found[1] or ''}", text)
+    text = rewritten(text)
     texts = [text]
     if "," in text:
         joined = _join_groups(text)
         if joined != text:
             texts = [joined] if re.search(r",0", text) else [joined, text]
-    loose = _LOOSE_UNIT.sub(lambda found: f" \\text{{{found[1] or found[3]}{found[2] or found[4] or ''}}}", texts[0])
-    if loose != texts[0]:
-        texts.insert(1, re.sub(r"\\text\{([a-zA-Z]+)\s*\^\s*\{?([23])\}?\}", r"\\text{\1^\2}", loose))
+    measured = with_unit(texts[0])
+    if measured is not None:
+        texts.insert(1, measured)
     readings: list[Node] = []
     failure: UnreadableError | None = None
     for variant in texts:

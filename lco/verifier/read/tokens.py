@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lco.verifier.read.characters import to_latex
 from lco.verifier.read.guards import MAX_TOKENS
+from lco.verifier.read.units import CURRENCY_SIGNS
 from lco.verifier.tree import RefusedError, UnreadableError
 
 
@@ -32,7 +33,12 @@ _DROPPED = re.compile(
     r"|\\!"
 )
 _UNIT_VECTOR = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat)\s*\{?\s*(?:\\([ij])math|([ijk]))\s*\}?(?![a-zA-Z])")
+_DOUBLE_HAT = re.compile(r"\\(?:hat|vec)\s*\{\s*(\\hat\{[ijk]\})\s*\}")
 _SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z]))|~|\s+")
+_BRACED_SIGN = re.compile(r"\{([,:;=])\}")  # set without the space around it
+_MICRO = re.compile(r"\\mu\s*\\(?:text|mathrm|textrm|rm)\s*\{\s*")
+# What ends a proof, a line or a turn and is no part of the answer.
+_DECORATION = re.compile(r"(?: ?\.? ?(?:\\(?:checkmark|blacksquare|square|Box|qed|qedhere)(?![a-zA-Z])|\\\\))+ ?\.? ?$")
 _RENAMED = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "choose": "choose",
     "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "to": "to",
@@ -52,9 +58,12 @@ _TOKEN = re.compile(
     r"|(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\d.a-zA-Z]))?)"
     r"|(?P<letters>[a-zA-Z]+)"
     r"|\\(?P<command>[a-zA-Z]+|.)"
-    r"|(?P<sign>\*\*|<=|>=|!=|==|->|.)",
+    r"|(?P<text>[\u4e00-\u9fff]+|[¢" + CURRENCY_SIGNS.replace("$", "") + "])"
+    r"|(?P<dots>\.\.+)"
+    r"|(?P<sign>\*\*|<=|>=|!=|==|:=|->|.)",
     re.DOTALL,
 )
+_ESCAPED = re.compile(r"\\([$%#&])")
 _UNIT_LETTERS = "msgLNJWVKFhl"  # upright, these are units
 _OPEN, _CLOSE = "([{", ")]}"
 
@@ -66,11 +75,13 @@ def clean(text: str) -> str:
         text = _GROUPED.sub("", text)
         text = text.replace("\\%", "%").replace("\\#", "#")
         text = _UNIT_VECTOR.sub(lambda found: f"\\hat{{{found[1] or found[2]}}}", text)
+        text = _DOUBLE_HAT.sub(r"\1", text)
         text = _DROPPED.sub("", text)
         text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
-    text = text.replace("{,}", ",")
+        text = _MICRO.sub(r"\\text{μ", text)
+    text = _BRACED_SIGN.sub(r"\1", text)
     text = _SPACE.sub(" ", text)
-    return trim(text)
+    return trim(_DECORATION.sub("", text) if "\\" in text else text)
 
 
 def trim(text: str) -> str:
@@ -133,6 +144,8 @@ def tokenize(text: str) -> list[Token]:
             continue
         if kind == "command":
             token, at = _command(piece, text, at, spaced)
+        elif kind == "dots":
+            token = Token("command", "dots", spaced)
         elif kind == "sign":
             token = _sign(piece, spaced)
         else:
@@ -151,7 +164,7 @@ def _sign(piece: str, spaced: bool) -> Token | None:
         return Token("open", piece, spaced)
     if piece in _CLOSE:
         return Token("close", piece, spaced)
-    if piece in ("<=", ">=", "!=", "==", "->"):
+    if piece in ("<=", ">=", "!=", "==", ":=", "->"):
         plain = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}.get(piece)
         return Token("command", plain, spaced) if plain else Token("sign", "=", spaced)
     return Token("sign", "^" if piece == "**" else piece, spaced)
@@ -197,7 +210,8 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
 
 def _text_token(content: str, spaced: bool) -> Token:
     """A text, except that `\\mathrm{e}`, `\\operatorname{sin}` and the like are mathematics set upright."""
-    words = content.strip().strip("$").strip()
+    words = _ESCAPED.sub(r"\1", content).replace("\\mu ", "μ").replace("^\\circ ", "°").strip()
+    words = words if words == "$" else words.strip("$").strip()
     if (re.fullmatch(r"[a-zA-Z]", words) and words not in _UNIT_LETTERS) or words in (
         "sin",
         "cos",

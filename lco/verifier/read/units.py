@@ -1,7 +1,8 @@
 """Units of measure and the labels people put behind a number.
 
 Two answers whose units are both known must name the same unit; a unit that is missing on one side is no contradiction.
-Labels that only say what was counted ("ways", "solutions") are ignored.
+Labels that only say what was counted ("ways", "solutions") are ignored. Words that change the value ("6 squared", "9
+below", "13 ruled out") are never a label.
 """
 
 from __future__ import annotations
@@ -9,62 +10,84 @@ from __future__ import annotations
 import re
 
 _NAMES = """
-$: $ dollar dollars usd buck bucks us$
-€: € euro euros eur
-£: £ pound_sterling gbp
-¥: ¥ yen yuan rmb jpy
-cent: cent cents ¢ penny pennies
-rupee: rupee rupees rs inr
+$: $ dollar dollars usd buck bucks us$ 美元
+€: € euro euros eur 欧元
+£: £ pound_sterling gbp 英镑
+¥: ¥ yen yuan rmb jpy cny 元 日元 人民币
+₹: ₹ rupee rupees rs inr 卢比
+₩: ₩ won krw
+₽: ₽ ruble rubles rouble roubles rub
+₺: ₺ lira liras try
+฿: ฿ baht thb
+₫: ₫ dong vnd
+₱: ₱ peso pesos php mxn
+₪: ₪ shekel shekels ils
+₦: ₦ naira ngn
+CHF: chf franc francs
+CA$: cad
+A$: aud
+cent: cent cents ¢ penny pennies 分
 %: % percent percentage pct
-deg: deg degree degrees
-rad: rad radian radians
-mm: mm millimeter millimeters millimetre millimetres
-cm: cm centimeter centimeters centimetre centimetres
-dm: dm decimeter decimeters decimetre decimetres
-m: m meter meters metre metres
-km: km kilometer kilometers kilometre kilometres
+deg: deg degree degrees ° 度
+C: C coulomb coulombs
+°C: celsius centigrade °c 摄氏度
+°F: fahrenheit °f
+rad: rad radian radians 弧度
+μm: μm um micrometer micrometers micrometre micrometres micron microns
+mm: mm millimeter millimeters millimetre millimetres 毫米
+cm: cm centimeter centimeters centimetre centimetres 厘米
+dm: dm decimeter decimeters decimetre decimetres 分米
+m: m meter meters metre metres 米
+km: km kilometer kilometers kilometre kilometres 千米 公里
 in: in inch inches
 ft: ft foot feet
 yd: yd yard yards
 mi: mi mile miles
 nm: nm nanometer nanometers nanometre nanometres
+pm: picometer picometers picometre picometres
 ly: ly lightyear lightyears
 pc: pc parsec parsecs
 au: au AU
-mg: mg milligram milligrams
-g: g gram grams gm
-kg: kg kilogram kilograms kilo kilos
-t: ton tons tonne tonnes
+μg: μg microgram micrograms
+mg: mg milligram milligrams 毫克
+g: g gram grams gm 克
+kg: kg kilogram kilograms kilo kilos 千克 公斤
+t: ton tons tonne tonnes 吨
 oz: oz ounce ounces
 lb: lb lbs pound pounds
+ns: ns nanosecond nanoseconds
+μs: μs microsecond microseconds
 ms: ms millisecond milliseconds
-s: s sec secs second seconds
-minute: min mins minute minutes
-h: h hr hrs hour hours
-day: day days
-week: week weeks
-month: month months
-year: yr yrs year years
-ml: ml mL milliliter milliliters millilitre millilitres
-L: L l liter liters litre litres
+s: s sec secs second seconds 秒
+minute: min mins minute minutes 分钟
+h: h hr hrs hour hours 小时 时
+day: day days 天 日
+week: week weeks 周
+month: month months 月
+year: yr yrs year years 年
+μL: μL μl microliter microliters microlitre microlitres
+ml: ml mL milliliter milliliters millilitre millilitres 毫升
+L: L l liter liters litre litres 升
 gal: gal gallon gallons
 qt: quart quarts qt
 pt: pint pints
 cup: cup cups
 acre: acre acres
-ha: hectare hectares ha
-N: N newton newtons
+ha: hectare hectares ha 公顷
+N: N newton newtons 牛 牛顿
 J: J joule joules
 kJ: kJ kilojoule kilojoules
 eV: eV electronvolt electronvolts
 W: W watt watts
 kW: kW kilowatt kilowatts
+kWh: kWh
 V: V volt volts
 A: amp amps ampere amperes
-Ω: ohm ohms
+mA: mA milliamp milliamps
+Ω: Ω ohm ohms
+F: farad farads
+μF: μF microfarad microfarads
 K: K kelvin kelvins
-C: celsius centigrade
-F: fahrenheit
 Hz: Hz hertz
 kHz: kHz
 MHz: MHz
@@ -85,10 +108,19 @@ point: point points
 """.strip()
 
 CANONICAL = {name: line.split(": ")[0] for line in _NAMES.split("\n") for name in line.split(": ")[1].split()}
+# Signs that stand before an amount or behind it.
+CURRENCY_SIGNS = "$€£¥₹₩₽₺฿₫₱₪₦"
+# Codes that may stand before an amount.
+CURRENCY_CODES = frozenset("USD EUR GBP JPY CNY RMB INR KRW RUB CHF CAD AUD Rs US$ EURO".split())
 
 # Units of two letters or more that may follow a number in plain text or in math mode without \text.
 PLAIN = frozenset(
-    name for name in CANONICAL if len(name) > 1 and name.isalpha() and name not in ("au", "pt", "pc", "bit")
+    name
+    for name in CANONICAL
+    if len(name) > 1
+    and name.isascii()
+    and name.isalpha()
+    and name not in ("au", "pt", "pc", "bit", "try", "won", "rub")
 )
 
 # Words that name what was counted or carry no meaning of their own.
@@ -98,22 +130,43 @@ _GENERIC = frozenset(
         "arrangements possibility possibilities outcome outcomes combination combinations permutation permutations "
         "piece pieces people person different distinct possible total in all of the a an each altogether "
         "approximately exactly about term terms pair pairs item items object objects element elements answer answers "
-        "result step steps case cases choice choices real positive ordered base such more left remaining per"
+        "result step steps case cases choice choices real positive ordered such more left remaining per"
     ).split()
 )
-# Words after a number that change what is claimed: never a label.
+_CHINESE_COUNTERS = frozenset(
+    "个 只 人 次 种 名 本 张 条 辆 块 支 棵 页 岁 件 位 头 道 套 层 排 对 倍 单位 平方单位".split()
+)
+# Words that change what is claimed: never in a label.
 STOPWORDS = frozenset(
     (
-        "not isn't isnt no nor never neither none or and but if unless except when where otherwise wrong incorrect "
-        "false than least most maybe perhaps either any for is are was were equals equal be cannot can't with "
-        "without plus minus over to rather instead however actually wait unknown undefined between from until mod "
-        "modulo divided multiplied by million billion thousand trillion hundred dozen hundredths tenths thousandths "
-        "thirds halves"
+        "not isn't isnt aren't arent no nor never neither none or and but if unless except when where otherwise wrong "
+        "incorrect false than least most maybe perhaps probably possibly either any for is are was were equals equal be "
+        "being been has have had cannot can't cant can could would should might must may with without plus minus over to "
+        "rather instead however actually wait unknown undefined between from until mod modulo divided multiplied by "
+        "below above under beneath beyond past before out near nearly almost roughly around against upon "
+        "into onto on at as so because since ish dozen tens hundred thousand million billion trillion tenths hundredths "
+        "thousandths millionths half halves third thirds fourth fourths quarter fifth fifths sixth sixths seventh "
+        "sevenths eighth eighths ninth ninths tenth twelfth twelfths hundredth thousandth one two three four five six "
+        "seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety zero factorial choose "
+        "sorry impossible nope yes guess"
+    ).split()
+)
+# Words that change what is claimed unless a noun stands behind them ("3 negative roots").
+_NEVER_LAST = frozenset(
+    (
+        "odd even negative opposite inverse reciprocal power root base lower higher fewer less larger smaller bigger "
+        "greater short shy off up down"
     ).split()
 )
 MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+# Endings in -ed that are no participles; a participle at the end of a label speaks about the value ("13 rejected").
+_NO_PARTICIPLES = frozenset(
+    "red bed beds shed sled seed seeds speed speeds weed breed feed need deed reed hundred".split()
+)
 
-_WORD = re.compile(r"[a-zA-Z$€£¥¢%Å'µ]+|\^?\{?-?\d\}?|/")
+_WORD = re.compile(r"°[CF]|[Uu][Ss]\$|[^\W\d_]+(?:['’][a-z]+)?|[$€£¥₹₩₽₺฿₫₱₪₦¢%°]|\^?\{?\s*-?\s*\d+\s*\}?|[/*·]")
+_SQUARE, _CUBIC = frozenset(("square", "sq", "平方")), frozenset(("cubic", "cu", "立方"))
+_ALIASES = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
 
 
 def read_unit(text: str) -> str | None:
@@ -122,44 +175,94 @@ def read_unit(text: str) -> str | None:
     >>> read_unit("square inches"), read_unit("in^2"), read_unit("miles per hour"), read_unit("right triangles")
     ('in^2', 'in^2', 'mi/h', 'label right triangle')
     """
-    words = _WORD.findall(
-        text.replace("-", " ").replace(".", " ").replace("^{", "^").replace("²", "^2").replace("³", "^3")
-    )
-    if len(words) > 9 or any(word.lower() in STOPWORDS for word in words if word not in ("for",)):
+    plain = _plain(text)
+    words = _WORD.findall(plain)
+    if _WORD.sub("", plain).strip(" .,{}()"):
         return None
-    parts: list[str] = []
-    power, divide, unknown = "", False, False
-    for word in words:
-        low = word.lower()
-        if low in ("square", "sq"):
-            power = "^2"
-        elif low in ("cubic", "cu"):
-            power = "^3"
-        elif low == "squared" or (word.strip("^{}") == "2" and parts):
-            parts[-1:] = [parts[-1] + "^2"] if parts else []
-        elif low == "cubed" or (word.strip("^{}") == "3" and parts):
-            parts[-1:] = [parts[-1] + "^3"] if parts else []
-        elif word.lstrip("^{").startswith("-") and parts:
-            parts[-1] += "^" + word.strip("^{}")
-        elif (low in ("per", "an", "a") and parts and not unknown) or word == "/":
-            divide = bool(parts)
-        elif word in CANONICAL or low in CANONICAL:
-            name = CANONICAL.get(word) or CANONICAL[low]
-            parts.append(("/" if divide else "") + name + power)
-            power, divide = "", False
-        elif low in _GENERIC or (word in ("^2", "^3", "^{2}", "^{3}") and not parts):
-            power = ""
-        elif word[0].isalpha():
-            parts.append(low[:-1] if low.endswith("s") and len(low) > 3 else low)
-            unknown = True
-        else:
+    if not words or len(words) > 14 or any(word.lower() in STOPWORDS for word in words):
+        return None if words else ""
+    powers: dict[str, int] = {}
+    labels: list[str] = []
+    state = _State()
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "in" and following[:1].isalpha():  # "12 in all"
+            continue
+        if not _read_word(word, state, powers, labels):
             return None
-    if not parts:
-        return ""
-    if unknown:
-        return "label " + " ".join(parts)
-    joined = " ".join(parts).replace(" /", "/")
-    return {"mi/h": "mph", "km/h": "kph"}.get(joined, joined)
+    last = words[-1].lower()
+    if last in _NEVER_LAST or (labels and last.endswith("ed") and last not in _NO_PARTICIPLES):
+        return None
+    if labels:
+        return "label " + " ".join([*powers, *labels])
+    return _written(powers)
+
+
+class _State:
+    """What the words before say about the next: its power, and whether it divides; the last unit read; whether a word for
+    what was counted stood there."""
+
+    def __init__(self) -> None:
+        self.power = 1
+        self.divide = False
+        self.last = ""
+        self.counted = False
+
+
+def _plain(text: str) -> str:
+    """The text with one sign for each thing: powers by ^, no dots and hyphens between words, Chinese powers apart."""
+    text = text.replace("²", "^2").replace("³", "^3").replace("µ", "μ").replace("⋅", "·")
+    text = re.sub(r"(平方|立方)", r" \1 ", text)
+    text = re.sub(r"°\s*([CF])(?![A-Za-z])", r" °\1 ", text)
+    text = re.sub(r"(?<=[A-Za-z])\.(?=\s|$|[A-Za-z])", " ", text)
+    return re.sub(r"(?<![\^{\s\d])-(?=[^\W\d])", " ", text)
+
+
+def _read_word(word: str, state: _State, powers: dict[str, int], labels: list[str]) -> bool:
+    """Take one word of a unit; False where it makes no unit and no label."""
+    low = word.lower()
+    if low in _SQUARE or low in _CUBIC:
+        state.power = 2 if low in _SQUARE else 3
+    elif word in "/*·" or (low in ("per", "a", "an") and state.last):
+        if word == "/" or low in ("per", "a", "an"):
+            state.divide = bool(state.last)
+    elif low in ("squared", "cubed"):
+        return (bool(state.last) or state.counted) and _raise(2 if low == "squared" else 3, state, powers)
+    elif word.lstrip("^{ -").rstrip("} ").isdigit():
+        return _raise(int(re.sub(r"[\^{} ]", "", word)), state, powers)
+    elif name := CANONICAL.get(word) or CANONICAL.get(low):
+        if name in ("°C", "°F"):
+            powers.pop("deg", None)
+        for part, power in _ALIASES.get(name, {name: 1}).items():
+            powers[part] = powers.get(part, 0) + power * state.power * (-1 if state.divide else 1)
+        state.last, state.power, state.divide = name, 1, False
+    elif low in _GENERIC or word in _CHINESE_COUNTERS:
+        state.power, state.counted = 1, True
+    elif word[0].isalpha() and word.isascii():
+        labels.append(low[:-1] if low.endswith("s") and len(low) > 3 else low)
+    else:
+        return False
+    return True
+
+
+def _raise(exponent: int, state: _State, powers: dict[str, int]) -> bool:
+    """An exponent behind the last unit; behind "square units" and the like it says nothing new."""
+    if not state.last:
+        return exponent in (2, 3)
+    if not -9 <= exponent <= 9 or state.last not in powers:
+        return False
+    powers[state.last] *= exponent
+    return True
+
+
+def _written(powers: dict[str, int]) -> str:
+    """The unit as a product of powers in alphabetical order: `kg·m/s^2`."""
+    above = [_raised(name, power) for name, power in sorted(powers.items()) if power > 0]
+    below = [_raised(name, -power) for name, power in sorted(powers.items()) if power < 0]
+    return "·".join(above) + ("/" + "·".join(below) if below else "")
+
+
+def _raised(name: str, power: int) -> str:
+    return name if power == 1 else f"{name}^{power}"
 
 
 def agree(one: str, other: str) -> bool:
@@ -168,4 +271,4 @@ def agree(one: str, other: str) -> bool:
         return True
     if one.startswith("label ") and other.startswith("label "):
         return bool(set(one.split()[1:]) & set(other.split()[1:]))
-    return False
+    return {one, other} in ({"deg", "°C"}, {"deg", "°F"})  # the scale may be missing like a unit

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from lco.verifier.read.cardinals import read_cardinal
+from lco.verifier.read.choices import read_choice
 from lco.verifier.read.units import CANONICAL
 from lco.verifier.tree import INFINITY, MINUS_INFINITY, Node, number
 
@@ -18,24 +20,19 @@ _NOTHING = frozenset(
 _REALS = frozenset(
     (
         "all real numbers|all reals|set of all real numbers|any real number|every real number|all real|real numbers|"
-        "set of real numbers|all real x|all real values|all real values of x"
+        "set of real numbers|all real x|all real values|all real values of x|"
+        "all x|全体实数|任意实数|一切实数"
     ).split("|")
 )
 _ALIKE = {
     "infinity": INFINITY, "positive infinity": INFINITY, "infinite": Node("text", "infinite"),
     "negative infinity": MINUS_INFINITY, "minus infinity": MINUS_INFINITY, "dne": Node("text", "does not exist"),
     "does not exist": Node("text", "does not exist"), "doesnt exist": Node("text", "does not exist"),
+    "不存在": Node("text", "does not exist"), "无穷大": INFINITY, "正无穷": INFINITY, "负无穷": MINUS_INFINITY,
     "limit does not exist": Node("text", "does not exist"), "not defined": Node("text", "undefined"),
     "infinitely many solutions": Node("text", "infinitely many"), "infinitely many": Node("text", "infinitely many"),
     "noon": Node("time", (12, 0, 0, "pm")), "midnight": Node("time", (12, 0, 0, "am")),
 }  # fmt: skip
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
-_COUNTS = {word: value for value, word in enumerate(_SMALL)} | {
-    word: 10 * value for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)
-}
 _DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 _MONTHS = "january february march april may june july august september october november december".split()
 _SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
@@ -44,7 +41,9 @@ _SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
     "thurs": "thursday",
     "sept": "september",
 }
-_TEXT = re.compile(r"\\(?:text|mbox|textbf|textrm|textnormal|mathrm|textit|emph|operatorname)\s*\{([^{}]*)\}")
+_TEXT = re.compile(
+    r"\\(?:text|mbox|textbf|textrm|textnormal|textsf|texttt|mathrm|textit|emph|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
 _CLOCK = re.compile(
     r"(\d{1,2})\s*:\s*(\d{2})(?:\s*:\s*(\d{2}))?\s*(?:(a|p)\s*\.?\s*m\b\.?)?(?:\s*o'?clock)?", re.IGNORECASE
 )
@@ -58,10 +57,6 @@ _DATE = (
 )
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _AMOUNTS = re.compile(r"(?:\d+(?:\.\d+)?\s*[A-Za-z]+[\s,]*(?:and\s+)?){2,4}")
-_CHOICE = re.compile(
-    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:?\s*)?(\(?)([A-Z])(\)?)[.:]?", re.IGNORECASE
-)
-_CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-H])\)|([A-H])[).:])\s*(?=\S)(.+)", re.DOTALL)
 
 
 def unwrap(text: str) -> str:
@@ -79,27 +74,8 @@ def canonical(text: str) -> str:
 def read_words(text: str) -> list[Node]:
     """The readings of a cleaned text as words, the likeliest first; empty if it is none that is known here."""
     plain = unwrap(text).strip()
-    known = _fixed(canonical(plain)) or _clock(plain) or _date(plain) or _compound(plain)
-    if known:
-        return known
-    letter = _CHOICE.fullmatch(plain)
-    if letter:
-        return _choice(letter[1] + letter[3], letter[2], text, plain)
-    return []
-
-
-def choice_with_text(text: str) -> tuple[str, str] | None:
-    """`(B) 12` as its letter and its text."""
-    found = _CHOICE_WITH_TEXT.fullmatch(unwrap(text).strip())
-    return ((found[1] or found[2]), found[3]) if found else None
-
-
-def _choice(brackets: str, letter: str, text: str, plain: str) -> list[Node]:
-    if letter.isupper() and len(plain) <= 2:
-        return [Node("choice", letter), Node("sym", letter)]
-    if brackets == "()" or len(plain) > 3:
-        return [Node("choice", letter.upper()), *([Node("sym", letter)] if letter not in "ei" else [])]
-    return [Node("choice", letter)] if letter.isupper() else []
+    fixed = _fixed(canonical(plain)) if plain.lstrip("( ")[:1].isalpha() else []
+    return fixed or _clock(plain) or _date(plain) or _compound(plain) or read_choice(plain)
 
 
 def _fixed(words: str) -> list[Node]:
@@ -111,12 +87,8 @@ def _fixed(words: str) -> list[Node]:
         return [_ALIKE[words]]
     if words in _DAYS or words in _MONTHS:
         return [Node("text", words)]
-    if words in _COUNTS:
-        return [number(_COUNTS[words]), Node("text", words)]
-    tens, _, ones = words.partition(" ")
-    if tens.endswith("ty") and 0 < _COUNTS.get(ones, 0) < 10 and tens in _COUNTS:
-        return [number(_COUNTS[tens] + _COUNTS[ones])]
-    return []
+    value = read_cardinal(words)
+    return [] if value is None else [number(value), Node("text", words)]
 
 
 def _clock(plain: str) -> list[Node]:
@@ -125,8 +97,11 @@ def _clock(plain: str) -> list[Node]:
         hour, minute, second = int(found[1]), int(found[2]), int(found[3] or 0)
         half = f"{found[4].lower()}m" if found[4] else ""
         time = Node("time", (hour, minute, second, half))
+        if half or found[2][0] == "0" or (found[3] or "1")[0] == "0":  # only times are written 8:04
+            return [time]
         parts = [number(hour), number(minute), *([number(second)] if found[3] else [])]
-        return [time] if half else [time, Node("ratio", None, tuple(parts))]
+        ratio = Node("ratio", None, tuple(parts))
+        return [time, ratio] if hour <= 24 and max(minute, second) < 60 else [ratio]
     found = _HOUR.fullmatch(plain)
     return [Node("time", (int(found[1]), 0, 0, f"{found[2].lower()}m"))] if found else []
 

@@ -3,9 +3,10 @@
     with Pool(workers=2) as pool:
         verdicts = pool.verify_many(pairs, rules)
 
-A worker is started when the first case needs one. It is killed when a case exceeds its CPU time (measured by the
-kernel, so that a busy machine changes no verdict) or, as a backstop, its wall-clock time, and another takes its place.
-A worker that dies for any other reason loses nothing: its case is given to the next one, up to three times.
+A worker is started when the first case needs one. It is killed when a case exceeds its CPU time (measured by the kernel, so
+that a busy machine changes no verdict), and another takes its place. A worker that is lost for any other reason (killed,
+short of memory, or without processor time until the wall-clock backstop) loses nothing: its case is given to the next one,
+up to three times, and has no verdict only after that.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from types import TracebackType
 
-from lco.verifier.find.extract import find_answer
-from lco.verifier.judge import judge
-from lco.verifier.numbers.ladder import NeedsProofError
-from lco.verifier.rules import Rules, Verdict
+from lco.verifier.find.extract import Found
+from lco.verifier.judge import Judgement, find, judge_answer
+from lco.verifier.numbers.effort import NeedsWorkerError
+from lco.verifier.rules import NO_VERDICT, Rules, Verdict
 from lco.verifier.workers.process import Case, WorkerProcess, wait_for_any
 
 _DEFAULT = Rules()
-_TRIES = 3  # workers that may die on one case
+_TRIES = 3  # workers that may be lost on one case
 _HANDED = 10  # workers that may be given one case, those included that died before they began it
+_PAUSES = (0.2, 1.0, 3.0)  # seconds between tries to start a process on a machine that has no room for one
 
 
 class Pool:
@@ -79,26 +81,29 @@ class Pool:
 
     def verify_many(self, pairs: Sequence[tuple[str, str]], rules: Rules = _DEFAULT) -> list[Verdict]:
         """Verdicts in the order of `pairs`."""
-        verdicts: list[Verdict | None] = [_easily(response, gold, rules) for response, gold in pairs]
-        hard = [at for at, verdict in enumerate(verdicts) if verdict is None]
-        if hard:
+        outcomes = [_judge_here(response, gold, rules) for response, gold in pairs]
+        cases = deque(
+            Case(at, outcome, pairs[at][1], rules) for at, outcome in enumerate(outcomes) if isinstance(outcome, Found)
+        )
+        verdicts = {at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, Verdict)}
+        if cases:
             with self._lock:
-                for at, verdict in self._work(pairs, hard, rules):
-                    verdicts[at] = verdict
-        done = [verdict for verdict in verdicts if verdict is not None]
+                verdicts.update(self._work(cases))
+        done = [verdicts[at] for at in range(len(pairs))]
         self.counts.update(verdict.reason for verdict in done)
         return done
 
-    def _work(self, pairs: Sequence[tuple[str, str]], hard: list[int], rules: Rules) -> list[tuple[int, Verdict]]:
+    def _work(self, waiting: deque[Case]) -> dict[int, Verdict]:
+        """The verdicts of all waiting cases, by their place in the batch."""
         if self._closed:
             raise RuntimeError("the pool is closed")
-        waiting: deque[Case] = deque()
-        for at in hard:
-            answer = find_answer(pairs[at][0], rules)
-            waiting.append(Case(at, answer or "", pairs[at][1], rules))
-        results: list[tuple[int, Verdict]] = []
-        self._fill(min(self.workers, len(waiting)))
-        while len(results) < len(hard):
+        results: dict[int, Verdict] = {}
+        wanted = len(waiting)
+        while len(results) < wanted:
+            self._fill(min(self.workers, wanted - len(results)))
+            if not self._running:  # no process could be started
+                results.update((case.at, case.verdict(False, "worker_died")) for case in waiting)
+                break
             for worker in self._running:
                 if worker.case is None and waiting:
                     worker.begin(waiting.popleft())
@@ -107,39 +112,52 @@ class Pool:
                 self._collect(worker, results, waiting)
         return results
 
-    def _collect(self, worker: WorkerProcess, results: list[tuple[int, Verdict]], waiting: deque[Case]) -> None:
-        """Take a worker's result; replace the worker if it is dead or has to be."""
+    def _collect(self, worker: WorkerProcess, results: dict[int, Verdict], waiting: deque[Case]) -> None:
+        """Take a worker's result; let go of the worker if it is dead or has to be."""
         case = worker.case
         outcome = worker.outcome()
         if outcome is None:
             return
-        correct, reason, alive = outcome
-        if not alive:
+        if not outcome.usable:
             worker.kill()
             self._running.remove(worker)
             self.replaced += 1
             self._fill(len(self._running) + 1)
-            if reason == "worker_died" and case is not None and case.tries < _TRIES and case.handed < _HANDED:
-                waiting.appendleft(case)
-                return
-        if case is not None:
-            results.append((case.at, Verdict(correct, case.answer, reason, time.perf_counter() - case.created)))
+        if case is None:
+            return
+        lost = outcome.reason in NO_VERDICT and outcome.reason != "failed"
+        if lost and case.tries < _TRIES and case.handed < _HANDED:
+            waiting.appendleft(case)
+        else:
+            results[case.at] = case.verdict(outcome.correct, outcome.reason)
 
     def _fill(self, count: int) -> None:
+        """Start workers until `count` run. Where the machine starts none, try again for a while before giving up."""
         if self._owner != os.getpid():  # after a fork: the workers are the parent's
             self._owner, self._running = os.getpid(), []
+        pauses = list(_PAUSES)
         while len(self._running) < count:
-            self._running.append(WorkerProcess())
+            try:
+                self._running.append(WorkerProcess())
+            except OSError:
+                if self._running or not pauses:
+                    return
+                time.sleep(pauses.pop(0))
 
 
-def _easily(response: str, gold: str, rules: Rules) -> Verdict | None:
-    """The verdict if no worker is needed for it."""
+def _judge_here(response: str, gold: str, rules: Rules) -> Verdict | Found:
+    """The verdict if no worker is needed for it, else the answer that a worker has to judge."""
     start = time.perf_counter()
+    found: Found | Judgement | None = None
     try:
-        correct, extracted, reason = judge(response, gold, rules)
-    except NeedsProofError:
-        return None
-    return Verdict(correct, extracted, reason, time.perf_counter() - start)
+        found = find(response, rules)
+        judgement = judge_answer(found, gold, rules) if isinstance(found, Found) else found
+    except NeedsWorkerError:
+        assert isinstance(found, Found)
+        return found
+    except Exception:  # a fault of the verifier must end no training run: the case has no verdict, and is counted
+        judgement = Judgement(False, found.text if isinstance(found, Found) else None, "failed")
+    return Verdict(*judgement, time.perf_counter() - start)
 
 
 def verify_many(pairs: Sequence[tuple[str, str]], rules: Rules = _DEFAULT, *, workers: int = 1) -> list[Verdict]:

@@ -12,8 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from lco.verifier.rules import Rules
+from lco.verifier.find.extract import Found
+from lco.verifier.rules import Rules, Verdict
 
 _SCRIPT = Path(__file__).with_name("worker.py")
 _POLL = 0.02  # seconds between looks at the clocks
@@ -21,17 +23,30 @@ _START_SECONDS = 60.0  # for a start on a machine that is very busy
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
 
 
+class Outcome(NamedTuple):
+    """What became of a case; `usable` says whether the worker can go on."""
+
+    correct: bool
+    reason: str
+    usable: bool
+
+
 @dataclass
 class Case:
     """A case on its way: `at` is its place in the batch, `handed` and `tries` how often it was given and begun."""
 
     at: int
-    answer: str
+    found: Found
     gold: str
     rules: Rules
     handed: int = 0
     tries: int = 0
     created: float = field(default_factory=time.perf_counter)
+
+    def verdict(self, correct: bool, reason: str) -> Verdict:
+        """The verdict on the case."""
+        extracted = None if reason == "no_answer" else self.found.text
+        return Verdict(correct, extracted, reason, time.perf_counter() - self.created)
 
 
 def _folders() -> list[str]:
@@ -77,15 +92,15 @@ class WorkerProcess:
         case.handed += 1
         self.case = case
         self._wall, self._cpu = time.monotonic(), None
-        message = {"id": case.at, "answer": case.answer, "gold": case.gold, "rules": asdict(case.rules)}
+        message = {"id": case.at, "found": list(case.found), "gold": case.gold, "rules": asdict(case.rules)}
         try:
             assert self.process.stdin is not None
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
         except OSError:
             pass  # it has died: outcome() finds out
 
-    def outcome(self) -> tuple[bool, str, bool] | None:
-        """(correct, reason, worker still usable) once the case is settled, or None while it is not."""
+    def outcome(self) -> Outcome | None:
+        """What became of the case, or None while it is not settled."""
         ended = self._read()
         while b"\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\n")
@@ -98,19 +113,25 @@ class WorkerProcess:
                     self.case.tries += 1
             else:
                 self.case = None
-                return bool(message["correct"]), str(message["reason"]), not ended
+                reason = str(message["reason"])
+                return Outcome(bool(message["correct"]), reason, not ended and reason != "out_of_memory")
         if ended:
-            return False, self._cause_of_death(), False
+            return Outcome(False, self._cause_of_death(), False)
         if self.case is None:
             return None
         return self._overdue(self.case.rules)
 
-    def _overdue(self, rules: Rules) -> tuple[bool, str, bool] | None:
+    def _overdue(self, rules: Rules) -> Outcome | None:
         elapsed = time.monotonic() - self._wall
         if self._cpu is None:  # not begun: loading, on a busy machine
-            return (False, "worker_died", False) if elapsed > _START_SECONDS else None
-        if elapsed > rules.wall_seconds or cpu_seconds(self.pid) - self._cpu > rules.cpu_seconds:
-            return False, "timeout", False
+            return Outcome(False, "worker_died", False) if elapsed > _START_SECONDS else None
+        used = cpu_seconds(self.pid) - self._cpu
+        if used > rules.cpu_seconds:
+            return Outcome(False, "timeout", False)
+        if elapsed > rules.wall_seconds:
+            # Where the kernel counts no time, the clock on the wall has to do.
+            starved = Path("/proc/self/stat").exists() and used < rules.cpu_seconds / 2
+            return Outcome(False, "stalled" if starved else "timeout", False)
         return None
 
     def _cause_of_death(self) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def main(folders: list[str]) -> int:
     """Serve until standard input ends."""
     sys.path.extend(folder for folder in folders if folder not in sys.path)
+    from lco.verifier.find.extract import Found
     from lco.verifier.judge import judge_answer
     from lco.verifier.numbers import proof
     from lco.verifier.rules import Rules
@@ -37,10 +38,12 @@ def main(folders: list[str]) -> int:
         _limit(rules)
         _say({"begun": case["id"]})
         try:
-            judgement = judge_answer(case["answer"], case["gold"], rules, proof.prove)
+            judgement = judge_answer(Found(*case["found"]), case["gold"], rules, proof.prove)
             _say({"id": case["id"], "correct": judgement.correct, "reason": judgement.reason})
         except MemoryError:
             _say({"id": case["id"], "correct": False, "reason": "out_of_memory"})
+        except Exception:  # a fault of the verifier: no verdict, and counted
+            _say({"id": case["id"], "correct": False, "reason": "failed"})
     return 0
 
 

@@ -1,0 +1,129 @@
+r"""Words and places that announce an answer: `#### 42`, "the answer is …", a closing formula, the only line."""
+
+from __future__ import annotations
+
+import re
+
+from lco.verifier.find.thoughts import last_match
+from lco.verifier.read.tokens import trim
+
+# Models trained on one-line solutions write the marker behind the last step, so it may stand after any blank.
+_HASH = re.compile(r"(?:^|(?<=\s))#{4}(?!#)[ \t]*([^\n#]+)", re.MULTILINE)
+_PHRASE = re.compile(
+    r"(?:\bfinal\s+answer|\banswer|\bcorrect\s+(?:option|choice))\s*(?:\*\*|__)?\s*(?:to\s+(?:the|this)\s+(?:question|problem)\s*)?"
+    r"(?:\bis\b(?:\s*:)?|\bequals\b|:|=)\s*(?:\*\*|__)?\s*(?:therefore|thus|simply)?\s*",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(
+    r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*|__)[ \t]*(?:final\s+)?answer[ \t]*:?[ \t]*(?:\*\*|__)?[ \t]*:?[ \t]*\n\s*",
+    re.IGNORECASE,
+)
+_CHINESE = re.compile(
+    r"答案(?:应该|应|就)?(?:是|为|选|[:：])\s*[:：]?\s*|(?:故|因此|所以)?选(?:择)?\s*[:：]?\s*(?=[A-J](?![A-Za-z]))|(?:^|\n)答\s*[:：]\s*"
+)
+_DISPLAY_END = re.compile(r"(?:\$\$(?P<a>[^$]+)\$\$|\\\[(?P<b>(?:(?!\\\[|\\\]).)+)\\\])\s*[.,]?\s*$", re.DOTALL)
+_INLINE_END = re.compile(
+    r"(?:(?<!\\)\$(?P<a>[^$\n]+)(?<!\\)\$|\\\((?P<b>[^\n]+?)\\\)|\*\*(?P<c>[^*\n]+)\*\*)\s*[.!。]?\s*$"
+)
+_CUE = re.compile(
+    r"\b(?:so|thus|therefore|hence|answer|result|get|gives|find|obtain|have|is|are|equals|total|value|conclude|yields?)\b|∴|="
+    r"|[是为得故]",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(r"\b(?:not|n't|isn't|cannot|never|wrong|incorrect|neither|nor)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|-?\.\d+")
+_SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(\"'*]|\s*$)|\n|[。！？]")
+_REASON = re.compile(r"[\s,;(]+(?:because|since|due to)\b|[\s,;(]*因为|,\s*as\b", re.IGNORECASE)
+_REASON_OF_VALUE = re.compile(r"([($\s]*(?:[A-J]|[^A-Za-z]*\d[^A-Za-z]*)[)$.\s]*),?\s+as\s", re.IGNORECASE)
+_FORMULA = r"(?:(?<!\\)\$[^$\n]+(?<!\\)\$|\\\([^\n]+?\\\))"
+_BETWEEN = r"\s*(?:[,;]|[,;]?\s*(?:and|or|for|where|when|whenever|if|with)\b[ A-Za-z,]{0,60}?)\s*"
+_FORMULAS = re.compile(rf"{_FORMULA}(?:{_BETWEEN}{_FORMULA})+\s*[.,]?")
+_TAIL = 20_000  # characters from the end in which phrases are looked for
+_BARE = 300  # characters of a response that may be nothing but an answer
+
+
+def marked_by_hash(text: str) -> str | None:
+    """What stands behind the last `####`."""
+    last = last_match(_HASH, text)
+    return last[1].strip() if last and last[1].strip() else None
+
+
+def announced(text: str) -> str | None:
+    """What follows the last "answer is", up to the end of the sentence and without its reason; "" if that is nothing."""
+    tail = text[-_TAIL:]
+    last = None
+    for pattern in (_PHRASE, _HEADING, _CHINESE):
+        for found in pattern.finditer(tail):
+            if last is None or found.end() > last.end():
+                last = found
+    if last is None:
+        return None
+    rest = tail[last.end() :].lstrip()
+    for mark, end in (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)")):
+        if rest.startswith(mark):
+            stop = rest.find(end, 2)
+            if stop < 0:
+                return ""
+            following = rest[stop + 2 : stop + 60]
+            if not re.match(r"\s*(?:,|and\b|or\b|和|或)", following):
+                return rest[2:stop].strip()
+    return trim(_without_reason(rest[: _sentence_end(rest)]))
+
+
+def _without_reason(text: str) -> str:
+    """The claim before "because", "since" and the like."""
+    found = _REASON.search(text) or _REASON_OF_VALUE.match(text)
+    if found is None:
+        return text
+    claim = found[1] if found.re is _REASON_OF_VALUE else text[: found.start()]
+    return claim if claim.strip(" $*") else text
+
+
+def _sentence_end(text: str) -> int:
+    """Where the first sentence ends; a point inside a formula or a number is none."""
+    for found in _SENTENCE_END.finditer(text):
+        if len(re.findall(r"(?<!\\)\$", text[: found.start()])) % 2 == 0:
+            return found.start()
+    return len(text)
+
+
+def formulas_alone(text: str) -> str | None:
+    """A response of one line that is nothing but formulas and the words between them: `$f(x)=2x$ for $x \\ge 0$`."""
+    plain = text.strip()
+    if len(plain) > _BARE or "\n" in plain or not plain.startswith(("$", "\\(")):
+        return None
+    return plain if _FORMULAS.fullmatch(plain) else None
+
+
+def closing_formula(text: str) -> str | None:
+    """The formula with which the response ends, if it is displayed or the line draws a conclusion."""
+    tail = text.rstrip()[-_TAIL:]
+    found = _DISPLAY_END.search(tail)
+    if found:
+        return (found["a"] or found["b"]).strip()
+    line = tail.rsplit("\n", 1)[-1][-2_000:]
+    found = _INLINE_END.search(line)
+    if not found:
+        return None
+    before = line[: found.start()]
+    if before.strip() and (not _CUE.search(before) or _NEGATED.search(before)):
+        return None
+    return (found["a"] or found["b"] or found["c"]).strip()
+
+
+def only_line(text: str) -> str | None:
+    """A response that is one short line is its own answer; the reading decides whether it is one."""
+    plain = text.strip()
+    return plain if plain and len(plain) <= _BARE and "\n" not in plain else None
+
+
+def last_line(text: str) -> str | None:
+    """The last line that is not empty."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return lines[-1].strip() if lines else None
+
+
+def last_number(text: str) -> str | None:
+    """The last number in the text."""
+    numbers = _NUMBER.findall(text[-_TAIL:])
+    return numbers[-1].replace("$", "") if numbers else None

@@ -1,0 +1,93 @@
+"""Numbers in English words: "twenty-five", "three quarters", "two and a half", "minus six"."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_ONES = {
+    word: value
+    for value, word in enumerate(
+        (
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen"
+        ).split()
+    )
+}
+_TENS = {
+    word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+PARTS = {
+    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "sixteenth": 16, "twentieth": 20, "hundredth": 100,
+    "thousandth": 1000, "millionth": 10**6,
+}  # fmt: skip
+_WORDS = frozenset((*_ONES, *_TENS, *_SCALES, "hundred", "dozen", "and", "a", "an", "minus", "negative", "point"))
+
+
+def read_cardinal(words: str) -> Fraction | None:
+    """The value of a number in words, None where they are none. Articles may stand before hundred, half and the like."""
+    parts = words.lower().replace("-", " ").split()
+    if not parts or len(parts) > 20:
+        return None
+    negative = parts[0] in ("minus", "negative")
+    value = _amount(parts[1:] if negative else parts)
+    return None if value is None else -value if negative else value
+
+
+def _amount(parts: list[str]) -> Fraction | None:
+    """A whole number, a fraction, or both joined by "and"."""
+    if not parts:
+        return None
+    if parts[-1].removesuffix("s") in PARTS or parts[-1] in PARTS:
+        below = PARTS.get(parts[-1]) or PARTS[parts[-1].removesuffix("s")]
+        if "and" in parts:
+            at = len(parts) - 1 - parts[::-1].index("and")
+            whole, part = _whole(parts[:at]), _amount(parts[at + 1 :])
+            return None if whole is None or part is None or part >= 1 else whole + part
+        above = 1 if parts[:-1] in ([], ["a"], ["an"]) else _whole(parts[:-1])
+        return None if not above else Fraction(above, below)
+    if "point" in parts:
+        at = parts.index("point")
+        whole, digits = _whole(parts[:at]), [_ONES.get(part, 10) for part in parts[at + 1 :]]
+        if whole is None or not digits or max(digits) > 9:
+            return None
+        return whole + Fraction(int("".join(map(str, digits))), 10 ** len(digits))
+    value = _whole(parts)
+    return None if value is None else Fraction(value)
+
+
+def _whole(parts: list[str]) -> int | None:
+    """A whole number: "two thousand three hundred and five"."""
+    if not parts or any(part not in _WORDS for part in parts) or parts[-1] in ("and", "a", "an"):
+        return None
+    total, group, seen = 0, 0, False
+    limit = 10**15
+    for part in parts:
+        if part in _ONES or part in _TENS:
+            value = _ONES.get(part, _TENS.get(part, 0))
+            if group % 100 and (part in _TENS or group % 10 or group % 100 < 20 or value == 0 or value > 9):
+                return None
+            group, seen = group + value, True
+        elif part in ("hundred", "dozen"):
+            if group >= 100:
+                return None
+            group, seen = (group or 1) * (100 if part == "hundred" else 12), True
+        elif part in _SCALES:
+            if _SCALES[part] >= limit:
+                return None
+            limit = _SCALES[part]
+            total, group, seen = total + (group or 1) * limit, 0, True
+        elif part in ("minus", "negative", "point") or (part == "and" and not seen):
+            return None
+    return total + group if seen else None
+
+
+def is_number_word(word: str) -> bool:
+    """Whether the word stands for a number by itself or begins one."""
+    low = word.lower()
+    return low in _ONES or low in _TENS or low in _SCALES or low in ("hundred", "half", "dozen")
+
+
+WRITTEN = re.compile(r"[A-Za-z][A-Za-z \-]*")
