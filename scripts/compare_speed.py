@@ -3,7 +3,8 @@
     python scripts/compare_speed.py BEFORE AFTER                                   the miniature, GRPO
     python scripts/compare_speed.py BEFORE AFTER -- --method lco_kld               the same with LCO-KLD
     python scripts/compare_speed.py BEFORE AFTER --rounds 6 --steps 2 -- --model DIR --problems addition \\
-        --prompt number_only --prompts-per-step 4 --samples 4 --max-new-tokens 48 --micro-batch 16 --minibatches 1 --epochs 1
+        --prompt number_only --extraction lenient --max-prompt-tokens 128 --prompts-per-step 4 --samples 4 \\
+        --max-new-tokens 48 --minibatches 1 --epochs 1 --micro-batch 16 --lr 1e-6   # a real model's step, as in rl_step.py
 
 What stands behind `--` are flags of `lco train` (paths absolute), added to those of the miniature's runs. In each round
 both checkouts make the same run of `--steps` rollouts, and one before them that is not counted: each by its own `lco train`,

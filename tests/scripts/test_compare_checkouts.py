@@ -35,7 +35,7 @@ def test_the_suite_is_its_own_equal_and_a_changed_constant_of_a_loss_is_told_by_
     assert [line.split()[0] for line in lines(capsys).values()] == ["identical", "identical"]
     file = copy / "lco" / "methods" / "grpo.py"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("CLIP = Hyperparameter(0.2", "CLIP = Hyperparameter(0.19"), encoding="utf-8")
+    file.write_text(text.replace("CLIP = Hyperparameter(0.2", "CLIP = Hyperparameter(0.1"), encoding="utf-8")
     assert file.read_text(encoding="utf-8") != text
     assert compare(ROOT, copy, keep=tmp_path / "runs", only=only) == 1
     found = lines(capsys)
