@@ -17,6 +17,20 @@ def command_parser(module: str, text: str | None) -> argparse.ArgumentParser:
     )
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=at_least_one, default=2, metavar="N", help="runs at a time (default: 2)")
+
+
+def at_least_one(text: str) -> int:
+    """
+    Raises:
+        argparse.ArgumentTypeError: it is not a whole number above zero.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 1 or more")
+    return int(text)
+
+
 def run_command(
     command: Callable[[], None], name: str, after: str = "the same command continues where it stopped"
 ) -> None:

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -101,7 +102,8 @@ def share_out(
                     started.append(idle[0])
                 worker = idle.pop()
                 busy[worker] = left.popleft()
-                worker.tasks.send(busy[worker])
+                with suppress(ConnectionError):  # it has ended in the meantime, which `receive` will say
+                    worker.tasks.send(busy[worker])
             wait([x for worker in busy for x in (worker.messages, worker.process.sentinel)])
             for worker, task in list(busy.items()):
                 message = receive(worker)

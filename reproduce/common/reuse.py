@@ -42,19 +42,19 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def said_by_record(path: Path) -> dict[str, Any]:
+def settings_in_record(path: Path) -> dict[str, Any]:
     """What a record says that it was made from: its own values, those of its configuration, the hash of the start weights."""
     record = read_object(path)
-    return {**record, **record.get("experiment", {}), **weights(record)}
+    return {**record, **record.get("experiment", {}), **weights_in(record)}
 
 
-def said_by_folder(run: Path) -> dict[str, Any]:
+def settings_in_folder(run: Path) -> dict[str, Any]:
     """What a run folder, finished or not, says that it is made from."""
     manifest = run / "manifest.json"
-    return {**read_object(run / "config.json"), **(weights(read_object(manifest)) if manifest.exists() else {})}
+    return {**read_object(run / "config.json"), **(weights_in(read_object(manifest)) if manifest.exists() else {})}
 
 
-def weights(found: Mapping[str, Any]) -> dict[str, str]:
+def weights_in(found: Mapping[str, Any]) -> dict[str, str]:
     """{WEIGHTS: hash} of a record or manifest that has one."""
     digest = found.get("model", {}).get("sha256")
     return {WEIGHTS: digest} if digest else {}

@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that makes it; whoever holds it need not fear another one in the same folder."""
+        """Held by the process that makes the cell, so that no other one works in the same folder."""
         return self.folder.with_name(f".{self.folder.name}.lock")
 
     @property
@@ -167,11 +167,11 @@ def refuse_others(cells: Iterable[Cell], remedy: str) -> None:
     """
     for cell in cells:
         if cell.record.exists():
-            reuse.refuse_another(cell.record, reuse.said_by_record(cell.record), cell.defined, remedy)
+            reuse.refuse_another(cell.record, reuse.settings_in_record(cell.record), cell.defined, remedy)
         elif cell.begun:
             wanted = {**cell.defined, **reuse.settings(cell.run)}
             remedy_there = "give another --out, or remove this folder"
-            reuse.refuse_another(cell.folder, reuse.said_by_folder(cell.folder), wanted, remedy_there)
+            reuse.refuse_another(cell.folder, reuse.settings_in_folder(cell.folder), wanted, remedy_there)
 
 
 def make_missing(study: Study, processes: int) -> Made:

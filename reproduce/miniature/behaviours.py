@@ -13,7 +13,7 @@ A run of 16 rollouts with answers of about 20 tokens can contradict such a state
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -39,7 +39,7 @@ COLUMNS = {
 """curve → (heading, factor, digits)"""
 
 
-def second_half(record: dict[str, Any], curve: str) -> float | None:
+def second_half(record: Mapping[str, Any], curve: str) -> float | None:
     """Mean of a curve over the later half of a run; None where it was not recorded."""
     values = record["curves"].get(curve)
     if values is None:
@@ -48,7 +48,7 @@ def second_half(record: dict[str, Any], curve: str) -> float | None:
     return fmean(later) if later else None
 
 
-def cell(runs: Sequence[dict[str, Any]], curve: str) -> str:
+def cell(runs: Sequence[Mapping[str, Any]], curve: str) -> str:
     _, factor, digits = COLUMNS[curve]
     found = [factor * value for value in (second_half(run, curve) for run in runs) if value is not None]
     if not found:
@@ -57,7 +57,7 @@ def cell(runs: Sequence[dict[str, Any]], curve: str) -> str:
     return f"{fmean(found):.{digits}f}{spread}"
 
 
-def table(records: Sequence[dict[str, Any]]) -> str:
+def table(records: Sequence[Mapping[str, Any]]) -> str:
     names = titles()
     lines = [
         "| method | " + " | ".join(heading for heading, _, _ in COLUMNS.values()) + " | seeds |",

@@ -33,7 +33,7 @@ from typing import Any
 from lco.config import Experiment
 from lco.evidence import records
 from reproduce.common import reuse
-from reproduce.common.entry import command_parser, run_command
+from reproduce.common.entry import add_processes, command_parser, run_command
 from reproduce.common.study import Cell, Record, Study, add_start_weights, make_missing, refuse_others
 from reproduce.miniature import budget
 from reproduce.miniature.pretrain import build_starts
@@ -55,7 +55,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/miniature"), help="where runs, records and report go")
     parser.add_argument("--records", type=Path, help="where records go (default: OUT/records)")
     parser.add_argument("--report", type=Path, help="where table, figure and page go (default: OUT/report)")
-    parser.add_argument("--processes", type=int, default=2, help="runs at a time (default: 2)")
+    add_processes(parser)
     parser.add_argument("--wider", action="store_true", help="knobs from more tries than four, see `tune --wider`")
     parser.add_argument("--from-scratch", action="store_true", help="pretrain the start models again first")
     chosen = parser.parse_args()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +22,19 @@ COOLED = (0.2, 0.4, 0.6, 0.8)
 EVALUATION_SEED = 0
 
 
-@contextmanager
-def asked(model: Path, temperature: float) -> Iterator[SamplerLM]:
-    """A model folder as lm-eval's language model at one temperature."""
+def score_model(model: Path, task: str, temperature: float) -> dict[str, Any]:
+    """lm-eval's scores of a model folder at one temperature."""
     tokenizer = models.load_tokenizer(str(model))
     sampler = TransformersSampler(models.load_model(str(model), "float32", "cpu"), rows_at_once=1024)
-    yield SamplerLM(sampler, tokenizer, end_token_ids(tokenizer, str(model)), EVALUATION_SEED, temperature)
-
-
-def scored(model: Path, task: str, temperature: float) -> dict[str, Any]:
-    with asked(model, temperature) as lm:
-        return evaluate(lm, [task], samples=SAMPLES if temperature else 1)[task]
+    lm = SamplerLM(sampler, tokenizer, end_token_ids(tokenizer, str(model)), EVALUATION_SEED, temperature)
+    return evaluate(lm, [task], samples=SAMPLES if temperature else 1)[task]
 
 
 def record_start(model: Path) -> dict[str, Any]:
     """The record of a start model's scores: T = 1, greedy, and the temperature that is best on validation problems."""
-    on_validation = {t: scored(model, VALIDATION, t)["scores"]["pass@1"] for t in COOLED}
+    on_validation = {t: score_model(model, VALIDATION, t)["scores"]["pass@1"] for t in COOLED}
     best = max(on_validation, key=lambda t: on_validation[t])
-    found = [scored(model, TEST, t) for t in (1.0, 0.0, best)]
+    found = [score_model(model, TEST, t) for t in (1.0, 0.0, best)]
     network = models.load_model(str(model), "float32", "cpu")
     return records.rounded(
         {
@@ -67,7 +60,7 @@ def record_start(model: Path) -> dict[str, Any]:
 
 def record_run(run: Path) -> dict[str, Any]:
     """The record of a finished run, whose last checkpoint lm-eval scores on the test problems."""
-    found = [scored(run / "checkpoints" / "final", TEST, temperature) for temperature in (1.0, 0.0)]
+    found = [score_model(run / "checkpoints" / "final", TEST, temperature) for temperature in (1.0, 0.0)]
     for evaluation in found:
         temperature = evaluation["sampling"]["temperature"]
         write_json(run / "evals" / f"{TEST}-T{temperature:g}.json", evaluation)

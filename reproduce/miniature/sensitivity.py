@@ -26,7 +26,7 @@ from lco.config import Experiment
 from lco.disk import read_lines
 from lco.evidence.records import curves, rounded
 from lco.provenance import collect
-from reproduce.common.entry import command_parser, run_command
+from reproduce.common.entry import add_processes, command_parser, run_command
 from reproduce.common.reuse import read_object
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing, refuse_others
 from reproduce.miniature import budget
@@ -105,7 +105,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--seeds", type=int, default=len(SEEDS), choices=range(1, len(SEEDS) + 1), help="the first N seeds"
     )
-    parser.add_argument("--processes", type=int, default=2, help="runs at a time (default: 2)")
+    add_processes(parser)
     chosen = parser.parse_args()
     for part in chosen.parts:
         if part not in {*PARTS, "tables"}:

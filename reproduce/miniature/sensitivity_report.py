@@ -18,7 +18,7 @@ Plan = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 def note(records: Iterable[Mapping[str, Any]]) -> str:
     records = list(records)
-    start = 100 * sum(scores(dict(r))[0] for r in records) / len(records)
+    start = 100 * sum(scores(r)[0] for r in records) / len(records)
     return (
         f"pass@1 (T = 1, per cent) on 128 validation problems after the last rollout, {len(records)} runs: mean ± standard "
         f"deviation [lowest, highest] over seeds; the start has {start:.0f}. Collapsed: ended below half of its best."

@@ -32,7 +32,7 @@ from typing import Any
 from lco.disk import read_lines
 from lco.evidence.records import curves, rounded
 from lco.provenance import collect
-from reproduce.common.entry import command_parser, run_command
+from reproduce.common.entry import add_processes, command_parser, run_command
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing
 from reproduce.miniature import budget
 
@@ -134,7 +134,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, figures (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/stability"), help="where the runs go")
     parser.add_argument("--report", type=Path, default=RECORDS / "report", help="where tables and figures go")
-    parser.add_argument("--processes", type=int, default=2, help="runs at a time (default: 2)")
+    add_processes(parser)
     chosen = parser.parse_args()
     for part in chosen.parts:
         if part not in {*PARTS, "figures"}:
@@ -151,7 +151,8 @@ def run(chosen: argparse.Namespace) -> None:
     made = make_missing(Study("stability", cells, record_cell, describe_record), chosen.processes)
     from reproduce.miniature.stability_report import build  # the methods' titles want torch, and figures matplotlib
 
-    print(build(*map(read_records, PARTS), chosen.report))
+    frozen, grid, small_beta = map(read_records, PARTS)
+    print(build(frozen, grid, small_beta, chosen.report))
     made.require_all()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -13,7 +13,7 @@ from lco.evidence.plots import COLOURS, legend, prepared, save
 from lco.evidence.tables import collapsed
 from lco.methods import METHODS
 
-Record = dict[str, Any]
+Record = Mapping[str, Any]
 
 LEARNT = 0.10
 """A run has learnt if its pass@1 ends this much above its start."""

@@ -27,7 +27,7 @@ from typing import Any
 from lco.config import Experiment
 from lco.disk import read_lines, write_json, write_text
 from lco.provenance import collect
-from reproduce.common.entry import command_parser, run_command
+from reproduce.common.entry import add_processes, command_parser, run_command
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing
 from reproduce.miniature import budget
 
@@ -134,7 +134,7 @@ def options() -> argparse.Namespace:
         "--methods", nargs="+", default=list(budget.METHODS), choices=["all", *budget.TRIES], metavar="METHOD"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/tune"), help="where the runs go")
-    parser.add_argument("--processes", type=int, default=2, help="runs at a time (default: 2)")
+    add_processes(parser)
     parser.add_argument(
         "--wider", action="store_true", help="tries beyond the four, for five methods chosen at their edge"
     )

@@ -37,10 +37,10 @@ def test_the_committed_records_are_what_the_presets_make(folder, file):
     for path in paths:
         family, method, seed = path.parts[-3], path.parts[-2], int(path.stem.removeprefix("seed-"))
         wanted = reuse.settings(budget.experiment(family, method, seed, presets[method], path))
-        found = reuse.said_by_record(path)
+        found = reuse.settings_in_record(path)
         assert found.keys() >= {"method", "seed", "lr", "hyper", "steps", reuse.WEIGHTS}
         reuse.refuse_another(path, found, wanted, "")
-        start = reuse.said_by_record(RESULTS / folder / family / "start.json")
+        start = reuse.settings_in_record(RESULTS / folder / family / "start.json")
         assert start[reuse.WEIGHTS] == found[reuse.WEIGHTS]
 
 

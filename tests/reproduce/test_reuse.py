@@ -36,14 +36,14 @@ def test_what_only_one_side_names_is_not_compared():
 def test_a_run_folder_says_what_it_is_made_from_wherever_it_lies(tmp_path):
     moved = dataclasses.replace(RUN, model="/elsewhere/qwen", out="/elsewhere/run", lr=1 / 3000, save_every=2)
     (tmp_path / "config.json").write_text(dump(moved))
-    assert refused(reuse.said_by_folder(tmp_path), dataclasses.replace(RUN, lr=1 / 3000)) == ""
-    assert reuse.WEIGHTS not in reuse.said_by_folder(tmp_path)
+    assert refused(reuse.settings_in_folder(tmp_path), dataclasses.replace(RUN, lr=1 / 3000)) == ""
+    assert reuse.WEIGHTS not in reuse.settings_in_folder(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"model": {"sha256": "abc"}}))
-    assert reuse.said_by_folder(tmp_path)[reuse.WEIGHTS] == "abc"
+    assert reuse.settings_in_folder(tmp_path)[reuse.WEIGHTS] == "abc"
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_broken_file_is_named(tmp_path, text):
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(UserError, match=r"record\.json.*remove the file"):
-        reuse.said_by_record(tmp_path / "record.json")
+        reuse.settings_in_record(tmp_path / "record.json")

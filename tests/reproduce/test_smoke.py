@@ -35,7 +35,7 @@ def test_the_committed_first_steps_are_what_the_command_makes(tmp_path, family, 
     count = family.SMOKE.shortest
     shortest = f"{cell.run.problems}-shortest-{count}" if count else cell.run.problems
     cell = dataclasses.replace(cell, defined={**cell.defined, "problems": shortest})
-    said = reuse.said_by_record(cell.record)
+    said = reuse.settings_in_record(cell.record)
     assert said.keys() >= {"lr", "steps", "engine", "problems", "temperature", reuse.WEIGHTS}
     refuse_others([cell], "")
 
@@ -43,7 +43,7 @@ def test_the_committed_first_steps_are_what_the_command_makes(tmp_path, family, 
 @pytest.mark.parametrize("method", smoke.COMPARED)
 def test_the_committed_smoke_records_are_what_the_command_makes(tmp_path, method):
     cell = smoke.plan_smoke(llama.SMOKE, method, asked("smoke", tmp_path, device="cpu"))
-    assert reuse.said_by_record(cell.record)["minibatches"] == 4
+    assert reuse.settings_in_record(cell.record)["minibatches"] == 4
     refuse_others([cell], "")
 
 

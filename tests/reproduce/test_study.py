@@ -14,6 +14,7 @@ import torch
 
 from lco.disk import write_json
 from lco.errors import UserError
+from reproduce.common.entry import add_processes, command_parser
 from reproduce.common.study import Cell, Study, make_missing, refuse_others
 from tests.conftest import lines, small, train
 from tests.reproduce.counting import cell, lines_of, study
@@ -85,6 +86,16 @@ def test_a_record_or_run_folder_of_another_definition_is_refused_before_anything
         make_missing(study(cells), 2)
     assert not any(c.folder.exists() for c in cells[:2])
     refuse_others(cells[:2], "")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two"])
+def test_a_number_of_processes_that_is_none_is_named(capsys, text):
+    parser = command_parser("study", "")
+    add_processes(parser)
+    assert parser.parse_args(["--processes", "3"]).processes == 3
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--processes={text}"])
+    assert f"'{text}' is not a number of processes; give 1 or more" in capsys.readouterr().err
 
 
 def command(out, pause, cells):
