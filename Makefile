@@ -13,7 +13,7 @@ setup: ## make .venv with the locked packages; a second call installs nothing
 	@sh scripts/setup.sh
 
 reproduce: setup ## the miniature: eight methods on two tiny models; table, figure and page, on a CPU
-	@$(RUN) reproduce/miniature.py
+	@$(RUN) -m reproduce.miniature.run
 
 test: lint ## lint, types and all tests but the long ones
 	@$(RUN) -m pytest -m "not long"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import typing
@@ -104,27 +103,6 @@ class Experiment:
         return self.prompts_per_step * self.samples
 
 
-def fixed_models(experiment: Experiment) -> dict[str, str]:
-    """{reference, verifier, dpo: folder or hub id} of the policies beside the trained one that this run reads.
-
-    Raises:
-        UserError: a hyper-parameter is unknown or does not fit the others.
-    """
-    from lco.methods import method_named
-
-    method = method_named(experiment.method)
-    hyper = method.hyper(experiment.hyper)
-    names = set(method.target(hyper).fixed if method.target else ())
-    if method.needs(hyper).reference or method.source == "pairs":
-        names.add("reference")
-    given = {
-        "reference": experiment.reference_model or experiment.model,
-        "verifier": experiment.verifier_model,
-        "dpo": experiment.dpo_model,
-    }
-    return {name: given[name] for name in sorted(names)}
-
-
 def fields() -> dict[str, dataclasses.Field[Any]]:
     return {spec.name: spec for spec in dataclasses.fields(Experiment)}
 
@@ -154,99 +132,5 @@ def convert(name: str, value: Any, kind: Any, origin: str) -> Any:
     return value
 
 
-def experiment_of(arguments: argparse.Namespace) -> Experiment:
-    """What a command line asks for: the defaults, over them the paper's settings if these are wanted, the configuration
-    file, the flags.
-
-    Raises:
-        UserError: an unknown key, method or value.
-    """
-    given = read(arguments.config) if arguments.config else {}
-    method = arguments.method or given.get("method", Experiment.method)
-    preset = paper_settings(method) if arguments.preset == "paper" else {}
-    if "hyper" in preset and isinstance(given.get("hyper"), dict):
-        given = {**given, "hyper": {**preset["hyper"], **given["hyper"]}}
-    return from_arguments(arguments, from_mapping({**preset, **given}, arguments.config or "preset"))
-
-
-def load(path: str) -> Experiment:
-    """Reads a configuration file (JSON, as `lco train --print-config` writes it)."""
-    return from_mapping(read(path), path)
-
-
-def read(path: str) -> dict[str, Any]:
-    """The keys of a configuration file.
-
-    Raises:
-        UserError: it cannot be read, or is not one JSON object.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected one JSON object with the keys of `lco train --print-config`")
-    return values
-
-
 def dump(experiment: Experiment) -> str:
     return json.dumps(dataclasses.asdict(experiment), indent=2, ensure_ascii=False) + "\n"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag per field, grouped; defaults stay unset so that a file's values survive."""
-    types = typing.get_type_hints(Experiment)
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for name, spec in fields().items():
-        group = groups.setdefault(spec.metadata["group"], parser.add_argument_group(spec.metadata["group"]))
-        flag, text = "--" + name.replace("_", "-"), spec.metadata["help"]
-        if spec.metadata["choices"]:
-            text += f"; one of {', '.join(map(str, spec.metadata['choices']))}"
-        if name == "hyper":
-            group.add_argument("--hyper", nargs="+", metavar="NAME=VALUE", help=text)
-        elif types[name] is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        else:
-            shown = f"{text} (default: {spec.default!r})" if spec.default != "" else text
-            group.add_argument(flag, type=types[name], default=None, metavar=types[name].__name__.upper(), help=shown)
-
-
-def from_arguments(arguments: argparse.Namespace, base: Experiment) -> Experiment:
-    """`base` with every flag that was given on the command line."""
-    given = {name: getattr(arguments, name) for name in fields() if getattr(arguments, name, None) is not None}
-    if "hyper" in given:
-        given["hyper"] = {**base.hyper, **parse_hyper(given["hyper"])}
-    return dataclasses.replace(base, **given)
-
-
-def paper_settings(method: str) -> dict[str, Any]:
-    """Keys of `Experiment` with the settings of a method's paper.
-
-    Raises:
-        UserError: no such method, or no settings of its paper are known here.
-    """
-    from lco.methods import METHODS, method_named
-
-    preset = method_named(method).paper_preset
-    if not preset.hyper and not preset.settings:
-        have = ", ".join(name for name, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings)
-        raise UserError(f"no paper settings are known for {method}; there are some for {have}")
-    return {"method": method, "hyper": dict(preset.hyper), **preset.settings}
-
-
-def parse_hyper(pairs: list[str]) -> dict[str, Any]:
-    """["beta=2", "advantage=group_std"] → {"beta": 2, "advantage": "group_std"}."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--hyper {pair!r} has no value; write NAME=VALUE")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = text
-    return values

@@ -15,19 +15,35 @@ where a head used outside its module's forward is an empty tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lco.errors import UserError
-from lco.heads import FixedHead, LinearHead, Target, row_loss, spread, statistics, token_loss
-from lco.heads.linear import TokenFunction
+from lco.heads import HeadRequest, LinearHead, TokenFunction, row_loss, spread, token_loss, token_statistics
 from lco.rollout.records import Batch
 
 ValueFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """(values [N], inputs [N] each) → value loss of each token [N]"""
+
+A = TypeVar("A")
+
+
+class Request(Generic[A]):
+    """What a policy can be asked; `A` is what comes back."""
+
+
+class LossAnswer(NamedTuple):
+    """A scalar loss with gradient, and the reported statistics [B, T] without.
+
+    A tuple, because ZeRO-3 finds the tensors of an output only in tuples, lists and dicts; where it does not see the loss
+    it does not gather the head for the backward pass, and untied heads crash.
+    """
+
+    loss: Tensor
+    statistics: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,63 +52,41 @@ class FixedPolicy:
     of hidden states per row, and the head that belongs to them."""
 
     hidden: tuple[Tensor, ...]
-    weight: Tensor
-    bias: Tensor | None = None
-
-    def rows(self, indices: Sequence[int]) -> FixedPolicy:
-        return FixedPolicy(tuple(self.hidden[i] for i in indices), self.weight, self.bias)
+    head: LinearHead
 
 
 @dataclass(frozen=True)
-class TokenLoss:
+class TokenLoss(Request[LossAnswer]):
     """A loss that is a sum over tokens: `function` sees the statistics [C] of a chunk.
 
     Attributes:
         function: ({statistic: [C]}, {input: [C]}) → [C].
-        statistics: the statistics that `function` reads.
-        inputs: [B, T, …] constants.
-        scale: [B, T], mask / divisor of the whole minibatch over all ranks.
-        old: the old policy of these rows, None where it is the current one.
-        report: statistics to hand out.
+        head: what the head is asked at the batch's N response tokens, rows one after another.
         value_function: the critic's loss per token, added with the same scale; None without a critic.
-        target: LCO's target, for losses that have one.
-        fixed: the fixed policies that the target reads, by name.
     """
 
     function: TokenFunction
-    statistics: Sequence[str]
-    inputs: Mapping[str, Tensor]
-    scale: Tensor
-    old: FixedPolicy | None = None
-    report: Sequence[str] = ()
+    head: HeadRequest
     value_function: ValueFunction | None = None
-    target: Target | None = None
-    fixed: Mapping[str, FixedPolicy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class RowLoss:
+class RowLoss(Request[LossAnswer]):
     """A loss whose tokens depend on each other: `function` sees [B, T] statistics, 0 where padded. Fields as TokenLoss."""
 
     function: TokenFunction
-    statistics: Sequence[str]
-    inputs: Mapping[str, Tensor]
-    scale: Tensor
-    old: FixedPolicy | None = None
-    report: Sequence[str] = ()
+    head: HeadRequest
     value_function: ValueFunction | None = None
-    target: Target | None = None
-    fixed: Mapping[str, FixedPolicy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class ValueLoss:
+class ValueLoss(Request[LossAnswer]):
     """The critic's loss alone.
 
     Attributes:
         function: (values [N], inputs [N] each) → [N].
-        inputs: [B, T] constants.
-        scale: [B, T], mask / divisor of the whole minibatch over all ranks.
+        inputs: [N] constants.
+        scale: [N], mask / divisor of the whole minibatch over all ranks.
         body: whether the gradient goes on into the body below the value head.
     """
 
@@ -103,30 +97,18 @@ class ValueLoss:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Statistics(Request[Mapping[str, Tensor]]):
+    """Statistics [B, T, …] without gradient; `value` asks the critic."""
+
     names: Sequence[str]
-    old: FixedPolicy | None = None
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    pass
+class Snapshot(Request[FixedPolicy]):
+    """What π_old is kept as."""
 
 
-Request = TokenLoss | RowLoss | ValueLoss | Statistics | Snapshot
 LOSSES = (TokenLoss, RowLoss, ValueLoss)
-
-
-class Answer(NamedTuple):
-    """What a request returns: a scalar loss (or None), statistics [B, T], and an old policy (Snapshot only).
-
-    A tuple, because ZeRO-3 finds the tensors of an output only in tuples, lists and dicts; where it does not see the loss
-    it does not gather the head for the backward pass, and untied heads crash.
-    """
-
-    loss: Tensor | None = None
-    statistics: Mapping[str, Tensor] = {}
-    snapshot: FixedPolicy | None = None
 
 
 def refuse_softcap(config: Any, name: str) -> None:
@@ -171,25 +153,27 @@ class PolicyModel(nn.Module):
         layer: Any = self.model.get_output_embeddings()  # type: ignore[operator]
         return LinearHead(layer.weight, layer.bias, self.temperature)
 
-    def forward(self, batch: Batch, request: Request) -> Answer:
+    def forward(self, batch: Batch, request: Request[A]) -> A:
         # transformers recomputes activations in training mode only; dropout is 0 in either mode.
         self.model.train(bool(getattr(self.model, "is_gradient_checkpointing", False)) and torch.is_grad_enabled())
+        answer: Any
         with torch.set_grad_enabled(torch.is_grad_enabled() and isinstance(request, LOSSES)):
             hidden = self._hidden(batch)
             match request:
                 case TokenLoss():
-                    return self._token_loss(batch, hidden, request)
+                    loss, reported = token_loss(hidden, self.head(), request.function, request.head)
+                    answer = self._add_value_loss(loss, reported, batch, hidden, request)
                 case RowLoss():
-                    return self._row_loss(batch, hidden, request)
+                    mask = batch.response_mask
+                    loss, reported = row_loss(hidden, self.head(), mask, request.function, request.head)
+                    answer = self._add_value_loss(loss, reported, batch, hidden, request)
                 case ValueLoss():
-                    return Answer(self._value_loss(batch, hidden if request.body else hidden.detach(), request))
+                    answer = LossAnswer(self._value_loss(hidden if request.body else hidden.detach(), request), {})
                 case Statistics():
-                    return self._statistics(batch, hidden, request)
+                    answer = self._statistics(batch, hidden, request)
                 case Snapshot():
-                    lengths = batch.response_lengths.tolist()
-                    head = self.head()
-                    bias = None if head.bias is None else head.bias.detach().clone()
-                    return Answer(snapshot=FixedPolicy(hidden.split(lengths), head.weight.detach().clone(), bias))
+                    answer = FixedPolicy(hidden.split(batch.response_lengths.tolist()), self.head().copied())
+        return answer
 
     def _hidden(self, batch: Batch) -> Tensor:
         """[N, d]: hidden states that predict the response tokens, rows one after another. Padding never gets here."""
@@ -202,67 +186,31 @@ class PolicyModel(nn.Module):
         where = batch.response_mask
         return states[rows[where], batch.predicting_positions[where]]
 
-    def _fixed_head(self, policy: FixedPolicy | None, device: torch.device) -> FixedHead | None:
-        if policy is None:
-            return None
-        hidden = torch.cat([row.to(device) for row in policy.hidden])
-        bias = None if policy.bias is None else policy.bias.to(device)
-        return FixedHead(hidden, LinearHead(policy.weight.to(device), bias, self.temperature))
-
     def _values(self, hidden: Tensor) -> Tensor:
         assert self.value_head is not None, "this method declared no critic"
         weight, bias = self.value_head.weight.float(), self.value_head.bias.float()  # DeepSpeed casts both to bf16
         return nn.functional.linear(hidden.float(), weight, bias).squeeze(-1)
 
-    def _heads(self, hidden: Tensor, request: TokenLoss | RowLoss) -> dict[str, Any]:
-        """What both losses tell the head besides statistics and inputs."""
-        fixed = {name: self._fixed_head(policy, hidden.device) for name, policy in request.fixed.items()}
-        return {
-            "old": self._fixed_head(request.old, hidden.device),
-            "target": request.target,
-            "fixed": fixed,
-            "report": request.report,
-        }
-
-    def _token_loss(self, batch: Batch, hidden: Tensor, request: TokenLoss) -> Answer:
-        mask = batch.response_mask
-        inputs = {name: value[mask] for name, value in request.inputs.items()}
-        loss, reported = token_loss(
-            hidden, self.head(), batch.response_ids[mask], request.function, inputs, request.scale[mask],
-            request.statistics, **self._heads(hidden, request),
-        )  # fmt: skip
-        return self._answer(loss, reported, batch, hidden, request)
-
-    def _row_loss(self, batch: Batch, hidden: Tensor, request: RowLoss) -> Answer:
-        mask = batch.response_mask
-        loss, reported = row_loss(
-            hidden, self.head(), mask, batch.response_ids[mask], request.function, request.inputs, request.scale,
-            request.statistics, **self._heads(hidden, request),
-        )  # fmt: skip
-        return self._answer(loss, reported, batch, hidden, request)
-
-    def _answer(
+    def _add_value_loss(
         self, loss: Tensor, reported: Mapping[str, Tensor], batch: Batch, hidden: Tensor, request: TokenLoss | RowLoss
-    ) -> Answer:
+    ) -> LossAnswer:
         if request.value_function is not None:
+            assert request.head.scale is not None
             loss = loss + self._value_loss(
-                batch, hidden, ValueLoss(request.value_function, request.inputs, request.scale)
+                hidden, ValueLoss(request.value_function, request.head.inputs, request.head.scale)
             )
-        return Answer(loss, {name: spread(value, batch.response_mask) for name, value in reported.items()})
+        return LossAnswer(loss, {name: spread(value, batch.response_mask) for name, value in reported.items()})
 
-    def _value_loss(self, batch: Batch, hidden: Tensor, request: ValueLoss) -> Tensor:
-        mask = batch.response_mask
-        inputs = {name: value[mask] for name, value in request.inputs.items()}
-        return (request.function(self._values(hidden), inputs) * request.scale[mask]).sum()
+    def _value_loss(self, hidden: Tensor, request: ValueLoss) -> Tensor:
+        return (request.function(self._values(hidden), request.inputs) * request.scale).sum()
 
-    def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> Answer:
+    def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> dict[str, Tensor]:
         mask = batch.response_mask
         names = [name for name in request.names if name != "value"]
-        old = self._fixed_head(request.old, hidden.device)
-        found = statistics(hidden, self.head(), batch.response_ids[mask], names, old=old)
+        found = token_statistics(hidden, self.head(), HeadRequest(batch.response_ids[mask], names))
         if "value" in request.names:
             found["value"] = self._values(hidden)
-        return Answer(statistics={name: spread(value, mask) for name, value in found.items()})
+        return {name: spread(value, mask) for name, value in found.items()}
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the language model by its checkpoint name, `lm_head.weight` included when it is tied.

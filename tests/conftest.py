@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from lco.config import Experiment
+from lco.training.resolve import resolve
+from lco.training.run import train as train_plan
 
-START = Path(__file__).parent.parent / "reproduce" / "start"
+START = Path(__file__).parent.parent / "reproduce" / "miniature" / "start"
 
 
 def tiny_model(kind="qwen", tied=True, vocabulary=64, seed=0, **extra):
@@ -36,6 +38,11 @@ def small(out, **changes):
         "device": "cpu", "out": str(out), "eval_every": 2, "eval_problems": 4,
     }  # fmt: skip
     return Experiment(**{**values, **changes})
+
+
+def train(experiment, resume=False, on_step=None):
+    """Runs an experiment; returns its folder."""
+    return train_plan(resolve(experiment), resume, on_step)
 
 
 def lines(folder, name="metrics.jsonl"):

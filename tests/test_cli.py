@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lco.cli import main
-from lco.config import from_mapping, paper_settings
-from lco.config_check import check
+from lco.config import from_mapping
 from lco.methods import METHODS
+from lco.training.command import paper_settings
+from lco.training.resolve import resolve
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "verify", "methods", "table", "problems", "lab"])
@@ -174,7 +175,7 @@ def test_paper_settings_are_a_start_that_files_and_flags_override(capsys, tmp_pa
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings])
 def test_paper_settings_are_valid_ones(name):
     experiment = from_mapping({**paper_settings(name), "model": "x", "steps": 100}, "preset")
-    check(experiment)
+    resolve(experiment)
     assert experiment.method == name
 
 

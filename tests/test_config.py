@@ -7,9 +7,10 @@ import math
 
 import pytest
 
-from lco.config import Experiment, add_arguments, dump, fields, from_arguments, from_mapping, load
-from lco.config_check import check, unread
+from lco.config import Experiment, dump, fields, from_mapping
 from lco.errors import UserError
+from lco.training.command import add_arguments, from_arguments, read
+from lco.training.resolve import resolve
 
 
 def parse(*flags, base=None):
@@ -22,8 +23,8 @@ def test_a_file_round_trips_and_flags_override_it(tmp_path):
     written = parse("--model", "m", "--lr", "2e-6", "--hyper", "beta=5", "advantage=group_std")
     file = tmp_path / "c.json"
     file.write_text("\ufeff" + dump(written))
-    assert load(str(file)) == written
-    changed = parse("--steps", "3", "--hyper", "beta=1", base=load(str(file)))
+    assert from_mapping(read(str(file)), str(file)) == written
+    changed = parse("--steps", "3", "--hyper", "beta=1", base=from_mapping(read(str(file)), str(file)))
     assert (changed.steps, changed.lr) == (3, 2e-6)
     assert changed.hyper == {"beta": 1, "advantage": "group_std"}
 
@@ -52,9 +53,9 @@ def test_broken_json_names_the_line(tmp_path):
     file = tmp_path / "c.json"
     file.write_text('{\n"steps": 3,\n}')
     with pytest.raises(UserError, match="line 3"):
-        load(str(file))
+        from_mapping(read(str(file)), str(file))
     with pytest.raises(UserError, match="cannot read"):
-        load(str(tmp_path / "absent.json"))
+        read(str(tmp_path / "absent.json"))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_broken_json_names_the_line(tmp_path):
         ({"split": "trian"}, "arithmetic has no split 'trian'; did you mean 'train'"),
         ({"lr": math.nan}, "lr is nan; give a finite number"),
         ({"temperature": math.inf}, "temperature is inf; give a finite number"),
-        ({"hyper": {"beta": math.nan}}, "beta is nan; give a finite number"),
+        ({"hyper": {"beta": math.nan}}, "beta is nan; give a value above 0"),
         ({"beta1": 1.0}, "beta1 is 1.0; give a value below 1"),
         ({"beta2": 1.5}, "beta2 is 1.5; give a value below 1"),
         ({"problems": "mine.jsonl", "eval_every": 2}, "would read the training problems; give eval_every 0 and score"),
@@ -87,7 +88,7 @@ def test_broken_json_names_the_line(tmp_path):
 def test_mistakes_are_named_with_the_remedy(change, words):
     values = {"model": "m", **change}
     with pytest.raises(UserError, match=words):
-        check(from_mapping(values, "test"))
+        resolve(from_mapping(values, "test"))
 
 
 @pytest.mark.parametrize("change", [{"rollouts": "vllm"}, {"engine": "deepspeed"}])
@@ -95,12 +96,12 @@ def test_an_engine_that_is_not_installed_is_named_with_the_remedy(change, monkey
     ((name, package),) = change.items()
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: None if wanted == package else find(wanted))
-    check(Experiment(model="m"))
+    resolve(Experiment(model="m"))
     words = (
         f"{name} is '{package}', but {package} is not installed; install it as docs/install.md says, or give --{name}"
     )
     with pytest.raises(UserError, match=words):
-        check(Experiment(model="m", **change))
+        resolve(Experiment(model="m", **change))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_an_engine_that_is_not_installed_is_named_with_the_remedy(change, monkey
     ],
 )
 def test_values_that_something_reads_are_not_named_as_unread(values):
-    assert unread(Experiment(**values)) == []
+    assert resolve(Experiment(model="m", **values)).warnings == ()
 
 
 def test_the_default_configuration_is_printed_whole():

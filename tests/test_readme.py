@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lco.cli import add_command_arguments, parser
-from lco.config import Experiment, from_arguments
+from lco.cli import parse
+from lco.config import Experiment
 from lco.methods import METHODS
+from lco.training.command import from_arguments
 
 TEXT = Path("README.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)).replace("\\\n", " ")
@@ -25,9 +26,7 @@ def test_lco_commands_parse(command):
         words = shlex.split(part)[1:]
         if not words or words[0].isupper():
             continue
-        top = parser()
-        add_command_arguments(top, words)
-        arguments = top.parse_args(words)
+        _, arguments = parse(words)
         if words[0] == "train":
             assert from_arguments(arguments, Experiment()) != Experiment() or arguments.resume
         if words[:1] == ["methods"] and arguments.name:

@@ -1,6 +1,5 @@
-"""Rewards become advantages, and for LCO advantages become targets."""
+"""Rewards become advantages: pure functions of a rollout's rewards, groups and values."""
 
-from lco.advantages.dense import LogProbabilityTilt, PreferenceRatioTilt
 from lco.advantages.gae import gae, penalised_rewards, return_to_go, terminal_rewards, whiten
 from lco.advantages.group import (
     centred,
@@ -11,13 +10,8 @@ from lco.advantages.group import (
     soft_leave_one_out,
     standardised,
 )
-from lco.advantages.sparse import SparseTarget, SparseTilt, sparse_target, tilt
 
 __all__ = [
-    "LogProbabilityTilt",
-    "PreferenceRatioTilt",
-    "SparseTarget",
-    "SparseTilt",
     "centred",
     "degenerate",
     "gae",
@@ -27,9 +21,7 @@ __all__ = [
     "penalised_rewards",
     "return_to_go",
     "soft_leave_one_out",
-    "sparse_target",
     "standardised",
     "terminal_rewards",
-    "tilt",
     "whiten",
 ]

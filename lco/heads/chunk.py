@@ -17,11 +17,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lco.advantages.sparse import SparseTarget, sparse_target
+from lco.heads.mixture import SparseTarget, sparse_target
 
 
 class Target(Protocol):
-    """LCO's optimal policy π* ∝ π_old exp(c), given by its tilt c = A/β (arXiv 2603.00963; two kinds in advantages/).
+    """LCO's optimal policy π* ∝ π_old exp(c), given by its tilt c = A/β (arXiv 2603.00963; kinds in lco/targets/).
 
     Attributes:
         dense: whether the whole vocabulary carries an advantage, or the sampled token alone.
@@ -83,7 +83,7 @@ class Chunk:
     """
     Attributes:
         z: [C, V] float32 logits (float64 for a float64 head).
-        targets: [C] sampled tokens.
+        tokens: [C] sampled tokens.
         z_old: [C, V] logits of the old policy, or None where it is the current one.
         inputs: the loss's constants, [C, …] each.
         target: LCO's target, for losses that have one.
@@ -92,7 +92,7 @@ class Chunk:
     """
 
     z: Tensor
-    targets: Tensor
+    tokens: Tensor
     z_old: Tensor | None
     inputs: Mapping[str, Tensor]
     target: Target | None
@@ -113,11 +113,11 @@ class Chunk:
     def zeros(self) -> Tensor:
         return self.z.new_zeros(len(self.z))
 
-    def at_target(self, x: Tensor) -> Tensor:
-        return x.gather(1, self.targets[:, None]).squeeze(1)
+    def at_token(self, x: Tensor) -> Tensor:
+        return x.gather(1, self.tokens[:, None]).squeeze(1)
 
-    def add_at_target(self, x: Tensor, value: Tensor) -> Tensor:
-        return x.scatter_add_(1, self.targets[:, None], value[:, None].to(x.dtype))
+    def add_at_token(self, x: Tensor, value: Tensor) -> Tensor:
+        return x.scatter_add_(1, self.tokens[:, None], value[:, None].to(x.dtype))
 
     def softmax(self, z: Tensor, name: str) -> tuple[Tensor, Tensor]:
         """(probabilities [C, V], logsumexp [C]) from one exponential per logit."""
@@ -167,7 +167,7 @@ class Chunk:
 
     @property
     def logit(self) -> Tensor:
-        return self.once("logit", lambda: self.at_target(self.z))
+        return self.once("logit", lambda: self.at_token(self.z))
 
     @property
     def logprob(self) -> Tensor:
@@ -212,7 +212,7 @@ class Chunk:
 
     @property
     def old_logit(self) -> Tensor:
-        return self.once("old_logit", lambda: self.at_target(self.old_logits))
+        return self.once("old_logit", lambda: self.at_token(self.old_logits))
 
     @property
     def gap(self) -> Tensor:
@@ -254,7 +254,7 @@ class Chunk:
 
     def others_old(self, rows: Tensor) -> Tensor:
         """π_old of some rows without their sampled tokens, [len(rows), V]."""
-        return self.probs_old[rows].scatter_(1, self.targets[rows, None], 0.0)
+        return self.probs_old[rows].scatter_(1, self.tokens[rows, None], 0.0)
 
     @property
     def logprobs_old(self) -> Tensor:
@@ -332,9 +332,9 @@ class LogitGradient:
                 # What `onehot` takes away from here is as large, and made of the same logarithms.
                 old = (chunk.old_logit - chunk.lse_old).exp()
                 at_token = self.probs * chunk.logprob.exp() + self.probs_old * old
-                gradient.scatter_(1, chunk.targets[:, None], at_token[:, None])
+                gradient.scatter_(1, chunk.tokens[:, None], at_token[:, None])
             if self.dense is not None:
                 gradient.add_(self.dense)
         if bool(self.uniform.any()):
             gradient.add_(self.uniform[:, None])
-        return chunk.add_at_target(gradient, self.onehot)
+        return chunk.add_at_token(gradient, self.onehot)

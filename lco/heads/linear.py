@@ -4,7 +4,7 @@
   hidden states and weight are formed in the same pass (8NdV multiply-adds off-policy, 6NdV on-policy).
 - `row_loss`: the loss couples the tokens of a row, so one pass collects the statistics and a second, with the
   coefficients that autograd finds for them, forms the gradients (12NdV, 8NdV; as `token_loss` if all fits one chunk).
-- `statistics`: values only.
+- `token_statistics`: values only.
 
 All mathematics after the head's matrix product is float32 whatever the model's dtype.
 """
@@ -53,6 +53,15 @@ class LinearHead:
         """What logits, losses and gradients are computed in: float32, or float64 for a float64 head (the tests')."""
         return torch.float64 if self.weight.dtype == torch.float64 else torch.float32
 
+    def copied(self) -> LinearHead:
+        """The same head, which does not follow later updates of the weights."""
+        bias = None if self.bias is None else self.bias.detach().clone()
+        return LinearHead(self.weight.detach().clone(), bias, self.temperature)
+
+    def to(self, device: torch.device) -> LinearHead:
+        bias = None if self.bias is None else self.bias.to(device)
+        return LinearHead(self.weight.to(device), bias, self.temperature)
+
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """(rows, weight) parts of W that a product can take.
 
@@ -90,8 +99,46 @@ class FixedHead:
     hidden: Tensor
     head: LinearHead
 
+    def to(self, device: torch.device) -> FixedHead:
+        return FixedHead(self.hidden.to(device), self.head.to(device))
+
     def logits(self, rows: slice, out: Tensor) -> Tensor:
         return self.head.logits(self.hidden[rows], out)
+
+
+@dataclass(frozen=True)
+class HeadRequest:
+    """What is asked of the head at the N response tokens of a batch: made once, handed through unchanged.
+
+    Attributes:
+        tokens: [N] sampled tokens.
+        statistics: those that a loss reads, or that are asked for.
+        inputs: [N, …] each, constants of the loss.
+        scale: [N], mask / divisor of the whole minibatch over all ranks; None where nothing is summed.
+        old: the old policy at the same tokens; None where it is the current one.
+        target: LCO's target, for losses that have one.
+        fixed: the policies that `target` reads, by name.
+        report: statistics that a loss hands out beside its value, and `hidden_gradient_sq`.
+    """
+
+    tokens: Tensor
+    statistics: Sequence[str]
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    scale: Tensor | None = None
+    old: FixedHead | None = None
+    target: Target | None = None
+    fixed: Mapping[str, FixedHead] = field(default_factory=dict)
+    report: Sequence[str] = ()
+
+    @property
+    def learns(self) -> list[str]:
+        """The statistics through which the loss has a gradient: not those that were measured before and are inputs."""
+        return [n for n in self.statistics if n not in self.inputs and statistic(n).backward is not None]
+
+    @property
+    def listed(self) -> list[str]:
+        """The statistics among `report`."""
+        return [name for name in self.report if name != HIDDEN_GRADIENT]
 
 
 class _Gradients:
@@ -127,64 +174,44 @@ class _Gradients:
 
 
 @dataclass
-class _Call:
-    """What one call of the head is about; `chunk` does its work."""
+class _Chunks:
+    """The chunks of one request, `size` tokens each; they share one workspace."""
 
     head: LinearHead
-    targets: Tensor
-    inputs: Mapping[str, Tensor]
-    old: FixedHead | None
-    target: Target | None
-    fixed: Mapping[str, FixedHead]
+    request: HeadRequest
     size: int
     _workspace: Workspace = field(init=False)
 
     def __post_init__(self) -> None:
+        self.size = self.size or max(1, CHUNK_ELEMENTS // len(self.head.weight))
         like = torch.empty(0, dtype=self.head.wide, device=self.head.weight.device)
-        self._workspace = Workspace(min(self.size, max(1, len(self.targets))), len(self.head.weight), like)
+        self._workspace = Workspace(min(self.size, max(1, len(self.request.tokens))), len(self.head.weight), like)
 
     def slices(self) -> list[slice]:
-        count = len(self.targets)
+        count = len(self.request.tokens)
         return [slice(start, min(start + self.size, count)) for start in range(0, count, self.size)]
 
     def chunk(self, hidden: Tensor, rows: slice) -> Chunk:
         """The chunk of `rows`; it takes the workspace from the chunk before."""
-        states = hidden[rows]
+        request, states = self.request, hidden[rows]
 
         def buffer(name: str) -> Tensor:
             return self._workspace.get(name, len(states))
 
-        z_old = None if self.old is None else self.old.logits(rows, buffer("z_old"))
+        z_old = None if request.old is None else request.old.logits(rows, buffer("z_old"))
         fixed = {
             name: (lambda name=name, policy=policy: policy.logits(rows, buffer(name)))
-            for name, policy in self.fixed.items()
+            for name, policy in request.fixed.items()
         }
-        inputs = {name: value[rows] for name, value in self.inputs.items()}
+        inputs = {name: value[rows] for name, value in request.inputs.items()}
         z = self.head.logits(states, buffer("z"))
-        return Chunk(z, self.targets[rows], z_old, inputs, self.target, fixed, self._workspace)
-
-
-def _call(
-    head: LinearHead,
-    targets: Tensor,
-    inputs: Mapping[str, Tensor] | None,
-    old: FixedHead | None,
-    target: Target | None,
-    fixed: Mapping[str, FixedHead] | None,
-    chunk_size: int | None,
-) -> _Call:
-    size = chunk_size or max(1, CHUNK_ELEMENTS // len(head.weight))
-    return _Call(head, targets, inputs or {}, old, target, fixed or {}, size)
+        return Chunk(z, request.tokens[rows], z_old, inputs, request.target, fixed, self._workspace)
 
 
 def _value(name: str, chunk: Chunk) -> Tensor:
     """A statistic's value. An input of the same name takes its place: that is how old log-probabilities, measured before
     the first update, reach a loss that reads `old_logprob`."""
     return chunk.inputs[name] if name in chunk.inputs else statistic(name).value(chunk)
-
-
-def _learns(name: str, inputs: Mapping[str, Tensor]) -> bool:
-    return name not in inputs and statistic(name).backward is not None
 
 
 def _logit_gradient(chunk: Chunk, coefficients: Mapping[str, Tensor | None]) -> Tensor:
@@ -201,19 +228,19 @@ def _joined(parts: Mapping[str, list[Tensor]], like: Tensor) -> dict[str, Tensor
     return {name: torch.cat(values) if values else like.new_zeros(0) for name, values in parts.items()}
 
 
-Run = Callable[[Tensor, bool], tuple[Tensor, dict[str, Tensor], _Gradients]]
+Work = Callable[[Tensor, bool], tuple[Tensor, dict[str, Tensor], _Gradients]]
 """(hidden, whether the weight wants a gradient) → loss, reported statistics, gradients"""
 
 
-class _HeadLoss(torch.autograd.Function):
+class HeadLoss(torch.autograd.Function):
     """A loss whose gradients are known when its value is; `backward` only hands them out."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, run: Run, reported: dict[str, Tensor]
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: Work, reported: dict[str, Tensor]
     ) -> Tensor:
-        total, found, ctx.gradients = run(hidden, ctx.needs_input_grad[1])
-        reported |= found
+        total, found, ctx.gradients = work(hidden, ctx.needs_input_grad[1])
+        reported |= {**found, HIDDEN_GRADIENT: ctx.gradients.hidden_sq}
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
         return total
 
@@ -227,49 +254,29 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def token_loss(
-    hidden: Tensor,
-    head: LinearHead,
-    targets: Tensor,
-    function: TokenFunction,
-    inputs: Mapping[str, Tensor],
-    scale: Tensor,
-    names: Sequence[str],
-    *,
-    old: FixedHead | None = None,
-    target: Target | None = None,
-    fixed: Mapping[str, FixedHead] | None = None,
-    report: Sequence[str] = (),
-    chunk_size: int | None = None,
+    hidden: Tensor, head: LinearHead, function: TokenFunction, request: HeadRequest, chunk_size: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Σ_t scale_t · function(statistics_t, inputs_t), with its gradient formed in the same pass.
 
     Args:
-        hidden: [N, d] hidden states that predict the targets.
-        targets: [N] sampled tokens.
+        hidden: [N, d] hidden states that predict the tokens.
         function: maps statistics [C] and inputs [C] of a chunk to losses [C]; differentiated inside the chunk.
-        inputs: [N, …] constants.
-        scale: [N], mask / divisor of the whole minibatch over all ranks.
-        names: statistics that `function` reads.
-        old: the old policy at the same tokens; None where it is the current one.
-        target: LCO's target, for losses that have one.
-        fixed: the policies that `target` reads, by name.
-        report: statistics to hand out, and `hidden_gradient_sq`.
+        chunk_size: tokens whose logits exist together; 0 takes as many as `CHUNK_ELEMENTS` logits are.
 
     Returns:
-        the loss, a scalar with gradient (float32; float64 for a float64 head), and {statistic: [N, …]} without.
+        the loss, a scalar with gradient (float32; float64 for a float64 head), and {reported statistic: [N, …]} without.
     """
+    assert request.scale is not None
     assert hidden.ndim == 2
-    assert targets.shape == scale.shape == hidden.shape[:1]
-    call = _call(head, targets, inputs, old, target, fixed, chunk_size)
-    wanted = [name for name in names if _learns(name, inputs)]
-    listed = [name for name in report if name != HIDDEN_GRADIENT]
+    assert request.tokens.shape == request.scale.shape == hidden.shape[:1]
+    chunks, scale, names, wanted = _Chunks(head, request, chunk_size), request.scale, request.statistics, request.learns
 
-    def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
+    def work(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
         gradients = _Gradients(hidden, head, needs_weight)
         total = torch.zeros((), dtype=head.wide, device=hidden.device)
-        reported: dict[str, list[Tensor]] = {name: [] for name in listed}
-        for rows in call.slices():
-            chunk = call.chunk(hidden, rows)
+        reported: dict[str, list[Tensor]] = {name: [] for name in request.listed}
+        for rows in chunks.slices():
+            chunk = chunks.chunk(hidden, rows)
             values = {name: _value(name, chunk).detach() for name in names}
             with torch.enable_grad():
                 leaves = {name: values[name].requires_grad_() if name in wanted else values[name] for name in names}
@@ -281,110 +288,80 @@ def token_loss(
                     else [None] * len(wanted)
                 )
             total += loss.detach()
-            for name in listed:
-                reported[name].append((values[name] if name in values else _value(name, chunk)).detach().clone())
+            for name, parts in reported.items():
+                parts.append((values[name] if name in values else _value(name, chunk)).detach().clone())
             gradients.add(head, hidden, rows, _logit_gradient(chunk, dict(zip(wanted, slopes, strict=True))))
         return total, _joined(reported, total), gradients
 
-    return _apply(hidden, head, run, report)
+    found: dict[str, Tensor] = {}
+    loss = HeadLoss.apply(hidden, head.weight, head.bias, work, found)
+    return loss, {name: found[name] for name in request.report}
 
 
 def row_loss(
     hidden: Tensor,
     head: LinearHead,
     mask: Tensor,
-    targets: Tensor,
     function: TokenFunction,
-    inputs: Mapping[str, Tensor],
-    scale: Tensor,
-    names: Sequence[str],
-    *,
-    old: FixedHead | None = None,
-    target: Target | None = None,
-    fixed: Mapping[str, FixedHead] | None = None,
-    report: Sequence[str] = (),
-    chunk_size: int | None = None,
+    request: HeadRequest,
+    chunk_size: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Σ scale · function(statistics, inputs) where the loss of a token may depend on all of its row.
 
     Args:
         hidden: [N, d], the tokens of all rows one after another.
         mask: [B, T] bool with N True entries.
-        targets: [N].
-        function: maps statistics [B, T, …] (0 where padded) and inputs [B, T, …] to losses [B, T].
-        inputs: [B, T, …] constants; `scale`: [B, T]. What stands at padding is replaced by 0.
+        function: maps statistics [B, T, …] and inputs [B, T, …] (0 where padded) to losses [B, T].
 
     Returns:
         as `token_loss`.
     """
+    assert request.scale is not None
     assert hidden.ndim == 2
-    assert mask.shape == scale.shape
-    assert targets.shape == hidden.shape[:1]
-    call = _call(head, targets, {n: v[mask] for n, v in inputs.items()}, old, target, fixed, chunk_size)
-    clean = {name: spread(value[mask], mask) for name, value in inputs.items()}
-    weights = scale.masked_fill(~mask, 0)
-    listed = [name for name in report if name != HIDDEN_GRADIENT]
-    wanted = [name for name in names if _learns(name, inputs)]
+    assert request.tokens.shape == request.scale.shape == hidden.shape[:1]
+    chunks, names, wanted = _Chunks(head, request, chunk_size), request.statistics, request.learns
+    inputs = {name: spread(value, mask) for name, value in request.inputs.items()}
+    scale = spread(request.scale, mask)
 
-    def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
-        collected: dict[str, list[Tensor]] = {name: [] for name in dict.fromkeys([*names, *listed])}
-        slices = call.slices()
+    def work(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
+        collected: dict[str, list[Tensor]] = {name: [] for name in dict.fromkeys([*names, *request.listed])}
+        slices = chunks.slices()
         for rows in slices:
-            chunk = call.chunk(hidden, rows)
+            chunk = chunks.chunk(hidden, rows)
             for name, parts in collected.items():
                 parts.append(_value(name, chunk).detach().clone())
         values = _joined(collected, hidden.new_zeros(0, dtype=head.wide))
         with torch.enable_grad():
             leaves = {name: values[name].requires_grad_() if name in wanted else values[name] for name in names}
-            losses = function({name: spread(leaf, mask) for name, leaf in leaves.items()}, clean)
-            loss = (losses.masked_fill(~mask, 0) * weights).sum()
+            losses = function({name: spread(leaf, mask) for name, leaf in leaves.items()}, inputs)
+            loss = (losses.masked_fill(~mask, 0) * scale).sum()
             slopes = torch.autograd.grad(loss, [leaves[name] for name in wanted], allow_unused=True)
         gradients = _Gradients(hidden, head, needs_weight)
         for rows in reversed(slices):
             # Back to front: the first pass has left the last chunk as it is needed here.
             if rows is not slices[-1]:
-                chunk = call.chunk(hidden, rows)
+                chunk = chunks.chunk(hidden, rows)
             coefficients = {n: None if k is None else k[rows] for n, k in zip(wanted, slopes, strict=True)}
             gradients.add(head, hidden, rows, _logit_gradient(chunk, coefficients))
-        return loss.detach().to(head.wide), {name: values[name].detach() for name in listed}, gradients
+        return loss.detach().to(head.wide), {name: values[name].detach() for name in request.listed}, gradients
 
-    return _apply(hidden, head, run, report)
+    found: dict[str, Tensor] = {}
+    loss = HeadLoss.apply(hidden, head.weight, head.bias, work, found)
+    return loss, {name: found[name] for name in request.report}
 
 
-def _apply(hidden: Tensor, head: LinearHead, run: Run, report: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    reported: dict[str, Tensor] = {}
-
-    def with_gradient(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
-        total, found, gradients = run(hidden, needs_weight)
-        return total, {**found, HIDDEN_GRADIENT: gradients.hidden_sq}, gradients
-
-    total = _HeadLoss.apply(hidden, head.weight, head.bias, with_gradient, reported)
-    return total, {name: reported[name] for name in report}
+@torch.no_grad()
+def token_statistics(hidden: Tensor, head: LinearHead, request: HeadRequest, chunk_size: int = 0) -> dict[str, Tensor]:
+    """{statistic: [N, …]}, values only."""
+    chunks = _Chunks(head, request, chunk_size)
+    found: dict[str, list[Tensor]] = {name: [] for name in request.statistics}
+    for rows in chunks.slices():
+        chunk = chunks.chunk(hidden, rows)
+        for name, parts in found.items():
+            parts.append(_value(name, chunk).clone())
+    return _joined(found, hidden.new_zeros(0, dtype=head.wide))
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:
     """[N, …] → [B, T, …], zero where the mask is False."""
     return values.new_zeros((*mask.shape, *values.shape[1:])).index_put((mask,), values)
-
-
-@torch.no_grad()
-def statistics(
-    hidden: Tensor,
-    head: LinearHead,
-    targets: Tensor,
-    names: Sequence[str],
-    *,
-    inputs: Mapping[str, Tensor] | None = None,
-    old: FixedHead | None = None,
-    target: Target | None = None,
-    fixed: Mapping[str, FixedHead] | None = None,
-    chunk_size: int | None = None,
-) -> dict[str, Tensor]:
-    """{statistic: [N, …]}, values only."""
-    call = _call(head, targets, inputs, old, target, fixed, chunk_size)
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
-    for rows in call.slices():
-        chunk = call.chunk(hidden, rows)
-        for name in names:
-            found[name].append(_value(name, chunk).clone())
-    return _joined(found, hidden.new_zeros(0, dtype=head.wide))

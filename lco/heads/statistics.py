@@ -37,8 +37,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lco.advantages.sparse import TILT_BOUND
 from lco.heads.chunk import Chunk, LogitGradient, rowwise_dot
+from lco.heads.mixture import TILT_BOUND
 
 
 def logcosh(x: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def _residual(chunk: Chunk, name: str) -> Tensor:
         residual.copy_(chunk.gap)
     if chunk.is_dense:
         return residual.sub_(chunk.tilt)
-    return chunk.add_at_target(residual, -chunk.tilt)
+    return chunk.add_at_token(residual, -chunk.tilt)
 
 
 def _centred_residual(chunk: Chunk, name: str) -> Tensor:
@@ -303,7 +303,7 @@ def _at_top(k: int) -> dict[str, Statistic]:
         g.add_dense(chunk.buffer(f"top {k}").zero_().scatter_add_(1, chunk.top_old(k)[1], upstream))
 
     def outside(chunk: Chunk) -> Tensor:
-        return (chunk.top_old(k)[1] != chunk.targets[:, None]).all(1).to(chunk.z.dtype)
+        return (chunk.top_old(k)[1] != chunk.tokens[:, None]).all(1).to(chunk.z.dtype)
 
     return {
         "logprob_at_top": Statistic(logprob, logprob_backward),
@@ -328,7 +328,7 @@ STATISTICS: dict[str, Statistic] = {
     "logcosh_residual": Statistic(_logcosh_residual, _logcosh_residual_backward, whole_old=True),
     "sq_gap_known": Statistic(_sq_gap_known, _sq_gap_known_backward, whole_old=True),
     "logcosh_gap_known": Statistic(_logcosh_gap_known, _logcosh_gap_known_backward, whole_old=True),
-    "token": Statistic(lambda c: c.targets),
+    "token": Statistic(lambda c: c.tokens),
     "old_logit": Statistic(lambda c: c.old_logit),
     "old_logsumexp": Statistic(lambda c: c.lse_old),
     "old_logprob": Statistic(lambda c: c.old_logprob),

@@ -11,7 +11,7 @@ statistics whose logit gradient is no combination of π, π_old and the sampled 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lco.heads.chunk import Chunk, LogitGradient, Target, Workspace
-from lco.heads.linear import FixedHead, LinearHead, TokenFunction, _apply, _Gradients
+from lco.heads.chunk import Chunk, LogitGradient, Workspace
+from lco.heads.linear import HeadLoss, HeadRequest, LinearHead, TokenFunction, _Gradients
 from lco.heads.statistics import statistic
 
 LEARNS = ("logit", "logsumexp", "logprob", "kl_old", "kl_target")
@@ -96,18 +96,13 @@ class _Logits:
 def token_loss_by_vocabulary(
     hidden: Tensor,
     head: LinearHead,
-    targets: Tensor,
     function: TokenFunction,
-    inputs: Mapping[str, Tensor],
-    scale: Tensor,
-    names: Sequence[str],
+    request: HeadRequest,
     *,
-    old: FixedHead | None = None,
-    target: Target | None = None,
     block: int = 1 << 13,
     shard: Shard | None = None,
 ) -> Tensor:
-    """As `lco.heads.token_loss`, for all N tokens at once and `block` rows of the head at a time.
+    """As `lco.heads.token_loss`, for all N tokens at once and `block` rows of the head at a time; reports nothing.
 
     Args:
         block: rows of the head whose logits exist together.
@@ -118,18 +113,19 @@ def token_loss_by_vocabulary(
         ValueError: the loss reads a statistic that needs the whole vocabulary at once, or is not affine in a divergence; or
             the target is a dense one.
     """
-    shard = shard or Shard()
+    assert request.scale is not None
+    shard, scale, names = shard or Shard(), request.scale, request.statistics
     for name in names:
         if name not in (*LEARNS, *CONSTANTS):
             raise ValueError(f"statistic {name!r} needs the whole vocabulary at once; use token_loss")
+    if request.target is not None and request.target.dense:
+        raise ValueError(f"{type(request.target).__name__} tilts every token of the vocabulary; use token_loss")
 
-    if target is not None and target.dense:
-        raise ValueError(f"{type(target).__name__} tilts every token of the vocabulary; use token_loss")
-
-    def run(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
-        new = _Logits(hidden, head, targets, shard, block)
-        was = None if old is None else _Logits(old.hidden, old.head, targets, shard, block)
-        chunk = _scalars(new, was, targets, inputs, target)
+    def work(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
+        new = _Logits(hidden, head, request.tokens, shard, block)
+        old = request.old
+        was = None if old is None else _Logits(old.hidden, old.head, request.tokens, shard, block)
+        chunk = _scalars(new, was, request)
         slopes = _coefficients(chunk, function, names, scale)
         gradient = LogitGradient.zeros(chunk)
         for name, k in slopes.items():
@@ -140,15 +136,14 @@ def token_loss_by_vocabulary(
         values = {name: statistic(name).value(chunk) for name in names}
         return (function(values, chunk.inputs) * scale).sum(), {}, gradients
 
-    return _apply(hidden, head, run, ())[0]
+    return HeadLoss.apply(hidden, head.weight, head.bias, work, {})
 
 
-def _scalars(
-    new: _Logits, was: _Logits | None, targets: Tensor, inputs: Mapping[str, Tensor], target: Target | None
-) -> Chunk:
+def _scalars(new: _Logits, was: _Logits | None, request: HeadRequest) -> Chunk:
     """A chunk that knows its scalars and has no vocabulary."""
     nothing = new.lse.new_empty(len(new.lse), 0)
-    chunk = Chunk(nothing, targets, None if was is None else nothing, inputs, target, {}, Workspace(0, 0, new.lse))
+    z_old, workspace = None if was is None else nothing, Workspace(0, 0, new.lse)
+    chunk = Chunk(nothing, request.tokens, z_old, request.inputs, request.target, {}, workspace)
     before = new if was is None else was
     known = {
         "logit": new.sampled,

@@ -157,7 +157,7 @@ def curvature(subject: Subject, sign: int, count: int = 60, seed: int = 0) -> Cu
         eigenvalues = torch.linalg.eigvalsh(found)
         low, high = min(low, float(eigenvalues.min())), max(high, float(eigenvalues.max()))
         chosen = z.softmax(1).gather(1, at.tokens[:, None])[:, 0]
-        strength = subject.hyper.get("tau", 1.0)
+        strength = subject.objective.hyper.get("tau", 1.0)
         errors = {name: (form - found).abs().amax((1, 2)) for name, form in forms(z, at, strength).items()}
         for i in range(count):
             seen = shape(float(eigenvalues[i, 0]), float(eigenvalues[i, -1]))
@@ -172,7 +172,7 @@ def curvature(subject: Subject, sign: int, count: int = 60, seed: int = 0) -> Cu
         ends = (slope(subject, z, at).loss + slope(subject, other, at).loss) / 2
         violations += int((slope(subject, (z + other) / 2, at).loss > ends + 1e-9).sum())
     return Curvature(
-        subject.label, subject.kind, sign, subject.method.source == "demonstrations", low, high, 5 * count, dict(shapes),
+        subject.label, subject.kind, sign, subject.objective.source == "demonstrations", low, high, 5 * count, dict(shapes),
         dict(explained), error, 5 * count, violations, low >= -FLAT and violations == 0,
         sum(right) / len(right) if right else None,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def measure(chosen: Sequence[Subject] | None = None, steps: int = STEPS) -> Labo
     courses, entropies = tuple(bandit.course(subject, steps) for subject in chosen), bandit.truncated_entropies(steps)
     negatives = tuple(found for subject in chosen if (found := negative_only.negatives(subject, steps)) is not None)
     return Laboratory(
-        tuple((subject.label, subject.method.name, subject.kind) for subject in chosen),
+        tuple((subject.label, subject.objective.name, subject.kind) for subject in chosen),
         curvatures, rays, alignments, courses, entropies, negatives,
         {
             "convexity": tuple(convexity.verdicts(curvatures)),

@@ -1,6 +1,6 @@
 """One position: the logit gradient of any registered method, from the head that trains models.
 
-The head is the identity, so hidden states are the logits z themselves, in float64. `Method.advantage` is left out: a loss
+The head is the identity, so hidden states are the logits z themselves, in float64. `Objective.advantage` is left out: a loss
 is given the advantage A and the tilt c = A/β of its sampled token directly. This is the only file of the laboratory that
 knows how a loss is called.
 """
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lco.errors import UserError
-from lco.heads import FixedHead, LinearHead, row_loss, token_loss
-from lco.methods import METHODS, Method, Signal
+from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
+from lco.methods import METHODS
+from lco.methods.method import Method
+from lco.methods.objective import Objective, Signal
 
 BETA = 2.0
 """The laboratory's β (the released code's default): A = ±1 is a tilt of ±½."""
@@ -50,11 +52,10 @@ class Slope(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A method with its hyper-parameters: one row of a table, one line of a figure.
+    """An objective: one row of a table, one line of a figure.
 
     Attributes:
-        method: from the registry.
-        hyper: complete hyper-parameters.
+        objective: a registered method with its knobs bound.
         label: the printed name.
         kind: "target" if the loss rests at the optimal policy π*; "other target" if its method declares a target and it
             does not rest there; "clipped" if its gradient is exactly 0 over whole regions; "regression" if it declares no
@@ -62,8 +63,7 @@ class Subject:
             not by its name.
     """
 
-    method: Method
-    hyper: Mapping[str, Any]
+    objective: Objective
     label: str
     kind: Kind
 
@@ -71,56 +71,54 @@ class Subject:
     def signs(self) -> tuple[int, ...]:
         """The signs of A that the method can meet: demonstrations are never negative, nor are rows that it keeps if it
         leaves out wrong answers."""
-        if self.method.source == "demonstrations" or leaves_out_wrong(self.method, self.hyper):
+        if self.objective.source == "demonstrations" or leaves_out_wrong(self.objective):
             return (1,)
         return (1, -1)
 
 
-def leaves_out_wrong(method: Method, hyper: Mapping[str, Any]) -> bool:
+def leaves_out_wrong(objective: Objective) -> bool:
     """Whether of a right and a wrong answer to one prompt the updates see the right one alone."""
-    if method.keep is None:
-        return False
     mask, cut = torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
     pair = Signal(torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=torch.int64), mask, cut, 1, ("1", "0"))
-    return method.keep(pair, hyper).tolist() == [True, False]
+    return objective.keep(pair).tolist() == [True, False]
 
 
-def logit_gradient(method: Method, hyper: Mapping[str, Any], z: Tensor, at: Positions) -> Slope:
-    """The method's loss and logit gradient at N independent positions, z [N, V] in float64.
+def logit_gradient(objective: Objective, z: Tensor, at: Positions) -> Slope:
+    """The objective's loss and logit gradient at N independent positions, z [N, V] in float64.
 
     A loss of scope "row" sees N rows of length 1; one of scope "pair" sees N pairs of such rows from the same state, where
     the other token is the old policy's likeliest one, rejected if A > 0 and chosen if A < 0.
     """
     head = LinearHead(torch.eye(z.shape[1], dtype=torch.float64))
     z = z.detach().clone().requires_grad_()
-    if method.source == "demonstrations":  # whose rows are right by definition
+    if objective.source == "demonstrations":  # whose rows are right by definition
         at = at._replace(advantages=torch.ones_like(at.advantages))
     states = z
-    if method.scope == "pair":
+    if objective.scope == "pair":
         at, states = paired(z.detach(), at), z.repeat_interleave(2, 0)
-    options: dict[str, Any] = {
-        "old": None if at.z_old is None else FixedHead(at.z_old, head),
-        "target": method.target(hyper) if method.target else None,
-    }
-    names, function = method.statistics(hyper), method.loss(hyper)
     losses: list[Tensor] = []
 
     def kept(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-        loss = function(s, x)
+        loss = objective.loss(s, x)
         losses.append(loss.detach())
         return loss
 
-    inputs, scale = inputs_of(hyper, states.detach(), at), torch.ones_like(at.advantages)
-    if method.scope == "token":
-        total, _ = token_loss(states, head, at.tokens, kept, inputs, scale, names, **options)
+    request = HeadRequest(
+        tokens=at.tokens,
+        statistics=objective.statistics,
+        inputs=inputs_of(objective, states.detach(), at),
+        scale=torch.ones_like(at.advantages),
+        old=None if at.z_old is None else FixedHead(at.z_old, head),
+        target=objective.target,
+    )
+    if objective.scope == "token":
+        total, _ = token_loss(states, head, kept, request)
     else:
-        columns = {name: value[:, None] for name, value in inputs.items()}
-        mask = torch.ones(len(states), 1, dtype=torch.bool)
-        total, _ = row_loss(states, head, mask, at.tokens, kept, columns, scale[:, None], names, **options)
+        total, _ = row_loss(states, head, torch.ones(len(states), 1, dtype=torch.bool), kept, request)
     return Slope(torch.cat(losses).reshape(len(z), -1).sum(1), torch.autograd.grad(total, z)[0])
 
 
-def inputs_of(hyper: Mapping[str, Any], z: Tensor, at: Positions) -> dict[str, Tensor]:
+def inputs_of(objective: Objective, z: Tensor, at: Positions) -> dict[str, Tensor]:
     """What a loss may read besides statistics, [N] each: π_old is the reference policy here."""
     judged = z if at.z_old is None else at.z_old
     inputs = {
@@ -129,8 +127,10 @@ def inputs_of(hyper: Mapping[str, Any], z: Tensor, at: Positions) -> dict[str, T
         "divisor": torch.ones_like(at.advantages),
         "ref_logprob": judged.log_softmax(1).gather(1, at.tokens[:, None]).squeeze(1),
     }
-    if "beta_negative_scale" in hyper:  # its target is that of a tilt A/β; others make their own of A
-        scale = torch.where(at.advantages < 0, hyper["beta_negative_scale"], 1.0)
+    if (
+        "estimator" in objective.hyper
+    ):  # its target is that of a tilt A/β, here always given; others make their own of A
+        scale = torch.where(at.advantages < 0, objective.hyper.get("beta_negative_scale", 1.0), 1.0)
         inputs["tilt"] = at.tilts / scale
     return inputs
 
@@ -147,57 +147,54 @@ def paired(z: Tensor, at: Positions) -> Positions:
 
 
 def slope(subject: Subject, z: Tensor, at: Positions) -> Slope:
-    return logit_gradient(subject.method, subject.hyper, z, at)
+    return logit_gradient(subject.objective, z, at)
 
 
 def subjects(methods: Iterable[Method] = METHODS.values()) -> list[Subject]:
     """Every method, and once more for every choice of a knob that makes it a different loss."""
     found = []
     for method in methods:
-        default = method.hyper()
-        standard = probe(method, default)
+        default = method.bind()
+        standard = probe(default)
         variants, marked = [], ""
         knobs = {} if method.variant_of else method.hyperparameters
         for name, knob in knobs.items():
             for choice in knob.choices:
                 try:
-                    hyper = method.hyper({name: choice})
+                    objective = method.bind({name: choice})
                 except UserError:  # it goes with another knob only
                     continue
-                if choice != knob.default and not torch.equal(probe(method, hyper), standard):
-                    variants.append((hyper, f"{method.title} {choice}"))
+                if choice != knob.default and not torch.equal(probe(objective), standard):
+                    variants.append((objective, f"{method.title} {choice}"))
                     marked = f" {knob.default}"
-        for hyper, label in [(default, method.title + marked), *variants]:
-            found.append(Subject(method, hyper, label, kind_of(method, hyper)))
+        for objective, label in [(default, method.title + marked), *variants]:
+            found.append(Subject(objective, label, kind_of(objective)))
     return found
 
 
-def kind_of(method: Method, hyper: Mapping[str, Any]) -> Kind:
-    if method.target is not None:
-        return (
-            "target" if bool((probe(method, hyper, distance=0.0, towards=1.0).abs() < 1e-6).all()) else "other target"
-        )
-    if bool((probe(method, hyper, distance=2.0) == 0).all(1).any()):
+def kind_of(objective: Objective) -> Kind:
+    if objective.target is not None:
+        rests = bool((probe(objective, distance=0.0, towards=1.0).abs() < 1e-6).all())
+        return "target" if rests else "other target"
+    if bool((probe(objective, distance=2.0) == 0).all(1).any()):
         return "clipped"
-    return "regression" if method.source == "rollouts" and pulls_back(method, hyper) else "open"
+    return "regression" if objective.source == "rollouts" and pulls_back(objective) else "open"
 
 
 FAR = 300.0
 """Nats: beyond where any regression of the log-ratio rests at A = −1 (A/τ = −100 for τ = 0.01)."""
 
 
-def pulls_back(method: Method, hyper: Mapping[str, Any]) -> bool:
+def pulls_back(objective: Objective) -> bool:
     """Whether descent makes a token likelier again whose advantage is negative and whose probability is e^−300."""
     z_old = torch.zeros(1, 5, dtype=torch.float64)
     token, advantage = torch.zeros(1, dtype=torch.int64), -torch.ones(1, dtype=torch.float64)
     z = z_old.clone()
     z[0, 0] = -FAR
-    return (
-        float(logit_gradient(method, hyper, z, Positions(z_old, token, advantage, advantage / BETA)).gradient[0, 0]) < 0
-    )
+    return float(logit_gradient(objective, z, Positions(z_old, token, advantage, advantage / BETA)).gradient[0, 0]) < 0
 
 
-def probe(method: Method, hyper: Mapping[str, Any], distance: float = 0.05, towards: float = 0.0) -> Tensor:
+def probe(objective: Objective, distance: float = 0.05, towards: float = 0.0) -> Tensor:
     """[16, 5] gradients at fixed positions: `distance` from the old logits at random, and so far `towards` the optimal
     ones. Tells losses apart."""
     g = torch.Generator().manual_seed(0)
@@ -205,4 +202,4 @@ def probe(method: Method, hyper: Mapping[str, Any], distance: float = 0.05, towa
     advantages = torch.tensor([1.0, -1.0] * 8, dtype=torch.float64)
     at = Positions(z_old, torch.arange(16) % 5, advantages, advantages / BETA)
     optimal = at.tilts[:, None] * torch.nn.functional.one_hot(at.tokens, 5)
-    return logit_gradient(method, hyper, z_old + distance * move + towards * optimal, at).gradient
+    return logit_gradient(objective, z_old + distance * move + towards * optimal, at).gradient

@@ -1,62 +1,82 @@
-"""The registry: one method, one file, one line here."""
+"""The registry: one method, one file, one line here.
+
+Nothing heavy is imported until a method is asked for, so that a typo in a name is answered at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING
 
 from lco.errors import UserError, nearest
-from lco.methods.cispo import CISPO
-from lco.methods.dapo import DAPO, DAPO_REFILL
-from lco.methods.dpo import DPO
-from lco.methods.dr_grpo import DR_GRPO
-from lco.methods.grpo import GRPO
-from lco.methods.gspo import GSPO, GSPO_TOKEN
-from lco.methods.kimi import KIMI, KIMI_TOKEN
-from lco.methods.lco_kld import LCO_KLD
-from lco.methods.lco_lch import LCO_LCH
-from lco.methods.lco_mse import LCO_MSE
-from lco.methods.lco_reference import LCO_KLD_REFERENCE, LCO_LCH_REFERENCE, LCO_MSE_REFERENCE
-from lco.methods.lco_rho import LCO_RHO
-from lco.methods.lco_rkl import LCO_RKL
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Prepare, Preset, Signal
-from lco.methods.pmd import PMD_MEAN, PMD_PARTITION
-from lco.methods.ppo import PPO
-from lco.methods.preference_verifier import PREFERENCE_VERIFIER
-from lco.methods.reinforce import REINFORCE
-from lco.methods.reinforce_pp import REINFORCE_PP, REINFORCE_PP_BASELINE
-from lco.methods.rft import RFT
-from lco.methods.rloo import RLOO
-from lco.methods.sft import SFT
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        LCO_KLD,
-        LCO_MSE,
-        LCO_LCH,
-        LCO_KLD_REFERENCE,
-        LCO_MSE_REFERENCE,
-        LCO_LCH_REFERENCE,
-        LCO_RKL,
-        LCO_RHO,
-        PPO,
-        GRPO,
-        DR_GRPO,
-        DAPO,
-        DAPO_REFILL,
-        GSPO,
-        GSPO_TOKEN,
-        CISPO,
-        REINFORCE,
-        REINFORCE_PP,
-        REINFORCE_PP_BASELINE,
-        RLOO,
-        KIMI,
-        KIMI_TOKEN,
-        PMD_MEAN,
-        PMD_PARTITION,
-        RFT,
-        SFT,
-        DPO,
-        PREFERENCE_VERIFIER,
-    )
+if TYPE_CHECKING:
+    from lco.methods.method import Method
+
+REGISTERED = {
+    "lco_kld": "lco_kld:LCO_KLD",
+    "lco_mse": "lco_mse:LCO_MSE",
+    "lco_lch": "lco_lch:LCO_LCH",
+    "lco_kld_reference": "lco_reference:LCO_KLD_REFERENCE",
+    "lco_mse_reference": "lco_reference:LCO_MSE_REFERENCE",
+    "lco_lch_reference": "lco_reference:LCO_LCH_REFERENCE",
+    "lco_rkl": "lco_rkl:LCO_RKL",
+    "lco_rho": "lco_rho:LCO_RHO",
+    "ppo": "ppo:PPO",
+    "grpo": "grpo:GRPO",
+    "dr_grpo": "dr_grpo:DR_GRPO",
+    "dapo": "dapo:DAPO",
+    "dapo_refill": "dapo:DAPO_REFILL",
+    "gspo": "gspo:GSPO",
+    "gspo_token": "gspo:GSPO_TOKEN",
+    "cispo": "cispo:CISPO",
+    "reinforce": "reinforce:REINFORCE",
+    "reinforce_pp": "reinforce_pp:REINFORCE_PP",
+    "reinforce_pp_baseline": "reinforce_pp:REINFORCE_PP_BASELINE",
+    "rloo": "rloo:RLOO",
+    "kimi": "kimi:KIMI",
+    "kimi_token": "kimi:KIMI_TOKEN",
+    "pmd_mean": "pmd:PMD_MEAN",
+    "pmd_partition": "pmd:PMD_PARTITION",
+    "rft": "rft:RFT",
+    "sft": "sft:SFT",
+    "dpo": "dpo:DPO",
+    "preference_verifier": "preference_verifier:PREFERENCE_VERIFIER",
 }
+"""name, as typed on the command line → file in this folder : its Method"""
+
+
+class Registry(MutableMapping[str, "Method"]):
+    """Methods by name, each imported when it is first asked for."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self._places, self._methods = dict(places), dict[str, "Method"]()
+
+    def __getitem__(self, name: str) -> Method:
+        if name not in self._methods:
+            file, _, variable = self._places[name].partition(":")
+            self._methods[name] = getattr(importlib.import_module(f"lco.methods.{file}"), variable)
+        return self._methods[name]
+
+    def __setitem__(self, name: str, method: Method) -> None:
+        self._places[name], self._methods[name] = "", method
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+        self._methods.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+
+METHODS = Registry(REGISTERED)
 
 
 def method_named(name: str) -> Method:
@@ -68,6 +88,3 @@ def method_named(name: str) -> Method:
     if name not in METHODS:
         raise UserError(f"there is no method {name!r}{nearest(name, METHODS)}")
     return METHODS[name]
-
-
-__all__ = ["METHODS", "Hyper", "Hyperparameter", "Method", "Needs", "Prepare", "Preset", "Signal", "method_named"]

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import ratio
 from lco.methods.grpo import GRPO, advantage
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs
 
 
 def loss(hyper: Hyper) -> TokenFunction:
@@ -41,6 +42,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 CISPO = Method(
     name="cispo",
+    page=__doc__,
     title="CISPO",
     paper="MiniMax-M1 (arXiv 2506.13585)",
     summary="Policy gradient with bounded, detached importance weights: no token loses its gradient.",
@@ -49,9 +51,14 @@ CISPO = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="token_mean",
     hyperparameters={
-        "clip_low": Hyperparameter(1.0, "ε_low: the weight is at least 1 − ε_low (1: no lower bound)", "paper"),
+        "clip_low": Hyperparameter(
+            1.0, "ε_low: the weight is at least 1 − ε_low (1: no lower bound)", "paper", least=0, most=1
+        ),
         "clip_high": Hyperparameter(
-            4.0, "ε_high: the weight is at most 1 + ε_high", "ScaleRL's bound of 5; the paper's own is not disclosed"
+            4.0,
+            "ε_high: the weight is at most 1 + ε_high",
+            "ScaleRL's bound of 5; the paper's own is not disclosed",
+            least=0,
         ),
         "ddof": GRPO.hyperparameters["ddof"],
         "epsilon_std": GRPO.hyperparameters["epsilon_std"],

@@ -13,16 +13,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lco.advantages import degenerate, standardised
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, ratio
 from lco.methods.grpo import GRPO
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset, When
+from lco.methods.objective import Needs, Signal
 
 
 def overlong_penalty(lengths: Tensor, limit: int, buffer: int) -> Tensor:
@@ -62,6 +62,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 DAPO = Method(
     name="dapo",
+    page=__doc__,
     title="DAPO",
     paper="DAPO: An Open-Source LLM Reinforcement Learning System at Scale (arXiv 2503.14476)",
     summary="GRPO with a higher upper clip, token mean, and only groups that carry signal.",
@@ -70,45 +71,62 @@ DAPO = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="token_mean",
     hyperparameters={
-        "clip_low": Hyperparameter(0.2, "ε_low: the ratio is clipped to at least 1 − ε_low", "paper"),
-        "clip_high": Hyperparameter(0.28, "ε_high: the ratio is clipped to at most 1 + ε_high", "paper"),
+        "clip_low": Hyperparameter(0.2, "ε_low: the ratio is clipped to at least 1 − ε_low", "paper", least=0, most=1),
+        "clip_high": Hyperparameter(0.28, "ε_high: the ratio is clipped to at most 1 + ε_high", "paper", least=0),
         "dynamic_sampling": Hyperparameter(True, "leave out groups that are all right or all wrong", "paper"),
         "refill_rounds": Hyperparameter(
-            0, "rounds of further prompts in their place; 0 keeps the budget of samples equal to other methods', 10 as verl"
+            0,
+            "rounds of further prompts in their place; 0 keeps the budget of samples equal to other methods', 10 as verl",
+            when=(When("dynamic_sampling", (True,)),),
+            least=0,
         ),
         "overlong": Hyperparameter(
-            "none", "long answers: shape the reward, or filter rows that the limit cut", "paper: shape",
+            "none",
+            "long answers: shape the reward, or filter rows that the limit cut",
+            "paper: shape",
             ("none", "shape", "filter"),
         ),
-        "overlong_buffer": Hyperparameter(0, "L_c: tokens before the limit in which the penalty grows", "paper: 4096"),
+        "overlong_buffer": Hyperparameter(
+            0,
+            "L_c: tokens before the limit in which the penalty grows",
+            "paper: 4096",
+            when=(When("overlong", ("shape",)),),
+            least=0,
+        ),
         "ddof": GRPO.hyperparameters["ddof"],
         "epsilon_std": GRPO.hyperparameters["epsilon_std"],
     },
     paper_preset=Preset(
         hyper={"refill_rounds": 10, "overlong": "shape", "overlong_buffer": 4096},
-        settings={"lr": 1e-6, "warmup_updates": 20, "samples": 16, "prompts_per_step": 512, "minibatches": 16,
-                  "max_new_tokens": 20480, "temperature": 1.0},
+        settings={
+            "lr": 1e-6,
+            "warmup_updates": 20,
+            "samples": 16,
+            "prompts_per_step": 512,
+            "minibatches": 16,
+            "max_new_tokens": 20480,
+            "temperature": 1.0,
+        },
         source="TRL's paper index; refill rounds as in verl's recipe",
     ),
-    needs=lambda hyper: Needs(group=True, refill_rounds=hyper["refill_rounds"] if hyper["dynamic_sampling"] else 0),
+    needs=lambda hyper: Needs(
+        group=True,
+        refill_rounds=hyper["refill_rounds"] if hyper["dynamic_sampling"] else 0,
+        length_limit=hyper["overlong_buffer"] + 1 if hyper["overlong"] == "shape" else 0,
+    ),
     keep=keep,
     conflict=lambda hyper: (
         "overlong=shape needs overlong_buffer, the tokens before the limit in which the penalty grows; give one above 0"
-        if hyper["overlong"] == "shape" and hyper["overlong_buffer"] <= 0 else None
-    ),
-    unread=lambda hyper: (
-        ({} if hyper["dynamic_sampling"] else {"refill_rounds": "dynamic_sampling=true"})
-        | ({} if hyper["overlong"] == "shape" else {"overlong_buffer": "overlong=shape"})
+        if hyper["overlong"] == "shape" and hyper["overlong_buffer"] <= 0
+        else None
     ),
     metrics=metrics,
-)  # fmt: skip
+)
 
-DAPO_REFILL = replace(
-    DAPO.variant(
-        "dapo_refill",
-        "DAPO with refill",
-        "DAPO that draws further prompts until its rollout is full of groups with signal; it samples more than others do.",
-        refill_rounds=10,
-    ),
+DAPO_REFILL = DAPO.variant(
+    "dapo_refill",
+    "DAPO with refill",
+    "DAPO that draws further prompts until its rollout is full of groups with signal; it samples more than others do.",
+    {"refill_rounds": 10},
     paper_preset=DAPO.paper_preset,
 )

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lco.heads.linear import TokenFunction
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.heads import TokenFunction
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.methods.objective import Needs, Signal
 from lco.methods.pairs import lengths, over_tokens
 
 
@@ -56,6 +57,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 DPO = Method(
     name="dpo",
+    page=__doc__,
     title="DPO",
     family="preference",
     paper="Direct Preference Optimization (arXiv 2305.18290)",
@@ -64,7 +66,7 @@ DPO = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob",),
     reduction="pair_mean",
-    hyperparameters={"beta": Hyperparameter(0.1, "β of the margin", "paper; TRL")},
+    hyperparameters={"beta": Hyperparameter(0.1, "β of the margin", "paper; TRL", above=0)},
     scope="pair",
     source="pairs",
     needs=lambda hyper: Needs(group=True, reference=True),

@@ -12,8 +12,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from lco.advantages import centred
-from lco.methods.grpo import BETA, CLIP, DUAL_CLIP, loss, metrics, needs, with_reference
-from lco.methods.method import Hyper, Method, Preset, Signal
+from lco.methods.grpo import BETA, CLIP, DUAL_CLIP, dual_clip_conflict, loss, metrics, needs, with_reference
+from lco.methods.method import Hyper, Method, Preset
+from lco.methods.objective import Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -22,6 +23,7 @@ def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
 
 DR_GRPO = Method(
     name="dr_grpo",
+    page=__doc__,
     title="Dr. GRPO",
     paper="Understanding R1-Zero-Like Training (arXiv 2503.20783)",
     summary="GRPO without division by length and by standard deviation.",
@@ -35,5 +37,6 @@ DR_GRPO = Method(
         source="TRL's paper index; learning rate and temperature from memory of the field",
     ),
     needs=needs,
+    conflict=dual_clip_conflict,
     metrics=metrics,
 )

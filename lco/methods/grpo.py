@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lco.advantages import standardised
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, k3, ratio
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -42,6 +43,13 @@ def needs(hyper: Hyper) -> Needs:
     return Needs(group=True, reference=hyper["beta"] > 0)
 
 
+def dual_clip_conflict(hyper: Hyper) -> str | None:
+    """A bound on the ratio below 1 would stop the gradient at the old policy itself."""
+    if 0 < hyper["dual_clip"] < 1:
+        return f"dual_clip is {hyper['dual_clip']}, below the ratio of the old policy itself; give 0 for none, or 1 or more"
+    return None
+
+
 def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hyper: Hyper) -> dict[str, float]:
     r = ratio(s["logprob"], s["old_logprob"])
     found = clip_shares(r, x["advantage"], mask, hyper["clip"], hyper["clip"], hyper["dual_clip"])
@@ -50,12 +58,17 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
     return found
 
 
-CLIP = Hyperparameter(0.2, "ε: the ratio is clipped to [1 − ε, 1 + ε]", "common in the field")
-DUAL_CLIP = Hyperparameter(0.0, "bound on the ratio where A < 0 (0: none; 3 is usual)", "arXiv 1912.09729; TRL's delta")
-BETA = Hyperparameter(0.0, "β: weight of the KL to the reference policy, by k3 in the loss (0: none)", "common today")
+CLIP = Hyperparameter(0.2, "ε: the ratio is clipped to [1 − ε, 1 + ε]", "common in the field", least=0)
+DUAL_CLIP = Hyperparameter(
+    0.0, "bound on the ratio where A < 0 (0: none; 3 is usual)", "arXiv 1912.09729; TRL's delta", least=0
+)
+BETA = Hyperparameter(
+    0.0, "β: weight of the KL to the reference policy, by k3 in the loss (0: none)", "common today", least=0
+)
 
 GRPO = Method(
     name="grpo",
+    page=__doc__,
     title="GRPO",
     paper="DeepSeekMath (arXiv 2402.03300)",
     summary="Clipped surrogate with group-standardised advantages, averaged per response.",
@@ -68,9 +81,11 @@ GRPO = Method(
         "dual_clip": DUAL_CLIP,
         "beta": BETA,
         "ddof": Hyperparameter(
-            1, "1: sample standard deviation, 0: population", "verl and TRL; the paper only says std"
+            1, "1: sample standard deviation, 0: population", "verl and TRL; the paper only says std", (0, 1)
         ),
-        "epsilon_std": Hyperparameter(1e-6, "added to the standard deviation", "verl and TRL use 1e-6 to 1e-4"),
+        "epsilon_std": Hyperparameter(
+            1e-6, "added to the standard deviation", "verl and TRL use 1e-6 to 1e-4", above=0
+        ),
     },
     paper_preset=Preset(
         hyper={"beta": 0.04},
@@ -78,5 +93,6 @@ GRPO = Method(
         source="the paper's §4 as remembered in the field, not re-read",
     ),
     needs=needs,
+    conflict=dual_clip_conflict,
     metrics=metrics,
 )

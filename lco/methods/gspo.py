@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lco.advantages import standardised
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, sequence_mean, sequence_ratio
 from lco.methods.grpo import GRPO
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -52,8 +53,10 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 
 HYPERPARAMETERS = {
-    "clip_low": Hyperparameter(3e-4, "ε_low: the sequence ratio is clipped to at least 1 − ε_low", "paper"),
-    "clip_high": Hyperparameter(4e-4, "ε_high: the sequence ratio is clipped to at most 1 + ε_high", "paper"),
+    "clip_low": Hyperparameter(
+        3e-4, "ε_low: the sequence ratio is clipped to at least 1 − ε_low", "paper", least=0, most=1
+    ),
+    "clip_high": Hyperparameter(4e-4, "ε_high: the sequence ratio is clipped to at most 1 + ε_high", "paper", least=0),
     "ddof": GRPO.hyperparameters["ddof"],
     "epsilon_std": GRPO.hyperparameters["epsilon_std"],
 }
@@ -62,6 +65,7 @@ PRESET = Preset(settings={"minibatches": 4}, source="paper; its learning rate is
 
 GSPO = Method(
     name="gspo",
+    page=__doc__,
     title="GSPO",
     paper=PAPER,
     summary="Clips the length-normalised ratio of whole responses.",
@@ -78,6 +82,7 @@ GSPO = Method(
 
 GSPO_TOKEN = Method(
     name="gspo_token",
+    page=__doc__,
     title="GSPO-token",
     paper=PAPER,
     summary="GSPO's ratio with a gradient per token, for advantages that differ within a row.",

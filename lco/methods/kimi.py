@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lco.advantages import centred
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import sequence_mean, sequence_sum
 from lco.methods.grpo import GRPO
 from lco.methods.grpo import advantage as standardised_advantage
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.methods.objective import Needs, Signal
 
 PAPER = "Kimi k1.5 (arXiv 2501.12599)"
 
@@ -59,6 +60,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 KIMI = Method(
     name="kimi",
+    page=__doc__,
     title="Kimi OPMD",
     paper=PAPER,
     summary="Regresses each response's log-ratio on its centred reward.",
@@ -68,7 +70,7 @@ KIMI = Method(
     reduction="seq_mean_token_mean",
     hyperparameters={
         "tau": Hyperparameter(
-            0.1, "τ: strength of the pull to the old policy; gradient weight A − τ S", "suite; the paper names none"
+            0.1, "τ: strength of the pull to the old policy; gradient weight A − τ S", "suite; the paper names none", above=0
         )
     },
     needs=lambda hyper: Needs(group=True),
@@ -79,6 +81,7 @@ KIMI = Method(
 
 KIMI_TOKEN = Method(
     name="kimi_token",
+    page=__doc__,
     title="Kimi, token level",
     paper=PAPER + ", token-level form of a released implementation",
     summary="Regresses each token's log-ratio on its group-standardised advantage.",
@@ -87,7 +90,9 @@ KIMI_TOKEN = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="token_mean",
     hyperparameters={
-        "beta": Hyperparameter(1.0, "weight of the token's log-ratio; gradient weight β (A − β x)", "released code"),
+        "beta": Hyperparameter(
+            1.0, "weight of the token's log-ratio; gradient weight β (A − β x)", "released code", above=0
+        ),
         "ddof": GRPO.hyperparameters["ddof"],
         "epsilon_std": GRPO.hyperparameters["epsilon_std"],
     },

@@ -5,7 +5,7 @@ The KL-regularised problem max_π Σ_v π(v) A(v) − β KL(π ‖ π_old) has t
     L = KL(π* ‖ π_θ)                                                                              per token
       = (1 − w) KL(π_old ‖ π_θ) + w (ℓ_old − ℓ) + (c q − log Z)       for an advantage on the sampled token only
 
-with c = A/β and w, q, Z as in `lco.advantages.sparse`. Its logit gradient is π_θ − π*: bounded, zero only at the target,
+with c = A/β and w, q, Z as in `lco.heads.mixture`. Its logit gradient is π_θ − π*: bounded, zero only at the target,
 and the Hessian diag π − ππᵀ is positive semi-definite everywhere. The head forms it as the statistic `kl_target`.
 
 On the first minibatch after a rollout π_old = π_θ: the KL term has neither value nor gradient, and what is left is
@@ -25,19 +25,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.methods.lco_common import (
     PAPER,
     RELEASED,
     TARGET_HYPERPARAMETERS,
     broadcast_advantage,
-    dense_conflict,
     is_dense,
+    needs,
     target_of,
     value_loss,
 )
-from lco.methods.lco_common import unread as unread_of_target
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs
+from lco.methods.lco_common import conflict as conflict_of_target
+from lco.methods.method import Hyper, Hyperparameter, Method, When
 
 
 def full(s: Mapping[str, Tensor], x: Mapping[str, Tensor], top: int) -> Tensor:
@@ -97,16 +97,12 @@ def statistics(hyper: Hyper) -> tuple[str, ...]:
 def conflict(hyper: Hyper) -> str | None:
     if hyper["support"] != "full" and is_dense(hyper):
         return f"support {hyper['support']} knows only a tilt of the sampled token; use support=full with {hyper['estimator']}"
-    return dense_conflict(hyper)
-
-
-def unread(hyper: Hyper) -> dict[str, str]:
-    at_top = {"top": "support=top_rest or top_filled"} if hyper["support"] == "full" else {}
-    return unread_of_target(hyper) | at_top
+    return conflict_of_target(hyper)
 
 
 LCO_KLD = Method(
     name="lco_kld",
+    page=__doc__,
     title="LCO-KLD",
     family="lco",
     paper=PAPER,
@@ -122,10 +118,11 @@ LCO_KLD = Method(
         "support": Hyperparameter(
             "full", "tokens that the divergence runs over", "suite; top_filled: " + RELEASED, tuple(SUPPORTS)
         ),
-        "top": Hyperparameter(5, "k of top_rest and top_filled", RELEASED),
+        "top": Hyperparameter(
+            5, "k likeliest tokens", RELEASED, when=(When("support", ("top_rest", "top_filled")),), least=1
+        ),
     },
     conflict=conflict,
-    unread=unread,
-    needs=lambda hyper: Needs(group=True),
+    needs=needs,
     certainty="direction of the KL and target certain; β, reduction and advantage scale of the paper's runs unknown",
 )

@@ -13,70 +13,23 @@ token has them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from lco.heads import logcosh
-from lco.heads.linear import TokenFunction
 from lco.methods.lco_common import (
     PAPER,
     TARGET_HYPERPARAMETERS,
     broadcast_advantage,
-    dense_conflict,
-    is_dense,
+    needs,
     target_of,
-    unread,
     value_loss,
 )
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs
+from lco.methods.lco_residual import Penalty, conflict, loss_in, space_of, spaces_of, target_space
+from lco.methods.method import Method
 
-
-def centred(s: Mapping[str, Tensor]) -> Tensor:
-    return s["logcosh_residual"]
-
-
-def raw(s: Mapping[str, Tensor]) -> Tensor:
-    return logcosh(s["logit"] - s["old_logit"] - s["tilt"])
-
-
-def raw_dense(s: Mapping[str, Tensor]) -> Tensor:
-    return s["logcosh_gap_known"]
-
-
-def moving(s: Mapping[str, Tensor]) -> Tensor:
-    return logcosh(s["logit"] - s["logit"].detach() - s["tilt"])
-
-
-SPACES = {
-    "centred": (centred, ("logcosh_residual",)),
-    "raw": (raw, ("logit", "old_logit", "old_logprob", "tilt")),
-    "moving": (moving, ("logit", "old_logprob", "tilt")),
-}
-RAW_DENSE = (raw_dense, ("logcosh_gap_known",))
-
-
-def space(hyper: Hyper) -> tuple:
-    return RAW_DENSE if hyper["target_space"] == "raw" and is_dense(hyper) else SPACES[hyper["target_space"]]
-
-
-def loss(hyper: Hyper) -> TokenFunction:
-    error = space(hyper)[0]
-
-    def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-        return error(s)
-
-    return per_token
-
-
-def conflict(hyper: Hyper) -> str | None:
-    if is_dense(hyper) and hyper["target_space"] == "moving":
-        return f"target_space moving knows the sampled token only; use centred or raw with {hyper['estimator']}"
-    return dense_conflict(hyper)
-
+SPACES = spaces_of(Penalty(logcosh, centred="logcosh_residual", raw="logcosh_gap_known", factor=1.0, moving=logcosh))
 
 LCO_LCH = Method(
     name="lco_lch",
+    page=__doc__,
     title="LCO-LCH",
     family="lco",
     paper=PAPER,
@@ -84,17 +37,11 @@ LCO_LCH = Method(
     advantage=broadcast_advantage,
     value_loss=value_loss,
     target=lambda hyper: target_of(hyper, centre_top=True),
-    loss=loss,
-    statistics=lambda hyper: space(hyper)[1],
+    loss=loss_in(SPACES),
+    statistics=lambda hyper: space_of(hyper, SPACES).statistics,
     reduction="token_mean",
-    hyperparameters={
-        **TARGET_HYPERPARAMETERS,
-        "target_space": Hyperparameter(
-            "centred", "the space of the residual; see the equation", "suite: the paper does not say", tuple(SPACES)
-        ),
-    },
+    hyperparameters={**TARGET_HYPERPARAMETERS, "target_space": target_space(SPACES)},
     conflict=conflict,
-    unread=unread,
-    needs=lambda hyper: Needs(group=True),
+    needs=needs,
     certainty="the function is certain; space and reduction as open as LCO-MSE's",
 )

@@ -24,35 +24,17 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lco.advantages import sparse_target
-from lco.heads.linear import TokenFunction
+from lco.heads.mixture import sparse_target
 from lco.methods.lco_common import (
     PAPER,
     TARGET_HYPERPARAMETERS,
     broadcast_advantage,
-    dense_conflict,
-    is_dense,
+    needs,
     target_of,
-    unread,
     value_loss,
 )
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs
-
-
-def centred(s: Mapping[str, Tensor]) -> Tensor:
-    return 0.5 * s["sq_residual"]
-
-
-def weighted(s: Mapping[str, Tensor]) -> Tensor:
-    return 0.5 * s["var_residual"]
-
-
-def raw(s: Mapping[str, Tensor]) -> Tensor:
-    return 0.5 * (s["logit"] - s["old_logit"] - s["tilt"]) ** 2
-
-
-def raw_dense(s: Mapping[str, Tensor]) -> Tensor:
-    return 0.5 * s["sq_gap_known"]
+from lco.methods.lco_residual import Penalty, Space, conflict, loss_in, space_of, spaces_of, target_space
+from lco.methods.method import Method
 
 
 def token_logprob(s: Mapping[str, Tensor]) -> Tensor:
@@ -60,44 +42,17 @@ def token_logprob(s: Mapping[str, Tensor]) -> Tensor:
     return 0.5 * (s["logprob"] - target.log_probability) ** 2
 
 
-def moving(s: Mapping[str, Tensor]) -> Tensor:
-    return (s["logit"] - s["logit"].detach() - s["tilt"]) ** 2
-
+SQUARE = Penalty(lambda x: 0.5 * x**2, centred="sq_residual", raw="sq_gap_known", factor=0.5, moving=lambda x: x**2)
 
 SPACES = {
-    "centred": (centred, ("sq_residual",)),
-    "weighted": (weighted, ("var_residual",)),
-    "raw": (raw, ("logit", "old_logit", "old_logprob", "tilt")),
-    "token_logprob": (token_logprob, ("logprob", "old_logprob", "old_rest", "tilt")),
-    "moving": (moving, ("logit", "old_logprob", "tilt")),
+    **spaces_of(SQUARE),
+    "weighted": Space(lambda s: 0.5 * s["var_residual"], ("var_residual",)),
+    "token_logprob": Space(token_logprob, ("logprob", "old_logprob", "old_rest", "tilt")),
 }
-RAW_DENSE = (raw_dense, ("sq_gap_known",))
-
-
-def space(hyper: Hyper) -> tuple:
-    return RAW_DENSE if hyper["target_space"] == "raw" and is_dense(hyper) else SPACES[hyper["target_space"]]
-
-
-def loss(hyper: Hyper) -> TokenFunction:
-    error = space(hyper)[0]
-
-    def per_token(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
-        return error(s)
-
-    return per_token
-
-
-def conflict(hyper: Hyper) -> str | None:
-    if is_dense(hyper) and hyper["target_space"] in {"token_logprob", "moving"}:
-        return (
-            f"target_space {hyper['target_space']} knows the sampled token only, but estimator {hyper['estimator']} gives "
-            "every token an advantage; use centred, weighted or raw"
-        )
-    return dense_conflict(hyper)
-
 
 LCO_MSE = Method(
     name="lco_mse",
+    page=__doc__,
     title="LCO-MSE",
     family="lco",
     paper=PAPER,
@@ -105,17 +60,11 @@ LCO_MSE = Method(
     advantage=broadcast_advantage,
     value_loss=value_loss,
     target=lambda hyper: target_of(hyper, centre_top=True),
-    loss=loss,
-    statistics=lambda hyper: space(hyper)[1],
+    loss=loss_in(SPACES),
+    statistics=lambda hyper: space_of(hyper, SPACES).statistics,
     reduction="token_mean",
-    hyperparameters={
-        **TARGET_HYPERPARAMETERS,
-        "target_space": Hyperparameter(
-            "centred", "the space of the residual; see the equation", "suite: the paper does not say", tuple(SPACES)
-        ),
-    },
+    hyperparameters={**TARGET_HYPERPARAMETERS, "target_space": target_space(SPACES)},
     conflict=conflict,
-    unread=unread,
-    needs=lambda hyper: Needs(group=True),
+    needs=needs,
     certainty="regression of logits on z_old + A/β certain; space and constants unknown",
 )

@@ -17,20 +17,17 @@ LCO_KLD_REFERENCE = LCO_KLD.variant(
     "lco_kld_reference",
     "LCO-KLD, released code",
     "LCO-KLD with the released code's top-5 target and positive-only advantages.",
-    support="top_filled",
-    **COMMON,
+    {"support": "top_filled", **COMMON},
 )
 LCO_MSE_REFERENCE = LCO_MSE.variant(
     "lco_mse_reference",
     "LCO-MSE, released code",
     "LCO-MSE with the released code's moving target and positive-only advantages.",
-    target_space="moving",
-    **COMMON,
+    {"target_space": "moving", **COMMON},
 )
 LCO_LCH_REFERENCE = LCO_LCH.variant(
     "lco_lch_reference",
     "LCO-LCH, released code",
     "LCO-LCH with the released code's moving target and positive-only advantages.",
-    target_space="moving",
-    **COMMON,
+    {"target_space": "moving", **COMMON},
 )

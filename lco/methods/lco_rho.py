@@ -11,45 +11,13 @@ current policy's logits; here p is the old policy's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from lco.heads.chunk import Chunk
-from lco.heads.linear import TokenFunction
-from lco.methods.lco_common import (
-    CRITIC_HYPERPARAMETERS,
-    PAPER,
-    TARGET_HYPERPARAMETERS,
-    broadcast_advantage,
-    unread_by_advantage,
-    value_loss,
-)
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs
-
-CEILING = 0.99
-"""ρ₊ p is capped here."""
-
-FLOOR = 0.80
-"""Where ρ₋ p is below this, a wrong token keeps its probability."""
-
-
-@dataclass(frozen=True)
-class RatioTilt:
-    """c = logit(ρ p) − logit(p)."""
-
-    rho_positive: float
-    rho_negative: float
-    dense = False
-    fixed = ()
-
-    def tilt(self, chunk: Chunk) -> Tensor:
-        p, advantage = chunk.old_logprob.exp().clamp(1e-7, 1 - 1e-6), chunk.inputs["advantage"]
-        raised = (self.rho_positive * p).clamp(max=CEILING)
-        lowered = torch.where(self.rho_negative * p >= FLOOR, self.rho_negative * p, p)
-        wanted = torch.where(advantage > 0, raised, torch.where(advantage < 0, lowered, p))
-        return torch.logit(wanted) - torch.logit(p)
+from lco.heads import TokenFunction
+from lco.methods.lco_common import ADVANTAGE, PAPER, broadcast_advantage, needs, value_loss
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.targets import RatioTilt
 
 
 def loss(hyper: Hyper) -> TokenFunction:
@@ -61,6 +29,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 
 LCO_RHO = Method(
     name="lco_rho",
+    page=__doc__,
     title="LCO, ρ-target",
     family="lco",
     paper=f"{PAPER}, earlier version (OpenReview)",
@@ -72,15 +41,12 @@ LCO_RHO = Method(
     statistics=lambda hyper: ("logprob", "old_logprob", "kl_target"),
     reduction="token_mean_by_sign",
     hyperparameters={
-        "advantage": TARGET_HYPERPARAMETERS["advantage"],
-        "tau": TARGET_HYPERPARAMETERS["tau"],
+        "advantage": ADVANTAGE,
         "rho_positive": Hyperparameter(
-            1.2, "ρ₊", "released code; its visualisation script and the reviewed paper: 1.8"
+            1.2, "ρ₊", "released code; its visualisation script and the reviewed paper: 1.8", least=1
         ),
-        "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9"),
-        **CRITIC_HYPERPARAMETERS,
+        "rho_negative": Hyperparameter(0.8, "ρ₋", "released code; the reviewed paper: 0.9", above=0, most=1),
     },
-    unread=unread_by_advantage,
-    needs=lambda hyper: Needs(group=True),
+    needs=needs,
     certainty="target and constants read in the released code; the averaging by sign too",
 )

@@ -12,17 +12,17 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.methods.lco_common import (
     PAPER,
     TARGET_HYPERPARAMETERS,
     broadcast_advantage,
-    dense_conflict,
+    conflict,
+    needs,
     target_of,
-    unread,
     value_loss,
 )
-from lco.methods.method import Hyper, Method, Needs
+from lco.methods.method import Hyper, Method
 
 
 def loss(hyper: Hyper) -> TokenFunction:
@@ -34,6 +34,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 
 LCO_RKL = Method(
     name="lco_rkl",
+    page=__doc__,
     title="LCO, reverse KL",
     family="lco",
     paper=PAPER,
@@ -45,8 +46,7 @@ LCO_RKL = Method(
     statistics=lambda hyper: ("logprob", "old_logprob", "kl_from_target"),
     reduction="token_mean",
     hyperparameters=TARGET_HYPERPARAMETERS,
-    conflict=dense_conflict,
-    unread=unread,
-    needs=lambda hyper: Needs(group=True),
+    conflict=conflict,
+    needs=needs,
     certainty="ablation of this suite; not in the paper as far as known",
 )

@@ -9,73 +9,86 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lco.errors import UserError, nearest
-from lco.heads import Target, statistic
-from lco.heads.linear import TokenFunction
+from lco.heads import Target, TokenFunction, statistic
+from lco.heads.linear import HIDDEN_GRADIENT
 from lco.losses import Reduction
+from lco.methods.objective import (
+    Needs,
+    Objective,
+    OldNeeds,
+    Scope,
+    Signal,
+    Source,
+    keep_all_rows,
+    no_further_inputs,
+    report_nothing,
+)
 from lco.policy import ValueFunction
 
 Hyper = Mapping[str, Any]
 
-
-@dataclass(frozen=True)
-class Signal:
-    """What is known about a rollout before the first update. B rows, T response positions.
-
-    Attributes:
-        rewards: [B] float32, finite.
-        groups: [B] int64, rows of one prompt share a number.
-        mask: [B, T] bool, True where the policy sampled the token.
-        truncated: [B] bool, True where the length limit cut the row.
-        length_limit: the configured longest response in tokens.
-        responses: the rows' texts.
-        reward_history: mean reward of every rollout before this one, oldest first.
-        values: [B, T] the critic's values before each token, or None without a critic.
-        ref_logprob: [B, T] the reference policy's log-probabilities, or None where the method needs none.
-        old_logprob: [B, T] the current policy's, or None where the method's advantage needs none.
-    """
-
-    rewards: Tensor
-    groups: Tensor
-    mask: Tensor
-    truncated: Tensor
-    length_limit: int = 0
-    responses: tuple[str, ...] = ()
-    reward_history: tuple[float, ...] = ()
-    values: Tensor | None = None
-    ref_logprob: Tensor | None = None
-    old_logprob: Tensor | None = None
+Family = Literal["lco", "baseline", "imitation", "preference"]
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a method asks of the loop; the loop provides, and never asks for a method by name.
+class When:
+    """A knob is read only where another one has one of these values; without values, any but 0.
 
     Attributes:
-        group: at least two samples per prompt.
-        reference: the reference policy's log-probabilities of the sampled tokens (`ref_logprob`).
-        old_logprob: the policy's own in `Signal`, for a KL term inside the reward.
-        refill_rounds: how often prompts are drawn again in place of groups of which `keep` left no row.
-        critic_warmup: so many first rollouts train the critic alone.
+        knob: the other one's name.
+        values: the values at which this one is read.
     """
 
-    group: bool = False
-    reference: bool = False
-    old_logprob: bool = False
-    refill_rounds: int = 0
-    critic_warmup: int = 0
+    knob: str
+    values: tuple[Any, ...] = ()
+
+    def holds(self, hyper: Hyper) -> bool:
+        return hyper[self.knob] in self.values if self.values else bool(hyper[self.knob])
+
+    def __str__(self) -> str:
+        if not self.values:
+            return f"{self.knob} above 0"
+        return f"{self.knob}={' or '.join(str(v).lower() if isinstance(v, bool) else str(v) for v in self.values)}"
 
 
 @dataclass(frozen=True)
-class OldNeeds:
-    """What must be known about π_old once the policy has moved.
+class Hyperparameter:
+    """One knob of a method.
 
     Attributes:
-        whole: the whole distribution, kept as hidden states and head.
-        statistics: else these scalars of every token, measured before the first update.
+        default: the suite's common setting.
+        help: what it means.
+        source: where the default comes from.
+        choices: the values that it may have; () where any of its type.
+        when: it is read only where all of these hold.
+        least, above, most: its range, least ≤ value, above < value, value ≤ most; None where there is no bound. A number
+            with neither `least` nor `above` may be any (a test holds that every other number has one of them).
     """
 
-    whole: bool
-    statistics: tuple[str, ...]
+    default: Any
+    help: str
+    source: str = "suite"
+    choices: tuple[Any, ...] = ()
+    when: tuple[When, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+    def refuse_outside(self, name: str, value: Any) -> None:
+        """
+        Raises:
+            UserError: the value is not in the range; the message names both.
+        """
+        low = self.least is None or value >= self.least
+        strict = self.above is None or value > self.above
+        if not (low and strict and (self.most is None or value <= self.most)):
+            raise UserError(f"{name} is {value!r}; give a value {self.range}")
+
+    @property
+    def range(self) -> str:
+        """As in "above 0 and at most 1"; "" where there is no bound."""
+        bounds = (("at least", self.least), ("above", self.above), ("at most", self.most))
+        return " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
 
 
 @dataclass(frozen=True)
@@ -107,16 +120,6 @@ class Preset:
 
 
 @dataclass(frozen=True)
-class Hyperparameter:
-    """One knob of a method: its default, what it means, and where the default comes from."""
-
-    default: Any
-    help: str
-    source: str = "suite"
-    choices: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
 class Method:
     """One method, complete.
 
@@ -125,6 +128,7 @@ class Method:
         title: as printed in tables.
         paper: where it comes from.
         summary: one sentence.
+        page: what `lco methods NAME` prints: purpose, equation, source; the docstring of the method's own file.
         advantage: (signal, hyper) → {input: [B, T]}, constants of the loss; "advantage" is always among them.
         loss: hyper → the per-token loss as a function of statistics and inputs.
         statistics: hyper → the head statistics that the loss reads.
@@ -145,7 +149,6 @@ class Method:
         value_loss: hyper → the critic's loss per token, or None where these hyper-parameters want no critic.
         target: hyper → LCO's target policy, for losses that have one.
         conflict: hyper → why its values do not go together, or None.
-        unread: hyper → {knob: the settings that read it} of the knobs that these values leave unread.
         metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
             its rows (`logprob`, and `old_logprob` from before the first update).
         certainty: how sure the specification is.
@@ -165,66 +168,114 @@ class Method:
     needs: Callable[[Hyper], Needs] = lambda hyper: Needs()
     keep: Callable[[Signal, Hyper], Tensor] | None = None
     prepare: Prepare | None = None
-    scope: Literal["token", "row", "pair"] = "token"
-    family: Literal["lco", "baseline", "imitation", "preference"] = "baseline"
-    source: Literal["rollouts", "demonstrations", "pairs"] = "rollouts"
-    value_loss: Callable[[Hyper], ValueFunction | None] | None = None
-    target: Callable[[Hyper], Target] | None = None
-    conflict: Callable[[Hyper], str | None] | None = None
-    unread: Callable[[Hyper], Mapping[str, str]] | None = None
+    scope: Scope = "token"
+    family: Family = "baseline"
+    source: Source = "rollouts"
+    value_loss: Callable[[Hyper], ValueFunction | None] = lambda hyper: None
+    target: Callable[[Hyper], Target | None] = lambda hyper: None
+    conflict: Callable[[Hyper], str | None] = lambda hyper: None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
     certainty: str = "certain"
     variant_of: str = ""
+    page: str | None = ""
 
-    def hyper(self, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Defaults with overrides.
+    def bind(self, overrides: Hyper | None = None) -> Objective:
+        """The objective that these knobs make of the method; what is not given has its default.
 
         Raises:
             UserError: an unknown name or a value outside the choices (the message names the nearest valid one), a value that
                 nothing reads, or values that do not go together.
         """
+        hyper, read = self.read_values(overrides or {})
+        statistics, target, needs = self.statistics(hyper), self.target(hyper), self.needs(hyper)
+        old = old_needs(statistics, target)
+        fixed = {
+            *(target.fixed if target else ()),
+            *(["reference"] if needs.reference or self.source == "pairs" else []),
+        }
+        keep, prepare, metrics = self.keep, self.prepare, self.metrics
+        return Objective(
+            name=self.name,
+            title=self.title,
+            hyper=read,
+            scope=self.scope,
+            source=self.source,
+            reduction=self.reduction,
+            advantage=lambda signal: self.advantage(signal, hyper),
+            loss=self.loss(hyper),
+            statistics=statistics,
+            needs=needs,
+            old=old,
+            reported=reported(statistics, old, target),
+            target=target,
+            fixed=tuple(sorted(fixed)),
+            value_loss=self.value_loss(hyper),
+            keep=(lambda signal: keep(signal, hyper)) if keep else keep_all_rows,
+            prepare_statistics=prepare.statistics if prepare else (),
+            prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else no_further_inputs,
+            metrics=(lambda s, x, mask: metrics(s, x, mask, hyper)) if metrics else report_nothing,
+        )
+
+    def read_values(self, overrides: Hyper) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(every knob with its value, those of them that are read); raises as `bind` says."""
         values = {name: knob.default for name, knob in self.hyperparameters.items()}
-        for name, value in (overrides or {}).items():
+        for name, value in overrides.items():
             if name not in values:
                 raise UserError(f"{self.name} has no hyper-parameter {name!r}{nearest(name, values)}")
             knob = self.hyperparameters[name]
             if knob.choices and value not in knob.choices:
                 raise UserError(f"{self.name}: {name} is {value!r}{nearest(value, knob.choices)}")
-            values[name] = coerce(name, value, knob.default)
-        for name, readers in (self.unread(values) if self.unread else {}).items():
+            values[name] = coerce(f"{self.name}: {name}", value, knob.default)
+            if isinstance(values[name], int | float):
+                knob.refuse_outside(f"{self.name}: {name}", values[name])
+        unread = {
+            name: " and ".join(map(str, knob.when))
+            for name, knob in self.hyperparameters.items()
+            if not all(when.holds(values) for when in knob.when)
+        }
+        for name, readers in unread.items():
             default = self.hyperparameters[name].default
             if values[name] != default:
                 raise UserError(
                     f"{self.name}: {name} is {values[name]!r}, which only {readers} reads; give that or leave {name} at its "
                     f"default {default!r}"
                 )
-        reason = self.conflict(values) if self.conflict else None
+        reason = self.conflict(values)
         if reason:
             raise UserError(f"{self.name}: {reason}")
-        return values
+        return values, {name: value for name, value in values.items() if name not in unread}
 
-    def old(self, hyper: Hyper) -> OldNeeds:
-        """What the loss reads of π_old, found from its statistics."""
-        names = self.statistics(hyper)
-        target = self.target(hyper) if self.target else None
-        whole = any(statistic(name).whole_old for name in names) or bool(target and target.dense)
-        return OldNeeds(whole, () if whole else tuple(name for name in names if name.startswith("old_")))
+    def variant(self, name: str, title: str, summary: str, hyper: Hyper | None = None, **changes: Any) -> Method:
+        """The same method under another name with other defaults, so that both can stand in one table.
 
-    def critic(self, hyper: Hyper) -> bool:
-        """Whether it wants a value head on the shared body."""
-        return self.value_loss is not None and self.value_loss(hyper) is not None
-
-    def variant(self, name: str, title: str, summary: str, **defaults: Any) -> Method:
-        """The same method under another name with other defaults, so that both can stand in one table."""
+        Args:
+            hyper: other defaults of its knobs.
+            changes: other values of any field. The paper's settings are the method's own and are not taken over.
+        """
+        defaults = hyper or {}
+        assert defaults.keys() <= self.hyperparameters.keys()
         knobs = {
             key: replace(knob, default=defaults[key], source="this preset") if key in defaults else knob
             for key, knob in self.hyperparameters.items()
         }
-        assert defaults.keys() <= knobs.keys()
-        return replace(
-            self, name=name, title=title, summary=summary, hyperparameters=knobs, variant_of=self.name,
-            paper_preset=Preset(),
-        )  # fmt: skip
+        own = {"hyperparameters": knobs, "variant_of": self.name, "paper_preset": Preset()}
+        return replace(self, name=name, title=title, summary=summary, **{**own, **changes})
+
+
+def old_needs(statistics: tuple[str, ...], target: Target | None) -> OldNeeds:
+    """What a loss reads of π_old, found from its statistics."""
+    whole = any(statistic(name).whole_old for name in statistics) or bool(target and target.dense)
+    return OldNeeds(whole, () if whole else tuple(name for name in statistics if name.startswith("old_")))
+
+
+def reported(statistics: tuple[str, ...], old: OldNeeds, target: Target | None) -> tuple[str, ...]:
+    """The statistics that every update logs; of LCO's target as far as the method keeps what they need."""
+    names = ["logprob", "entropy", HIDDEN_GRADIENT]
+    if target is not None:
+        names += ["tilt_clamped", "target_tv", "target_kl"]
+    if old.whole:
+        names += ["kl_old", *(["kl_target"] if target is not None else [])]
+    return (*names, *(name for name in statistics if name.startswith("outside_top")))
 
 
 def coerce(name: str, value: Any, default: Any) -> Any:
@@ -240,8 +291,12 @@ def coerce(name: str, value: Any, default: Any) -> Any:
             return str(value).lower() == "true"
         raise UserError(f"{name} is {value!r}: give true or false")
     if isinstance(default, int | float):
+        kind = "whole number" if isinstance(default, int) else "number"
         try:
-            return type(default)(value)
-        except (TypeError, ValueError):
-            raise UserError(f"{name} is {value!r}: give a number such as {default}") from None
+            number = type(default)(value)
+            if isinstance(value, bool) or (isinstance(default, int) and number != float(value)):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(f"{name} is {value!r}: give a {kind} such as {default}") from None
+        return number
     return value

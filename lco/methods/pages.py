@@ -4,7 +4,6 @@ stale."""
 from __future__ import annotations
 
 import inspect
-import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -14,17 +13,17 @@ from lco.methods.method import Method, Preset
 
 def needs(method: Method) -> str:
     """What the loop has to provide, in words."""
-    hyper = method.hyper()
-    old, asked = method.old(hyper), method.needs(hyper)
+    objective = method.bind()
+    old, asked = objective.old, objective.needs
     parts = [
         "several samples a prompt" if asked.group else "",
         "old hidden states and head" if old.whole else "",
         "old log-probabilities" if old.statistics else "",
-        "a critic" if method.critic(hyper) else "",
+        "a critic" if objective.critic else "",
         "a filter of rows" if method.keep else "",
         "refill" if asked.refill_rounds else "",
         "a pass over each minibatch before it" if method.prepare else "",
-        "a reference policy" if asked.reference or method.source == "pairs" else "",
+        "a reference policy" if objective.fixed else "",
         "worked solutions" if method.source == "demonstrations" else "",
     ]
     return ", ".join(part for part in parts if part) or "nothing"
@@ -69,10 +68,6 @@ def listing(methods: Iterable[Method]) -> str:
     return "\n".join(lines)
 
 
-def docstring(method: Method) -> str:
-    return inspect.getdoc(sys.modules[method.loss.__module__]) or ""
-
-
 def paper_line(preset: Preset) -> str:
     """The paper's settings as they are typed on a command line, with their source; empty where none are known."""
     if not preset.hyper and not preset.settings:
@@ -84,7 +79,7 @@ def paper_line(preset: Preset) -> str:
 
 def page(method: Method) -> str:
     """The method's own docstring (purpose, equation, source), its knobs, and what the loop provides."""
-    text = docstring(method)
+    text = inspect.cleandoc(method.page or "")
     if method.variant_of:
         text = f"{method.title}: {method.summary}\nA preset of {method.variant_of}, whose page this is.\n\n{text}"
     lines = [text, "", f"paper: {method.paper}", f"scope: {method.scope}", f"reduction: {method.reduction}"]
@@ -92,8 +87,9 @@ def page(method: Method) -> str:
     if method.hyperparameters:
         lines += ["", "hyper-parameters (--hyper NAME=VALUE):"]
     for name, knob in method.hyperparameters.items():
-        choices = f" [{', '.join(map(str, knob.choices))}]" if knob.choices else ""
-        lines.append(f"  {name} = {knob.default}{choices}\n      {knob.help} (default from: {knob.source})")
+        choices = f" [{', '.join(map(str, knob.choices)) or knob.range}]" if knob.choices or knob.range else ""
+        when = f"{' and '.join(map(str, knob.when))}: " if knob.when else ""
+        lines.append(f"  {name} = {knob.default}{choices}\n      {when}{knob.help} (default from: {knob.source})")
     if preset := paper_line(method.paper_preset):
         lines += ["", f"--preset paper is\n  {preset}"]
     return "\n".join(lines)

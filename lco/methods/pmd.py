@@ -14,16 +14,16 @@ The weight of every token is (A − τ S)/L_i. The paper shows that the mean amo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lco.advantages import group_mean, leave_one_out, soft_leave_one_out
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import sequence_mean, sequence_sum
 from lco.methods.kimi import metrics
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -58,6 +58,7 @@ def keep(signal: Signal, hyper: Hyper) -> Tensor:
 
 PMD_MEAN = Method(
     name="pmd_mean",
+    page=__doc__,
     title="PMD-mean",
     paper="Policy mirror descent with the mean reward (arXiv 2602.05933)",
     summary="Regresses each response's log-ratio on its leave-one-out advantage, divided by its length.",
@@ -66,13 +67,21 @@ PMD_MEAN = Method(
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="seq_mean_token_mean",
     hyperparameters={
-        "tau": Hyperparameter(0.01, "τ: strength of the pull to the old policy; gradient weight (A − τ S)/L", "released code"),
+        "tau": Hyperparameter(
+            0.01, "τ: strength of the pull to the old policy; gradient weight (A − τ S)/L", "released code", above=0
+        ),
         "log_partition": Hyperparameter(
             "mean", "what stands for τ log Z", "paper", ("mean", "partition", "partition_code")
         ),
-        "divide_by": Hyperparameter("length", "the row's length or the longest allowed", "released code", ("length", "limit")),
-        "least_success": Hyperparameter(0.0, "groups with a lower mean reward are left out", "released code's option"),
-        "most_success": Hyperparameter(1.0, "groups with a higher mean reward are left out", "released code's option"),
+        "divide_by": Hyperparameter(
+            "length", "the row's length or the longest allowed", "released code", ("length", "limit")
+        ),
+        "least_success": Hyperparameter(
+            0.0, "groups with a lower mean reward are left out", "released code's option", least=0, most=1
+        ),
+        "most_success": Hyperparameter(
+            1.0, "groups with a higher mean reward are left out", "released code's option", least=0, most=1
+        ),
     },
     paper_preset=Preset(
         settings={"lr": 1e-6, "prompts_per_step": 512, "samples": 16, "minibatches": 256, "max_new_tokens": 8192},
@@ -80,17 +89,20 @@ PMD_MEAN = Method(
     ),
     needs=lambda hyper: Needs(group=True),
     keep=keep,
+    conflict=lambda hyper: (
+        f"least_success is {hyper['least_success']} and most_success {hyper['most_success']}: no group lies between; swap them"
+        if hyper["least_success"] > hyper["most_success"]
+        else None
+    ),
     scope="row",
     metrics=metrics,
     certainty="read in the released code; theory from the abstract",
-)  # fmt: skip
+)
 
-PMD_PARTITION = replace(
-    PMD_MEAN.variant(
-        "pmd_partition",
-        "PMD-partition",
-        "PMD with the log-partition estimated from the group.",
-        log_partition="partition",
-    ),
+PMD_PARTITION = PMD_MEAN.variant(
+    "pmd_partition",
+    "PMD-partition",
+    "PMD with the log-partition estimated from the group.",
+    {"log_partition": "partition"},
     paper_preset=PMD_MEAN.paper_preset,
 )

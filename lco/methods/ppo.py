@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from lco.advantages import gae, penalised_rewards, whiten
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, ratio
-from lco.methods.grpo import CLIP, DUAL_CLIP
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.grpo import CLIP, DUAL_CLIP, dual_clip_conflict
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 from lco.policy import ValueFunction
 
 
@@ -73,6 +74,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 PPO = Method(
     name="ppo",
+    page=__doc__,
     title="PPO",
     paper="Proximal Policy Optimization (arXiv 1707.06347)",
     summary="Clipped surrogate with a learned critic and GAE.",
@@ -83,19 +85,20 @@ PPO = Method(
     hyperparameters={
         "clip": CLIP,
         "dual_clip": DUAL_CLIP,
-        "clip_value": Hyperparameter(0.2, "ε_v: the value may leave its old value by this much", "TRL's paper index"),
-        "gamma": Hyperparameter(1.0, "discount per token", "TRL's paper index"),
-        "lam": Hyperparameter(0.95, "λ of GAE", "TRL's paper index"),
-        "value_weight": Hyperparameter(0.1, "c_v: weight of the value loss", "TRL's paper index"),
-        "entropy_weight": Hyperparameter(0.0, "c_H: weight of the entropy bonus", "common today"),
-        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference in each token's reward", "common today"),
+        "clip_value": Hyperparameter(0.2, "ε_v: the value may leave its old value by this much", "TRL's paper index", above=0),
+        "gamma": Hyperparameter(1.0, "discount per token", "TRL's paper index", least=0, most=1),
+        "lam": Hyperparameter(0.95, "λ of GAE", "TRL's paper index", least=0, most=1),
+        "value_weight": Hyperparameter(0.1, "c_v: weight of the value loss", "TRL's paper index", least=0),
+        "entropy_weight": Hyperparameter(0.0, "c_H: weight of the entropy bonus", "common today", least=0),
+        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference in each token's reward", "common today", least=0),
         "whiten": Hyperparameter(True, "advantages to mean 0 and standard deviation 1 over the rollout's tokens"),
-        "critic_warmup": Hyperparameter(0, "so many first rollouts train the critic alone"),
+        "critic_warmup": Hyperparameter(0, "so many first rollouts train the critic alone", least=0),
     },
     paper_preset=Preset(
         hyper={"beta_kl": 0.05}, settings={"lr": 1e-6, "critic_lr": 1e-5}, source="TRL's paper index (PPO for language models)"
     ),
     needs=needs,
+    conflict=dual_clip_conflict,
     value_loss=value_loss,
     metrics=metrics,
 )  # fmt: skip

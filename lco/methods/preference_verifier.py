@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.methods.lco_common import PAPER
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.methods.objective import Needs, Signal
 from lco.methods.pairs import lengths, over_tokens
 
 
@@ -47,6 +48,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 PREFERENCE_VERIFIER = Method(
     name="preference_verifier",
+    page=__doc__,
     title="preference verifier",
     family="preference",
     paper=PAPER,
@@ -56,9 +58,13 @@ PREFERENCE_VERIFIER = Method(
     statistics=lambda hyper: ("logprob",),
     reduction="pair_mean",
     hyperparameters={
-        "beta": Hyperparameter(0.2, "β_q: weight of the difference of mean log-probabilities", "released code"),
-        "margin": Hyperparameter(2.0, "γ_q: subtracted inside the sigmoid", "released code"),
-        "imitation": Hyperparameter(1.0, "c_s: weight of the cross-entropy on the right answer", "released code"),
+        "beta": Hyperparameter(
+            0.2, "β_q: weight of the difference of mean log-probabilities", "released code", above=0
+        ),
+        "margin": Hyperparameter(2.0, "γ_q: subtracted inside the sigmoid", "released code", least=0),
+        "imitation": Hyperparameter(
+            1.0, "c_s: weight of the cross-entropy on the right answer", "released code", least=0
+        ),
     },
     scope="pair",
     source="pairs",

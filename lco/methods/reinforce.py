@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
-from lco.methods.method import Hyper, Hyperparameter, Method, Signal
+from lco.heads import TokenFunction
+from lco.methods.method import Hyper, Hyperparameter, Method
+from lco.methods.objective import Signal
 
 DECAY = 0.9
 
@@ -46,6 +47,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 
 REINFORCE = Method(
     name="reinforce",
+    page=__doc__,
     title="REINFORCE",
     paper="Simple statistical gradient-following algorithms (Williams 1992)",
     summary="The plain score-function gradient with a constant baseline.",

@@ -9,16 +9,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lco.advantages import centred, penalised_rewards, return_to_go, whiten
-from lco.heads.linear import TokenFunction
+from lco.heads import TokenFunction
 from lco.losses import clip_shares, clipped_surrogate, k2, ratio
 from lco.methods.grpo import CLIP, with_reference
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset, When
+from lco.methods.objective import Needs, Signal
 
 
 def normalised(token_rewards: Tensor, mask: Tensor) -> Tensor:
@@ -61,6 +61,7 @@ def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hype
 
 REINFORCE_PP = Method(
     name="reinforce_pp",
+    page=__doc__,
     title="REINFORCE++",
     paper="REINFORCE++ (arXiv 2501.03262)",
     summary="PPO's clip without a critic; advantages normalised over all tokens of the rollout.",
@@ -71,23 +72,25 @@ REINFORCE_PP = Method(
     hyperparameters={
         "clip": CLIP,
         "baseline": Hyperparameter("none", "what is subtracted from R first", "paper", ("none", "group_mean")),
-        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference (0: none)", "common today"),
-        "kl_in": Hyperparameter("reward", "k1 in each token's reward, or k2 in the loss", "paper", ("reward", "loss")),
+        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference (0: none)", "common today", least=0),
+        "kl_in": Hyperparameter(
+            "reward",
+            "k1 in each token's reward, or k2 in the loss",
+            "paper",
+            ("reward", "loss"),
+            when=(When("beta_kl"),),
+        ),
     },
     paper_preset=Preset(hyper={"beta_kl": 0.01}, source="known in the field, not re-read"),
     needs=needs,
-    unread=lambda hyper: {} if hyper["beta_kl"] else {"kl_in": "beta_kl above 0"},
     metrics=metrics,
     certainty="structure certain, constants from memory of the field",
 )
 
-REINFORCE_PP_BASELINE = replace(
-    REINFORCE_PP.variant(
-        "reinforce_pp_baseline",
-        "REINFORCE++-baseline",
-        "REINFORCE++ with the group's mean subtracted first and the KL in the loss.",
-        baseline="group_mean",
-        kl_in="loss",
-    ),
+REINFORCE_PP_BASELINE = REINFORCE_PP.variant(
+    "reinforce_pp_baseline",
+    "REINFORCE++-baseline",
+    "REINFORCE++ with the group's mean subtracted first and the KL in the loss.",
+    {"baseline": "group_mean", "kl_in": "loss"},
     paper_preset=Preset(hyper={"beta_kl": 0.01}, source="1e-3 to 1e-2 are in use; not re-read"),
 )

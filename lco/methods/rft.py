@@ -14,8 +14,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
-from lco.methods.method import Hyper, Hyperparameter, Method, Preset, Signal
+from lco.heads import TokenFunction
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -46,6 +47,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 
 RFT = Method(
     name="rft",
+    page=__doc__,
     title="RFT",
     family="imitation",
     paper="Scaling relationship on learning mathematical reasoning (arXiv 2308.01825)",
@@ -56,7 +58,7 @@ RFT = Method(
     reduction="token_mean",
     hyperparameters={
         "distinct": Hyperparameter(False, "leave out answers that repeat another one of their prompt", "paper: on"),
-        "cap": Hyperparameter(0, "right answers of one prompt that are learnt from, at most (0: all)"),
+        "cap": Hyperparameter(0, "right answers of one prompt that are learnt from, at most (0: all)", least=0),
     },
     paper_preset=Preset(
         hyper={"distinct": True},

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lco.advantages import leave_one_out
 from lco.losses import sequence_sum
-from lco.methods.method import Hyper, Hyperparameter, Method, Needs, Preset, Signal
+from lco.methods.method import Hyper, Hyperparameter, Method, Preset
+from lco.methods.objective import Needs, Signal
 from lco.methods.reinforce import loss
 
 
@@ -32,6 +33,7 @@ def needs(hyper: Hyper) -> Needs:
 
 RLOO = Method(
     name="rloo",
+    page=__doc__,
     title="RLOO",
     paper="Back to Basics: Revisiting REINFORCE-Style Optimization (arXiv 2402.14740)",
     summary="REINFORCE with a leave-one-out baseline.",
@@ -40,7 +42,9 @@ RLOO = Method(
     statistics=lambda hyper: ("logprob",),
     reduction="seq_mean_token_sum",
     hyperparameters={
-        "beta_kl": Hyperparameter(0.0, "weight of the KL to the reference inside the reward (0: none)", "common today")
+        "beta_kl": Hyperparameter(
+            0.0, "weight of the KL to the reference inside the reward (0: none)", "common today", least=0
+        )
     },
     paper_preset=Preset(
         hyper={"beta_kl": 0.03},

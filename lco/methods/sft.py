@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lco.heads.linear import TokenFunction
-from lco.methods.method import Hyper, Method, Signal
+from lco.heads import TokenFunction
+from lco.methods.method import Hyper, Method
+from lco.methods.objective import Signal
 
 
 def advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
@@ -28,6 +29,7 @@ def loss(hyper: Hyper) -> TokenFunction:
 
 SFT = Method(
     name="sft",
+    page=__doc__,
     title="SFT",
     family="imitation",
     paper="supervised fine-tuning",

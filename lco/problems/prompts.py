@@ -1,20 +1,38 @@
 """Problems become prompts: styles as data, and one way to turn them into ids that training and every evaluation share.
 
 The ids always come from the tokenizer's own chat template, rendered once: one BOS, chat markers exactly once, the same
-system message (templates such as Qwen2.5's insert one when none is given) and the same date.
+system message (templates such as Qwen2.5's insert one when none is given) and the same date: a template that asks what
+day it is is told `TEMPLATE_DATE`, whatever it calls the answer, so that prompts do not change by the day.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from lco.errors import UserError, nearest
 from lco.problems.records import Problem
 
-TEMPLATE_DATE = "26 Jul 2024"
-"""Stands where templates print today's date (Llama-3.1, 3.2), so that prompts do not change by the day."""
+TEMPLATE_DATE = datetime(2024, 7, 26)
+"""The day that templates print where they would print today's (Llama-3.2, SmolLM3, gpt-oss, Granite): Llama's own default."""
+
+CLOCK = "strftime_now"
+"""What templates call for today's date, with a format as `strftime` takes it."""
+
+DIRECTIVES = [*"aAbBcdDeFhHIjmMpRSTuUwWxXyY", "-d", "-H", "-I", "-j", "-m", "-M", "-S", "-y", "%"]
+
+PINNED_CLOCK = (
+    f"{{%- macro {CLOCK}(format) %}}{{{{- format"
+    + "".join(f" | replace('%{d}', '{TEMPLATE_DATE.strftime('%' + d)}')" for d in DIRECTIVES)
+    + " }}{%- endmacro %}\n"
+)
+"""The same clock in a template's own language, for programs that know nothing of this one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
         )
     try:
         return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, date_string=TEMPLATE_DATE
+            messages, tokenize=False, add_generation_prompt=True, **{CLOCK: TEMPLATE_DATE.strftime}
         )
     except TemplateError as error:
         raise UserError(
@@ -79,9 +97,53 @@ def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
 
 
 def prompt_facts(tokenizer: Any) -> dict[str, str]:
-    """What decides how a message becomes ids: the template's hash and the date it is given. For manifests and results."""
+    """What decides how a message becomes ids: the template's hash, and the date it prints where it asks for today's ("" where
+    it does not ask). For manifests and results."""
     template = str(getattr(tokenizer, "chat_template", ""))
-    return {"chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(), "template_date": TEMPLATE_DATE}
+    date = TEMPLATE_DATE.strftime("%d %b %Y") if CLOCK in template else ""
+    return {"chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(), "template_date": date}
+
+
+def with_pinned_date(tokenizer: Any) -> Any:
+    """A tokenizer whose chat templates tell every program the date that they told this one. To be saved beside a trained
+    model; the one that was given stays as it is."""
+    templates = tokenizer.chat_template
+    found = copy.copy(tokenizer)
+    if isinstance(templates, dict):
+        found.chat_template = {name: pinned(template) for name, template in templates.items()}
+    elif templates:
+        found.chat_template = pinned(templates)
+    return found
+
+
+def pinned(template: str) -> str:
+    """The template with a clock of its own, where it asks for the date and has none yet."""
+    return PINNED_CLOCK + template if CLOCK in template and not template.startswith(PINNED_CLOCK) else template
+
+
+OPEN_THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>\s*$", re.IGNORECASE)
+
+
+def opened_thought(prompt: str) -> str:
+    """The tag of a thought that a prompt leaves open for the response, as R1's distillations and Qwen3-Thinking do; "" where
+    it opens none.
+
+    The response continues that thought, so it is judged with this text in front of it: a box in an unfinished thought
+    is no answer.
+
+    Args:
+        prompt: as `render` returns it, or as it was sent.
+    """
+    found = OPEN_THOUGHT.search(prompt)
+    return found.group() if found else ""
+
+
+def prompts_sha256(prompts: Iterable[Sequence[int]]) -> str:
+    """Hash of the ids of all prompts, in order: the same only where the same tokens are sent."""
+    digest = hashlib.sha256()
+    for ids in prompts:
+        digest.update(f"{','.join(map(str, ids))}\n".encode())
+    return digest.hexdigest()
 
 
 def encode(tokenizer: Any, problem: Problem, style: PromptStyle) -> tuple[int, ...]:
@@ -101,9 +163,12 @@ def end_token_ids(tokenizer: Any, model: str) -> tuple[int, ...]:
     """
     from transformers import GenerationConfig
 
+    from lco.models.place import located  # here, because it brings torch, which a list of the styles does not need
+
     found = {tokenizer.eos_token_id}
+    where = model if Path(model).exists() else located(model)[0]
     try:
-        listed = GenerationConfig.from_pretrained(model).eos_token_id
+        listed = GenerationConfig.from_pretrained(where).eos_token_id
         found |= set(listed if isinstance(listed, list) else [listed])
     except OSError:
         pass  # a folder without generation_config.json

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lco import hub
 from lco.errors import UserError, nearest
 from lco.problems.addition import addition_problems
 from lco.problems.arithmetic import arithmetic_problems
@@ -219,15 +220,8 @@ def from_hub(name: str, split: str, chosen: ProblemSet) -> list[Problem]:
     local = f"give --data-dir with a folder that holds {chosen.splits[split]}"
     if split not in chosen.hub:
         raise UserError(f"no hub id is known for {split} of {name}; {local}")
-    import datasets
-
     source = chosen.hub[split]
-    try:
-        parts = [datasets.load_dataset(source.id, config, split=source.split) for config in source.configs]
-    except Exception as error:
-        # Whatever went wrong (no network, a vanished or gated id), the remedy is the same.
-        mirror = f" (or its mirror {source.mirror})" if source.mirror else ""
-        raise UserError(f"cannot load {source.id}{mirror} from the hub ({type(error).__name__}); {local}") from None
+    parts = download(source, local)
     rows = (row for part in parts for row in part)
     try:
         problems = [source.convert(row, i) for i, row in enumerate(rows)]
@@ -236,6 +230,25 @@ def from_hub(name: str, split: str, chosen: ProblemSet) -> list[Problem]:
             f"{source.id} no longer has the columns it had ({type(error).__name__}: {error}); {local}"
         ) from None
     return [p for p in problems if p.answer]
+
+
+def download(source: HubSource, local: str) -> list[Any]:
+    """The parts of a data set, from the hub or from what an earlier download left in the cache.
+
+    Raises:
+        UserError: neither has it; the message names the mirror and, with `local`, the way around the hub.
+    """
+    import datasets  # kept out of the commands that need no hub
+
+    from_where = f"{source.id} (or its mirror {source.mirror})" if source.mirror else source.id
+    kept = Path(datasets.config.HF_DATASETS_CACHE) / source.id.replace("/", "___")
+    if not hub.answers(source.id, "dataset") and not kept.is_dir():
+        raise UserError(f"cannot load {from_where}: {hub.silence(source.id)}, or {local}")
+    try:
+        return [datasets.load_dataset(source.id, config, split=source.split) for config in source.configs]
+    except Exception as error:
+        # Whatever went wrong (a vanished id, a file that is no longer there), the remedy is the same.
+        raise UserError(f"cannot load {from_where} from the hub ({type(error).__name__}); {local}") from None
 
 
 def content_sha256(problems: Iterable[Problem]) -> str:

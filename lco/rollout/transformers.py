@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lco.errors import UserError
 from lco.rollout.records import FinishReason, OnRows, Row, Sampling
 
 ROWS_AT_ONCE = 512
@@ -26,11 +27,15 @@ class TransformersSampler:
         any_rank: (busy here?) → busy on any rank?, asked by all ranks before every forward. Needed where weights are
             spread over ranks (ZeRO-3), which gather them inside every forward: a rank that has sampled its rows goes on
             calling the model until all have. None where forwards are a rank's own affair.
+
+    Raises:
+        UserError: the model keeps more than keys and values from token to token.
     """
 
     def __init__(
         self, model: nn.Module, rows_at_once: int = ROWS_AT_ONCE, any_rank: Callable[[bool], bool] | None = None
     ) -> None:
+        check_cache(model)
         self.model: Any = model
         self.rows_at_once = rows_at_once
         self.any_rank = any_rank
@@ -125,6 +130,25 @@ class TransformersSampler:
         """Logits of the last position, [B, V] float32."""
         states = self.model.base_model(**inputs).last_hidden_state
         return self.model.get_output_embeddings()(states[:, -1]).float()
+
+
+def check_cache(model: Any) -> None:
+    """
+    Raises:
+        UserError: it carries a recurrent state (Mamba, Jamba, linear attention), in which padding leaves its traces and
+            rows cannot be told apart.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+    plain = model._supports_default_dynamic_cache() and not model._is_stateful
+    if not plain or any(
+        isinstance(x, LinearAttentionCacheLayerMixin) for x in DynamicCache(config=model.config).layers
+    ):
+        raise UserError(
+            f"{type(model).__name__} carries a recurrent state, which the transformers sampler can neither pad nor select "
+            "rows of; give a transformer, or try --rollouts vllm"
+        )
 
 
 def draw(logits: Tensor, sampling: Sampling, draws: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from lco.config import Experiment
 from lco.disk import sha256, write_json
 from lco.errors import UserError
-from lco.policy import Answer, PolicyModel, Request
+from lco.policy import A, LossAnswer, PolicyModel, Request
 from lco.rollout.records import Batch
 from lco.training.engine import Norms, Step, gradient_norms, learning_rate_factor, parameter_groups
 
@@ -81,8 +81,9 @@ class DeepSpeedEngine:
         self.updates = 0
         forget_buffers(self.rank)
 
-    def forward(self, batch: Batch, request: Request) -> Answer:
-        return self.module(batch.to(self.device), request)
+    def forward(self, batch: Batch, request: Request[A]) -> A:
+        answer: A = self.module(batch.to(self.device), request)
+        return answer
 
     def backward(self, loss: Tensor, last: bool) -> None:
         self.module.set_gradient_accumulation_boundary(last)
@@ -100,7 +101,7 @@ class DeepSpeedEngine:
         applied = self.module.skipped_steps == before and math.isfinite(norm)
         return Step(norm, self.experiment.lr * factor, applied)
 
-    def probe(self, batch: Batch, request: Request) -> Norms:
+    def probe(self, batch: Batch, request: Request[LossAnswer]) -> Norms:
         # Asked of the module itself, so that DeepSpeed's accumulation sees nothing of it; not possible under ZeRO-3.
         norms: Norms = self.gather(gradient_norms(self.policy, batch.to(self.device), request))[0]
         return norms

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lco.config import Experiment
-from lco.policy import Answer, PolicyModel, Request
+from lco.policy import A, LossAnswer, PolicyModel, Request
 from lco.rollout.records import Batch
 from lco.training.checkpoint import load_torch_state, save_torch_state
 
@@ -35,7 +35,7 @@ class Norms:
     projections: float
 
 
-def gradient_norms(policy: PolicyModel, batch: Batch, request: Request) -> Norms:
+def gradient_norms(policy: PolicyModel, batch: Batch, request: Request[LossAnswer]) -> Norms:
     """The norms for a policy whose parameters are whole tensors; `.grad` stays as it is."""
     named = [(name, p) for name, p in policy.named_parameters() if p.requires_grad]
     loss = policy(batch, request).loss
@@ -73,7 +73,7 @@ class Engine(Protocol):
     world: int
     device: torch.device
 
-    def forward(self, batch: Batch, request: Request) -> Answer:
+    def forward(self, batch: Batch, request: Request[A]) -> A:
         """Every rank must call this equally often (ZeRO-3 gathers weights inside)."""
         ...
 
@@ -85,7 +85,7 @@ class Engine(Protocol):
         """Clips, applies, clears. A gradient that is not finite is not applied; the result says so."""
         ...
 
-    def probe(self, batch: Batch, request: Request) -> Norms:
+    def probe(self, batch: Batch, request: Request[LossAnswer]) -> Norms:
         """Norms of the gradient of one micro-batch's loss, rank 0's; no gradient is kept."""
         ...
 
@@ -145,7 +145,7 @@ class TorchEngine:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.updates = 0
 
-    def forward(self, batch: Batch, request: Request) -> Answer:
+    def forward(self, batch: Batch, request: Request[A]) -> A:
         return self.policy(batch.to(self.device), request)
 
     def backward(self, loss: Tensor, last: bool) -> None:
@@ -180,7 +180,7 @@ class TorchEngine:
             if copy is not p:
                 p.copy_(copy)
 
-    def probe(self, batch: Batch, request: Request) -> Norms:
+    def probe(self, batch: Batch, request: Request[LossAnswer]) -> Norms:
         return gradient_norms(self.policy, batch.to(self.device), request)
 
     def gather(self, value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Starts a training run in this process, or as several ranks under DeepSpeed's launcher.
+"""Starts a training run as several ranks under DeepSpeed's launcher.
 
     lco train ─┬─ deepspeed.launcher.launch ─┬─ rank 0: lco train --config …
                │                             └─ rank 1: lco train --config …
@@ -28,20 +28,6 @@ from lco.config import Experiment, dump
 from lco.errors import UserError
 
 PR_SET_PDEATHSIG = 1
-
-
-def launch(experiment: Experiment, resume: bool) -> Path | None:
-    """Runs the experiment; returns its folder (None where another process has returned it: rank 0 does)."""
-    is_rank = "LOCAL_RANK" in os.environ
-    if experiment.engine == "deepspeed" and not is_rank:
-        launch_ranks(experiment, resume)
-        return None
-    if is_rank:
-        become_rank(experiment)
-    from lco.training.run import train
-
-    folder = train(experiment, resume)
-    return folder if int(os.environ.get("RANK", 0)) == 0 else None
 
 
 def launch_ranks(experiment: Experiment, resume: bool) -> None:

@@ -1,4 +1,4 @@
-"""From a configuration to a finished run folder: check, load, lock, train, watch, save, resume.
+"""From a plan to a finished run folder: lock, load, train, watch, save, resume.
 
 runs/<problems>/<method>/seed-<n>/
     config.json     every knob                     metrics.jsonl   one line per rollout
@@ -13,8 +13,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from lco import disk
 from lco.config import Experiment, dump, fields
-from lco.config_check import check, unread
 from lco.errors import UserError
+from lco.models.export import export
 from lco.training import checkpoint
-from lco.training.loop import Prompt, Run, rollout_step, synchronise
-from lco.training.prepare import build_sampler, prepare
+from lco.training.load import Loaded, load, start_sampler
+from lco.training.resolve import Plan
+from lco.training.state import Clock, Policies
 from lco.training.watch import progress, say, validate, watch, write_samples
 from lco.verifier import Pool
 
@@ -38,57 +39,55 @@ OnStep = Callable[[dict[str, Any]], None]
 MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out"}
 
 
-def train(experiment: Experiment, resume: bool = False, on_step: OnStep | None = None) -> Path:
-    """Runs an experiment to its end or to Ctrl-C; returns the run folder.
+def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None) -> Path:
+    """Runs a plan to its end or to Ctrl-C; returns the run folder.
 
     `on_step` is called with each rollout's metrics and takes the place of the progress bar.
 
     Raises:
         UserError: anything a user can mend, before the model is loaded where possible.
     """
-    check(experiment)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    folder = experiment.folder
-    lock = None
-    if rank == 0:
-        for sentence in unread(experiment):
-            say(sentence)
-        lock = checkpoint.claim_folder(folder, resume)
-    try:
-        with Pool(workers=1) as pool:
-            return _train(experiment, resume, folder, rank, world, pool, on_step)
-    finally:
-        if lock is not None:
-            lock.close()
+    folder = plan.experiment.folder
+    with ExitStack() as stack:
+        if rank == 0:
+            for sentence in plan.warnings:
+                say(sentence)
+            stack.enter_context(checkpoint.claim_folder(folder, resume))
+        loaded = load(plan, world, stack.enter_context(Pool(workers=1)))
+        start = restore(plan.experiment, loaded) if resume else 0
+        sampler = loaded.collector.sampler = start_sampler(plan, loaded, world)
+        if sampler is not None:
+            stack.callback(sampler.close)
+        open_folder(plan.experiment, loaded, start)
+        loop(plan, loaded, start, on_step)
+    return folder
 
 
-def _train(
-    experiment: Experiment, resume: bool, folder: Path, rank: int, world: int, pool: Pool, on_step: OnStep | None
-) -> Path:
-    run, validation, manifest = prepare(experiment, world, pool)
-    start = 0
-    if resume:
-        same_run(folder, experiment, manifest)
-        found = checkpoint.newest_checkpoint(folder, say if rank == 0 else lambda _: None)
-        if found is not None:
-            start, where = found
-            run.engine.load(where)
-            if run.critic is not None:
-                run.critic.load(where / CRITIC)
-    run.sampler = build_sampler(run, experiment, world)
-    synchronise(run)
-    if rank == 0:
+def restore(experiment: Experiment, loaded: Loaded) -> int:
+    """Takes over the newest whole checkpoint of the folder's run; returns how many rollouts it has behind it."""
+    folder, policies = experiment.folder, loaded.learner.policies
+    same_run(folder, experiment, loaded.manifest)
+    found = checkpoint.newest_checkpoint(folder, say if policies.engine.rank == 0 else lambda _: None)
+    if found is None:
+        return 0
+    start, where = found
+    policies.engine.load(where)
+    if policies.critic is not None:
+        policies.critic.load(where / CRITIC)
+    return start
+
+
+def open_folder(experiment: Experiment, loaded: Loaded, start: int) -> None:
+    """Writes what the run is, leaves of an earlier part the lines before `start`, and gives the sampler the weights."""
+    folder, engine = experiment.folder, loaded.learner.policies.engine
+    loaded.collector.synchronise(engine.named_weights())
+    if engine.rank == 0:
         disk.write_text(folder / "config.json", dump(experiment))
-        disk.write_json(folder / "manifest.json", manifest)
+        disk.write_json(folder / "manifest.json", loaded.manifest)
         for name in ("metrics.jsonl", "samples.jsonl"):
             checkpoint.keep_lines_before(folder / name, start + 1 if start else 0)
-    run.history += run.engine.gather(mean_rewards(folder) if start and rank == 0 else [])[0]
-    try:
-        loop(run, validation, folder, start, on_step)
-    finally:
-        if run.sampler is not None:
-            run.sampler.close()
-    return folder
+    loaded.collector.history += engine.gather(mean_rewards(folder) if start and engine.rank == 0 else [])[0]
 
 
 def mean_rewards(folder: Path) -> list[float]:
@@ -113,44 +112,51 @@ def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> 
             raise UserError(f"cannot resume {folder}: {name} was {was} and is now {now}; give back what it was")
 
 
-def loop(run: Run, validation: Sequence[Prompt], folder: Path, start: int, on_step: OnStep | None) -> None:
+def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None:
     """Steps `start` … `steps`, with metrics, samples, validations and checkpoints; Ctrl-C ends it after the step."""
-    experiment, chief = run.experiment, run.engine.rank == 0
+    experiment, collector, learner = plan.experiment, loaded.collector, loaded.learner
+    folder, engine, validation = experiment.folder, learner.policies.engine, loaded.validation
+    chief = engine.rank == 0
     with stop_on_interrupt() as stopped:
         if start == 0 and validation:
-            score = validate(run, validation, 0)
+            score = validate(collector, validation, 0)
             if chief:
                 disk.append_line(folder / "metrics.jsonl", {"step": 0, "validation": score})
-        bar = tqdm(
-            range(start, experiment.steps),
-            desc=run.method.title,
-            unit="rollout",
-            disable=not chief or on_step is not None,
-        )
+        hidden = not chief or on_step is not None
+        bar = tqdm(range(start, experiment.steps), desc=plan.objective.title, unit="rollout", disable=hidden)
         done = start
         for step in bar:
-            begun = time.perf_counter()
-            metrics, judged = rollout_step(run, step)
+            begun, clock = time.perf_counter(), Clock()
+            rollout = collector.collect(step, clock)
+            report = learner.learn(rollout, clock)
+            if "skipped" not in report:
+                with clock.phase("sync"):
+                    collector.synchronise(engine.named_weights())
             done = step + 1
-            metrics["seconds"]["total"] = round(time.perf_counter() - begun, 4)
+            seconds = {**clock.seconds, "total": time.perf_counter() - begun}
+            metrics = {"step": done, **rollout.metrics, **report, "seconds": rounded_seconds(seconds)}
             if validation and (done % experiment.eval_every == 0 or done == experiment.steps):
-                metrics["validation"] = validate(run, validation, done)
+                metrics["validation"] = validate(collector, validation, done)
             if chief:
                 disk.append_line(folder / "metrics.jsonl", metrics)
-                write_samples(run, folder, done, judged)
+                write_samples(folder, done, rollout.rows)
                 watch(metrics, done, experiment)
                 bar.set_postfix_str(progress(metrics))
                 if on_step is not None:
                     on_step(metrics)
-            if any(run.engine.gather(stopped())):
+            if any(engine.gather(stopped())):
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
-                save(run, folder, done)
-        save(run, folder, done)
+                save(learner.policies, folder, done)
+        save(learner.policies, folder, done)
         if done == experiment.steps:
-            export_final(run, folder)
+            export_final(loaded, folder)
         elif chief:
             say(f"stopped after {done} of {experiment.steps} rollouts; continue with --resume")
+
+
+def rounded_seconds(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in seconds.items()}
 
 
 @contextmanager
@@ -172,27 +178,28 @@ def stop_on_interrupt() -> Iterator[Any]:
         signal.signal(signal.SIGINT, before)
 
 
-def save(run: Run, folder: Path, step: int) -> None:
+def save(policies: Policies, folder: Path, step: int) -> None:
     """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes."""
-    chief = run.engine.rank == 0
+    chief = policies.engine.rank == 0
     if chief:
         checkpoint.begin_checkpoint(folder, step)
-    run.engine.gather(None)
-    run.engine.save(checkpoint.partial_folder(folder, step))
-    if run.critic is not None:
+    policies.engine.gather(None)
+    policies.engine.save(checkpoint.partial_folder(folder, step))
+    if policies.critic is not None:
         place = checkpoint.partial_folder(folder, step) / CRITIC
         if chief:
             place.mkdir()
-        run.engine.gather(None)
-        run.critic.save(place)
-    run.engine.gather(None)
+        policies.engine.gather(None)
+        policies.critic.save(place)
+    policies.engine.gather(None)
     if chief:
         checkpoint.finish_checkpoint(folder, step)
-    run.engine.gather(None)
+    policies.engine.gather(None)
 
 
-def export_final(run: Run, folder: Path) -> None:
+def export_final(loaded: Loaded, folder: Path) -> None:
     """`checkpoints/final`: weights as safetensors and the tokenizer, a folder that transformers loads."""
-    weights = dict(run.engine.named_weights())
-    if run.engine.rank == 0:
-        run.export(folder / "checkpoints" / "final", weights)
+    engine = loaded.learner.policies.engine
+    weights = dict(engine.named_weights())
+    if engine.rank == 0:
+        export(engine.policy.model, loaded.tokenizer, folder / "checkpoints" / "final", weights)

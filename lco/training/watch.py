@@ -14,41 +14,42 @@ from lco import disk
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.randomness import derived_seed
-from lco.training.collect import judge
-from lco.training.loop import Prompt, Run
-from lco.training.metrics import Judged
+from lco.training.collector import Collector
+from lco.training.state import Prompt, VerifiedRow
 
 SAMPLER_GAP_LIMIT = {"float32": 0.01, "bfloat16": 0.2}
 """Mean |Δ log p| between sampler and trainer above which a run stops: ten times what agreeing engines show."""
 
 
-def validate(run: Run, prompts: Sequence[Prompt], step: int) -> dict[str, float]:
+def validate(collector: Collector, prompts: Sequence[Prompt], step: int) -> dict[str, float]:
     """pass@1 at T = 1 (four samples a problem) and greedy, by the training sampler, on validation problems."""
     scores: dict[str, float] = {}
-    if run.sampler is not None:
+    if collector.sampler is not None:
         named = [(p.problem.id, p.ids) for p in prompts]
+        seed = derived_seed(collector.experiment.seed, step, "validation")
         for name, temperature, samples in (("pass@1", 1.0, 4), ("greedy", 0.0, 1)):
-            sampling = dataclasses.replace(run.sampling, temperature=temperature, samples=samples)
-            rows = run.sampler.sample(named, sampling, derived_seed(run.experiment.seed, step, "validation"))
-            judged = judge(run, rows, [p.problem for p in prompts for _ in range(samples)])
-            scores[name] = sum(j.verdict.correct for j in judged) / len(judged)
+            sampling = dataclasses.replace(collector.sampling, temperature=temperature, samples=samples)
+            drawn = collector.sampler.sample(named, sampling, seed)
+            rows = collector.verify_rows(drawn, [p.problem for p in prompts for _ in range(samples)])
+            scores[name] = sum(row.verdict.correct for row in rows) / len(rows)
             if name == "pass@1":
-                scores["response_length"] = sum(len(j.row.response_ids) for j in judged) / len(judged)
-    return next(found for found in run.engine.gather(scores) if found)
+                scores["response_length"] = sum(len(row.row.response_ids) for row in rows) / len(rows)
+    return next(found for found in collector.ranks.gather(scores) if found)
 
 
-def write_samples(run: Run, folder: Path, step: int, judged: Sequence[Judged], count: int = 4) -> None:
-    for j in judged[:: max(1, len(judged) // count)][:count]:
+def write_samples(folder: Path, step: int, rows: Sequence[VerifiedRow], count: int = 4) -> None:
+    """Some of a rollout's rows, evenly chosen, as text."""
+    for row in rows[:: max(1, len(rows) // count)][:count]:
         line = {
             "step": step,
-            "problem": j.problem.id,
-            "question": j.problem.problem,
-            "response": run.decode(j.row.response_ids),
-            "answer": j.problem.answer,
-            "correct": j.verdict.correct,
-            "reason": j.verdict.reason,
-            "finish": j.row.finish_reason,
-            "tokens": len(j.row.response_ids),
+            "problem": row.problem.id,
+            "question": row.problem.problem,
+            "response": row.text,
+            "answer": row.problem.answer,
+            "correct": row.verdict.correct,
+            "reason": row.verdict.reason,
+            "finish": row.row.finish_reason,
+            "tokens": len(row.row.response_ids),
         }
         disk.append_line(folder / "samples.jsonl", line)
 

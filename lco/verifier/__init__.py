@@ -7,7 +7,7 @@
 The rules of judgement are written down in docs/verifier.md. Importing this package loads neither torch nor sympy.
 """
 
-from lco.verifier.pool import Pool, verify, verify_many
 from lco.verifier.rules import Rules, Verdict
+from lco.verifier.workers.pool import Pool, verify, verify_many
 
 __all__ = ["Pool", "Rules", "Verdict", "verify", "verify_many"]

@@ -15,8 +15,8 @@ from contextlib import nullcontext
 from typing import TextIO
 
 from lco.verifier.explain import explain
-from lco.verifier.pool import Pool
 from lco.verifier.rules import BOXES, EXTRACTIONS, Rules
+from lco.verifier.workers.pool import Pool
 
 
 class BrokenLineError(Exception):

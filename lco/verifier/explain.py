@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lco.verifier.judge import judge
+from lco.verifier.numbers.ladder import NeedsProofError
 from lco.verifier.rules import Rules, Verdict
-from lco.verifier.scalars import NeedsProofError
 
 
 def explain(response: str, gold: str, rules: Rules, verdict: Verdict) -> list[str]:

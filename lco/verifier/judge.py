@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lco.verifier.equal import Equality
-from lco.verifier.extract import find_answer
-from lco.verifier.guards import check_answer, check_response
-from lco.verifier.nodes import Node, RefusedError, UndefinedError, UnreadableError
-from lco.verifier.reading import read, read_reference
+from lco.verifier.compare.answers import Answers
+from lco.verifier.compare.simplified import is_simplified
+from lco.verifier.find.extract import find_answer
+from lco.verifier.numbers.ladder import Ladder, NeedsProofError, Prover, has_value
+from lco.verifier.read.guards import check_answer, check_response
+from lco.verifier.read.readings import read, read_reference
+from lco.verifier.read.tokens import clean, drop_dollars
 from lco.verifier.rules import Rules
-from lco.verifier.scalars import Comparison, NeedsProofError, Prover, has_value
-from lco.verifier.simplified import is_simplified
-from lco.verifier.tokens import clean, drop_dollars
+from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
 
 _SPACE = re.compile(r"(?<!\d) | (?!\d)")
 
@@ -96,18 +96,18 @@ def _over_readings(
     note: Callable[[str], None],
 ) -> tuple[bool, str]:
     """Right if any reading of the answer equals any of the reference's."""
-    comparison = Comparison(rules.relative_tolerance, prover, note)
-    equality = Equality(comparison, note)
+    ladder = Ladder(rules.relative_tolerance, prover, note)
+    answers = Answers(ladder, note)
     wanted: NeedsProofError | None = None
     refused: RefusedError | None = None
     reason = "different"
     for reading in readings:
         for reference in references:
             try:
-                if equality.same(reference, reading):
+                if answers.same(reference, reading):
                     if rules.require_simplified and is_simplified(reference) and not is_simplified(reading):
                         return False, "not_simplified"
-                    return True, "proved" if comparison.proved else "equal"
+                    return True, "proved" if ladder.proved else "equal"
             except NeedsProofError as error:
                 wanted = error
             except UndefinedError as error:
@@ -123,7 +123,7 @@ def _over_readings(
         raise refused
     if reason == "different" and not all(map(has_value_inside, readings)):
         reason = "undefined"
-    return False, reason if reason != "different" else equality.reason
+    return False, reason if reason != "different" else answers.reason
 
 
 def has_value_inside(node: Node) -> bool:

@@ -71,7 +71,7 @@ def inputs(tokens: int, width: int, vocabulary: int, dtype: Any, device: str) ->
 
 def run(case: str, x: dict[str, Any]) -> Any:
     """Forward and backward of one case; returns the loss."""
-    from lco.heads import FixedHead, LinearHead, row_loss, token_loss
+    from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
     from lco.methods import METHODS
 
     if case == "naive":
@@ -80,24 +80,20 @@ def run(case: str, x: dict[str, Any]) -> Any:
         case, (f"lco_{case.split('-')[0]}", case.split("-")[1] if "-" in case else "on")
     )
     method = METHODS[name]
-    knobs = method.hyper()
+    objective = method.bind()
     old = FixedHead(x["old_hidden"], LinearHead(x["old_weight"])) if where == "off" else None
-    options = {"old": old, "report": DIAGNOSTICS if case.endswith("diagnosed") else ()}
-    head, function, names = LinearHead(x["weight"]), method.loss(knobs), method.statistics(knobs)
+    head, tilt = LinearHead(x["weight"]), x["tilt"]
+    report = DIAGNOSTICS if case.endswith("diagnosed") else ()
+    inputs = {"tilt": tilt, "advantage": tilt}
+    asked = HeadRequest(x["targets"], objective.statistics, inputs, x["scale"], old=old, report=report)
     if case.startswith("row"):
         import torch
 
         rows = 8
         mask = torch.ones(rows, len(x["targets"]) // rows, dtype=torch.bool, device=x["targets"].device)
-        tilt, scale = x["tilt"].view_as(mask), x["scale"].view_as(mask)
-        loss, _ = row_loss(
-            x["hidden"], head, mask, x["targets"], function, {"tilt": tilt, "advantage": tilt}, scale, names, **options
-        )
+        loss, _ = row_loss(x["hidden"], head, mask, objective.loss, asked)
     else:
-        tilt = x["tilt"]
-        loss, _ = token_loss(
-            x["hidden"], head, x["targets"], function, {"tilt": tilt, "advantage": tilt}, x["scale"], names, **options
-        )
+        loss, _ = token_loss(x["hidden"], head, objective.loss, asked)
     loss.backward()
     return loss.detach()
 

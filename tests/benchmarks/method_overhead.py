@@ -27,35 +27,38 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from lco.disk import write_json
 from lco.methods import METHODS
 from lco.provenance import collect
-from lco.training.loop import Run, rollout_step
-from lco.training.prepare import build_sampler, prepare
+from lco.training.load import Loaded, load, start_sampler
+from lco.training.resolve import resolve
+from lco.training.state import Clock
 from lco.verifier import Pool
-from reproduce import setting
+from reproduce.miniature import budget
 
 BASE = "reinforce"
 
 
-def built(method: str, pool: Pool, folder: Path) -> Run:
+def build(method: str, pool: Pool, folder: Path) -> Loaded:
     knobs = {"lr": 0.0, "critic_lr": 0.0, "eval_every": 0}
-    experiment = setting.experiment("llama", method, 0, knobs, folder / method)
-    run, _, _ = prepare(experiment, 1, pool)
-    run.sampler = build_sampler(run, experiment, 1)
-    return run
+    experiment = budget.experiment("llama", method, 0, knobs, folder / method)
+    plan = resolve(experiment)
+    loaded = load(plan, 1, pool)
+    loaded.collector.sampler = start_sampler(plan, loaded, 1)
+    return loaded
 
 
 def measure(methods: list[str], rounds: int) -> dict[str, dict[str, list[float]]]:
     """{method: {"total", "learning": seconds of every counted round}}"""
     found: dict[str, dict[str, list[float]]] = {name: {"total": [], "learning": []} for name in methods}
     with Pool(workers=1) as pool, tempfile.TemporaryDirectory() as place:
-        runs = {name: built(name, pool, Path(place)) for name in methods}
+        runs = {name: build(name, pool, Path(place)) for name in methods}
         for number in trange(rounds + 1, unit="round"):
             for name, run in runs.items():
-                begun = time.perf_counter()
-                metrics, _ = rollout_step(run, number)
+                begun, clock = time.perf_counter(), Clock()
+                run.learner.learn(run.collector.collect(number, clock), clock)
+                with clock.phase("sync"):
+                    run.collector.synchronise(run.learner.policies.engine.named_weights())
                 total = time.perf_counter() - begun
                 if number:
-                    seconds = metrics["seconds"]
-                    other = sum(seconds.get(phase, 0.0) for phase in ("generation", "reward", "sync"))
+                    other = sum(clock.seconds.get(phase, 0.0) for phase in ("generation", "reward", "sync"))
                     found[name]["total"].append(total)
                     found[name]["learning"].append(total - other)
     return found

@@ -6,7 +6,8 @@
 Both run in one process, one after the other: `--rounds` steps of the suite, of TRL, and of the suite again. Every response
 has exactly `--new-tokens` tokens (no end token stops a row), so both do the same work: generation, reward,
 log-probabilities, one update per rollout, synchronisation. The suite's step is split by phase. Ratios are of medians in one
-run; the machine's name, threads and versions stand in the record.
+run; the machine's name, threads and versions stand in the record. Two checkouts of the suite are set against each other by
+`scripts/compare_speed.py`.
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from pathlib import Path
 
 import torch
 
-from lco import models
 from lco.config import Experiment
-from lco.methods import METHODS
-from lco.policy import PolicyModel
-from lco.problems.prompts import encode, style_named
+from lco.problems.prompts import style_named
 from lco.problems.sets import load_problems
 from lco.provenance import collect
 from lco.rollout.records import Sampling
-from lco.training.engine import TorchEngine
-from lco.training.loop import Prompt, Run, rollout_step
-from lco.verifier import Pool, Rules
+from lco.training.load import load
+from lco.training.resolve import resolve
+from lco.training.state import Clock
+from lco.verifier import Pool
 
 
 class Suite:
@@ -40,22 +39,14 @@ class Suite:
     def __init__(self, options: argparse.Namespace, pool: Pool) -> None:
         self.experiment = Experiment(
             model=options.model, method="grpo", problems="addition", prompt="number_only", lr=1e-6,
-            prompts_per_step=options.prompts, samples=options.samples, max_new_tokens=options.new_tokens,
+            device="cpu", limit=256, prompts_per_step=options.prompts, samples=options.samples, max_new_tokens=options.new_tokens,
             micro_batch=options.micro_batch,
         )  # fmt: skip
-        tokenizer = models.load_tokenizer(options.model)
-        model = models.load_model(options.model, "float32", "cpu")
-        style = style_named("number_only")
-        prompts = [Prompt(p, encode(tokenizer, p, style)) for p in load_problems("addition", "train", limit=256)]
-        engine = TorchEngine(PolicyModel(model), self.experiment)
-        self.run = Run(
-            experiment=self.experiment, method=METHODS["grpo"], hyper=METHODS["grpo"].hyper(), engine=engine,
-            prompts=prompts, demonstrations=(), sampler=self.sampler(options, model),
-            sampling=Sampling(1.0, 1.0, 0, options.new_tokens, options.samples, stop_token_ids=()),
-            verify=lambda pairs: pool.verify_many(pairs, Rules()),
-            decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True), export=lambda *_: None,
-        )  # fmt: skip
-        self.step = 0
+        loaded = load(resolve(self.experiment), 1, pool)
+        self.collector, self.learner, self.step = loaded.collector, loaded.learner, 0
+        # No token ends a response, so that every one has the same length.
+        self.collector.sampling = Sampling(1.0, 1.0, 0, options.new_tokens, options.samples, stop_token_ids=())
+        self.collector.sampler = self.sampler(options, self.learner.policies.engine.policy.model)
 
     def sampler(self, options: argparse.Namespace, model: torch.nn.Module):
         if options.rollouts == "transformers":
@@ -67,10 +58,13 @@ class Suite:
         return VLLMSampler(options.model, dtype="float32", cache_gib=1, max_model_len=256, separate_process=False)
 
     def one(self) -> dict[str, float]:
-        start = time.perf_counter()
-        metrics, _ = rollout_step(self.run, self.step)
+        start, clock = time.perf_counter(), Clock()
+        rollout = self.collector.collect(self.step, clock)
+        self.learner.learn(rollout, clock)
+        with clock.phase("sync"):
+            self.collector.synchronise(self.learner.policies.engine.named_weights())
         self.step += 1
-        return {**metrics["seconds"], "total": time.perf_counter() - start, "tokens": metrics["tokens"]}
+        return {**clock.seconds, "total": time.perf_counter() - start, "tokens": rollout.metrics["tokens"]}
 
 
 class Peer:

@@ -1,6 +1,6 @@
 """How fast is the verifier on real answers, beside math-verify in the same run on the same core?
 
-    LCO_DATA_DIR=… python tests/benchmarks/verifier_speed.py [--samples 1500] [--responses FILE.jsonl]
+    LCO_DATA_DIR=… python -m tests.benchmarks.verifier_speed [--samples 1500] [--responses FILE.jsonl]
 
 GSM8K and MATH-500 solutions are the responses, in thirds: as they are, with the answer rewritten to an equal one, and with
 one digit, sign, bracket or element changed. `--responses` adds a file of real samples ({"response", "gold"} a line).
@@ -18,13 +18,11 @@ import sys
 import time
 from pathlib import Path
 
+from lco.verifier import Pool
+from tests.benchmarks.verifier_compare import math_verify_grader
+from tests.verifier.verifier_helpers import near_misses, rewritten
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "verifier")]
-
-from verifier_helpers import near_misses, rewritten  # noqa: E402
-
-from lco.verifier import Pool  # noqa: E402
-from lco.verifier.compare import math_verify_grader  # noqa: E402
 
 Pair = tuple[str, str]
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lco.heads import FixedHead, LinearHead, row_loss, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
 from lco.methods import METHODS
 
 N, V, D, CHUNK = 12, 300, 16, 4
@@ -36,21 +36,19 @@ def calls(name, on_policy, rows=False, report=()):
     g = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(N, D, generator=g), torch.randn(V, D, generator=g)
     method = METHODS[name]
-    knobs = method.hyper()
+    objective = method.bind()
     targets, tilt = torch.randint(V, (N,), generator=g), torch.randn(N, generator=g)
     head = LinearHead(weight.clone().requires_grad_())
-    options = {"old": None if on_policy else FixedHead(hidden * 1.01, LinearHead(weight)), "report": report}
-    options["chunk_size"] = CHUNK
+    old = None if on_policy else FixedHead(hidden * 1.01, LinearHead(weight))
     inputs = {"tilt": tilt, "advantage": tilt}
-    function, names = method.loss(knobs), method.statistics(knobs)
-    x, ones = hidden.clone().requires_grad_(), torch.ones(N)
+    asked = HeadRequest(targets, objective.statistics, inputs, torch.ones(N), old=old, report=report)
+    x = hidden.clone().requires_grad_()
     with Calls() as seen:
         if rows:
             mask = torch.ones(2, N // 2, dtype=torch.bool)
-            shaped = {key: value.view_as(mask) for key, value in inputs.items()}
-            row_loss(x, head, mask, targets, function, shaped, ones.view_as(mask), names, **options)
+            row_loss(x, head, mask, objective.loss, asked, CHUNK)
         else:
-            token_loss(x, head, targets, function, inputs, ones, names, **options)
+            token_loss(x, head, objective.loss, asked, CHUNK)
     return seen.count
 
 

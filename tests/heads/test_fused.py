@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lco.heads import FixedHead, LinearHead, chunk, row_loss, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, chunk, row_loss, token_loss
 from lco.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def test_losses_and_gradients_are_those_of_pytorch(monkeypatch, name, request_ki
     from lco.heads import fused
 
     method = METHODS[name]
-    knobs = method.hyper()
+    objective = method.bind()
     tilt = 2 * draw(N, seed=3)
     targets = draw(N, V, seed=4).argmax(1)
     old = None if on_policy else FixedHead(draw(N, D, seed=5), LinearHead(draw(V, D, seed=6) / 2))
@@ -126,19 +126,13 @@ def test_losses_and_gradients_are_those_of_pytorch(monkeypatch, name, request_ki
     def run(kernels):
         monkeypatch.setattr(chunk, "fused_kernels", lambda device: asked.append(kernels) or kernels)
         hidden, weight = draw(N, D, seed=1).requires_grad_(), (draw(V, D, seed=2) / 2).requires_grad_()
-        head, loss, names = LinearHead(weight), method.loss(knobs), method.statistics(knobs)
-        inputs, scale, options = (
-            {"tilt": tilt, "advantage": tilt},
-            torch.ones_like(tilt),
-            {"old": old, "report": report},
-        )
+        inputs = {"tilt": tilt, "advantage": tilt}
+        request = HeadRequest(targets, objective.statistics, inputs, torch.ones_like(tilt), old=old, report=report)
         if request_kind == "token":
-            options["chunk_size"] = 4
-            total, seen = token_loss(hidden, head, targets, loss, inputs, scale, names, **options)
+            total, seen = token_loss(hidden, LinearHead(weight), objective.loss, request, 4)
         else:
             mask = torch.ones(2, N // 2, dtype=torch.bool, device=DEVICE)
-            shaped = {key: x.view_as(mask) for key, x in inputs.items()}
-            total, seen = row_loss(hidden, head, mask, targets, loss, shaped, scale.view_as(mask), names, **options)
+            total, seen = row_loss(hidden, LinearHead(weight), mask, objective.loss, request)
         return [total.detach(), *torch.autograd.grad(total, [hidden, weight]), *seen.values()]
 
     plain, ours = run(None), run(fused)

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from lco.heads import STATISTICS, FixedHead, LinearHead, row_loss, spread, statistic, statistics, token_loss
+from lco.heads import (
+    STATISTICS,
+    FixedHead,
+    HeadRequest,
+    LinearHead,
+    row_loss,
+    statistic,
+    token_loss,
+    token_statistics,
+)
 from lco.heads.vocabulary import token_loss_by_vocabulary
 
 N, V, D = 7, 37, 5
@@ -118,7 +127,9 @@ def test_value_and_gradient(case, name, dense, on_policy, chunk_size, request_ki
     if name in (SPARSE_ONLY if dense else DENSE_ONLY):
         return
     head, options, inputs, expected = parts(case, on_policy, dense)
-    value = statistics(case["hidden"], head, case["targets"], [name], inputs=inputs, chunk_size=chunk_size, **options)
+    value = token_statistics(
+        case["hidden"], head, HeadRequest(case["targets"], [name], inputs=inputs, **options), chunk_size=chunk_size
+    )
     torch.testing.assert_close(value[name], expected[name].detach(), rtol=1e-9, atol=1e-9)
     if statistic(name).backward is None:
         return
@@ -129,26 +140,17 @@ def test_value_and_gradient(case, name, dense, on_policy, chunk_size, request_ki
         return weighted if weighted.ndim == s["logit"].ndim else weighted.sum(-1)
 
     leaves = [case["hidden"], case["weight"], case["bias"]]
-    options |= {"chunk_size": chunk_size}
-    inputs = {**inputs, "mix": mix}
-    ones, names = torch.ones(N, dtype=torch.float64), [name, "logit"]
+    ones = torch.ones(N, dtype=torch.float64)
+    request = HeadRequest(case["targets"], [name, "logit"], {**inputs, "mix": mix}, ones, **options)
     if request_kind == "token":
-        loss, _ = token_loss(case["hidden"], head, case["targets"], function, inputs, ones, names, **options)
+        loss, _ = token_loss(case["hidden"], head, function, request, chunk_size)
     else:
         mask = torch.tensor([[True] * 5 + [False], [True] * 2 + [False] * 4])
-        padded = {key: spread(x, mask).masked_fill(~_like(mask, x), float("nan")) for key, x in inputs.items()}
-        loss, _ = row_loss(
-            case["hidden"], head, mask, case["targets"], function, padded, spread(ones, mask), names, **options
-        )
+        loss, _ = row_loss(case["hidden"], head, mask, function, request, chunk_size)
     ours = torch.autograd.grad(loss, leaves)
     theirs = torch.autograd.grad((expected[name] * mix).sum(), leaves, allow_unused=True)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-8, atol=1e-9)
-
-
-def _like(mask, x):
-    """[B, T] → [B, T, …]"""
-    return mask.view(*mask.shape, *[1] * (x.ndim - 1)).expand(*mask.shape, *x.shape[1:])
 
 
 @pytest.mark.parametrize("on_policy", [True, False])
@@ -162,9 +164,14 @@ def test_token_loss_equals_autograd_of_a_nonlinear_function(case, on_policy, chu
         return ratio + s["entropy"] * s["kl_old"] + s["sq_residual"] ** 2 * s["var_residual"] + s["kl_target"] ** 2
 
     loss, reported = token_loss(
-        case["hidden"], head, case["targets"], function, inputs, case["mix"], names,
-        report=("entropy", "sq_prob", "hidden_gradient_sq"), chunk_size=chunk_size, **options,
-    )  # fmt: skip
+        case["hidden"],
+        head,
+        function,
+        HeadRequest(
+            case["targets"], names, inputs, case["mix"], report=("entropy", "sq_prob", "hidden_gradient_sq"), **options
+        ),
+        chunk_size=chunk_size,
+    )
     brute = (function(expected, inputs) * case["mix"]).sum()
     torch.testing.assert_close(loss.double(), brute, rtol=1e-6, atol=1e-6)
     leaves = [case["hidden"], case["weight"], case["bias"]]
@@ -181,14 +188,14 @@ def test_the_same_hidden_states_as_old_give_exactly_zero_divergence(case):
     hidden = case["hidden"].detach().float()
     tilt = {"tilt": torch.zeros(N)}
     names = ["kl_old", "sq_residual"]
-    s = statistics(hidden, head, case["targets"], names, inputs=tilt, old=FixedHead(hidden, head))
+    s = token_statistics(hidden, head, HeadRequest(case["targets"], names, inputs=tilt, old=FixedHead(hidden, head)))
     assert s["kl_old"].abs().max() < 1e-6
     assert (s["sq_residual"] == 0).all()
 
 
 def test_bf16_inputs_give_float32_statistics_close_to_float64(case):
     hidden, weight = case["hidden"].detach().bfloat16(), case["weight"].detach().bfloat16()
-    got = statistics(hidden, LinearHead(weight), case["targets"], ["logprob"])["logprob"]
+    got = token_statistics(hidden, LinearHead(weight), HeadRequest(case["targets"], ["logprob"]))["logprob"]
     exact = (hidden.double() @ weight.double().T).log_softmax(1)[torch.arange(N), case["targets"]]
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
@@ -197,7 +204,9 @@ def test_bf16_inputs_give_float32_statistics_close_to_float64(case):
 def test_no_tokens_give_a_zero_loss_with_zero_gradient(case):
     head = LinearHead(case["weight"])
     empty = case["hidden"][:0]
-    loss, _ = token_loss(empty, head, case["targets"][:0], lambda s, x: s["logprob"], {}, case["mix"][:0], ["logprob"])
+    loss, _ = token_loss(
+        empty, head, lambda s, x: s["logprob"], HeadRequest(case["targets"][:0], ["logprob"], {}, case["mix"][:0])
+    )
     gradient = torch.autograd.grad(loss, case["weight"])[0]
     assert loss == 0
     assert (gradient == 0).all()
@@ -211,7 +220,10 @@ def test_more_than_sixty_five_thousand_tokens():
     tokens = torch.randint(8, (count,), generator=g)
     x = hidden.clone().requires_grad_()
     loss, _ = token_loss(
-        x, LinearHead(weight), tokens, lambda s, _: -s["logprob"], {}, torch.full((count,), 1 / count), ("logprob",)
+        x,
+        LinearHead(weight),
+        lambda s, _: -s["logprob"],
+        HeadRequest(tokens, ("logprob",), {}, torch.full((count,), 1 / count)),
     )
     plain = torch.nn.functional.cross_entropy(hidden @ weight.T, tokens)
     assert float(loss.detach()) == pytest.approx(float(plain), rel=1e-5)
@@ -228,7 +240,7 @@ def test_a_nearly_certain_token_keeps_its_gradient_in_float32(logits):
     weight = z.T.clone().requires_grad_()
     target = torch.tensor([0])
     loss, _ = token_loss(
-        hidden, LinearHead(weight), target, lambda s, _: -s["logprob"], {}, torch.ones(1), ("logprob",)
+        hidden, LinearHead(weight), lambda s, _: -s["logprob"], HeadRequest(target, ("logprob",), {}, torch.ones(1))
     )
     slope = torch.autograd.grad(loss, weight)[0].squeeze(1)
     other = float(torch.sigmoid(z.double()[0, 1] - z.double()[0, 0]))
@@ -244,7 +256,10 @@ def test_the_divergence_is_from_the_old_logits_whatever_was_measured_before(case
     inputs = {"old_logprob": torch.full((N,), -0.1, dtype=torch.float64)}
     call = token_loss_by_vocabulary if by_vocabulary else token_loss
     found = call(
-        case["hidden"], head, case["targets"], lambda s, _: s["kl_old"], inputs, case["mix"], ["kl_old"], **options
+        case["hidden"],
+        head,
+        lambda s, _: s["kl_old"],
+        HeadRequest(case["targets"], ["kl_old"], inputs, case["mix"], **options),
     )
     loss = found if by_vocabulary else found[0]
     ours = torch.autograd.grad(loss, case["hidden"])[0]
@@ -257,9 +272,11 @@ def test_coefficients_that_cancel_do_not_take_the_dense_part_along(case):
     head, options, _, expected = parts({**case, "tilt": torch.zeros(N, dtype=torch.float64)}, on_policy=False)
     inputs = {"tilt": torch.zeros(N, dtype=torch.float64)}
     loss, _ = token_loss(
-        case["hidden"], head, case["targets"], lambda s, _: s["kl_target"] - s["kl_old"] + s["sq_residual"], inputs,
-        case["mix"], ["kl_target", "kl_old", "sq_residual"], **options,
-    )  # fmt: skip
+        case["hidden"],
+        head,
+        lambda s, _: s["kl_target"] - s["kl_old"] + s["sq_residual"],
+        HeadRequest(case["targets"], ["kl_target", "kl_old", "sq_residual"], inputs, case["mix"], **options),
+    )
     ours = torch.autograd.grad(loss, case["hidden"])[0]
     theirs = torch.autograd.grad((expected["sq_residual"] * case["mix"]).sum(), case["hidden"])[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)

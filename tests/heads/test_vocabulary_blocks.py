@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt
-from lco.heads import FixedHead, LinearHead, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss
 from lco.heads.vocabulary import Shard, token_loss_by_vocabulary
 from lco.methods import METHODS
+from lco.targets import LogProbabilityTilt, PreferenceRatioTilt, UnbiasedSparseTilt
 
 N, V, D = 7, 37, 5
 METHODS_HERE = ("lco_kld", "grpo", "reinforce", "sft")
@@ -27,16 +27,21 @@ def case(dtype=torch.float64):
     }  # fmt: skip
 
 
-def ask(call, x, name, off_policy, rows=slice(None), given=("tilt", "advantage"), **options):
+def ask(call, x, name, off_policy, rows=slice(None), given=("tilt", "advantage"), target=None, **options):
     """(loss, gradients of hidden states, weight rows, bias rows)"""
     method = METHODS[name]
-    knobs = method.hyper()
+    objective = method.bind()
     leaves = [x["hidden"].clone().requires_grad_()] + [x[k][rows].clone().requires_grad_() for k in ("weight", "bias")]
     old = FixedHead(x["old_hidden"], LinearHead(x["old_weight"][rows], None, 0.7)) if off_policy else None
     found = call(
-        leaves[0], LinearHead(leaves[1], leaves[2], 0.7), x["targets"], method.loss(knobs),
-        dict.fromkeys(given, x["tilt"]), x["scale"], method.statistics(knobs), old=old, **options,
-    )  # fmt: skip
+        leaves[0],
+        LinearHead(leaves[1], leaves[2], 0.7),
+        objective.loss,
+        HeadRequest(
+            x["targets"], objective.statistics, dict.fromkeys(given, x["tilt"]), x["scale"], old=old, target=target
+        ),
+        **options,
+    )
     loss = found[0] if isinstance(found, tuple) else found
     return [loss.detach(), *torch.autograd.grad(loss, leaves)]
 
@@ -77,7 +82,7 @@ def test_a_dense_target_is_refused_by_name(dense, name):
 
 def test_a_sparse_target_gives_what_the_whole_head_gives():
     parts, whole = (
-        ask(call, case(), "lco_kld", True, given=("advantage",), target=SparseTilt(2.0, least_probability=0.05))
+        ask(call, case(), "lco_kld", True, given=("advantage",), target=UnbiasedSparseTilt(2.0, least_probability=0.05))
         for call in (token_loss_by_vocabulary, token_loss)
     )
     for a, b in zip(parts, whole, strict=True):
@@ -88,9 +93,13 @@ def test_a_loss_that_is_not_affine_in_a_divergence_is_refused():
     x = case()
     with pytest.raises(ValueError, match="not affine"):
         token_loss_by_vocabulary(
-            x["hidden"], LinearHead(x["weight"]), x["targets"], lambda s, _: s["kl_old"] ** 2, {}, x["scale"], ("kl_old",),
-            old=FixedHead(x["old_hidden"], LinearHead(x["old_weight"])),
-        )  # fmt: skip
+            x["hidden"],
+            LinearHead(x["weight"]),
+            lambda s, _: s["kl_old"] ** 2,
+            HeadRequest(
+                x["targets"], ("kl_old",), {}, x["scale"], old=FixedHead(x["old_hidden"], LinearHead(x["old_weight"]))
+            ),
+        )
 
 
 def rank_of_two(rank, port, folder):

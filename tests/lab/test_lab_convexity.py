@@ -88,8 +88,8 @@ def test_losses_of_other_scopes_are_called_as_they_ask():
     """A row of length 1 is its token; a pair is −log σ of the difference of two log-ratios of one state."""
     z, at = random_positions(5, 7, 1, seed=0)
     row = dataclasses.replace(METHODS["grpo"], scope="row")
-    expected = logit_gradient(METHODS["grpo"], METHODS["grpo"].hyper(), z, at)
-    for got, wanted in zip(logit_gradient(row, row.hyper(), z, at), expected, strict=True):
+    expected = logit_gradient(METHODS["grpo"].bind(), z, at)
+    for got, wanted in zip(logit_gradient(row.bind(), z, at), expected, strict=True):
         torch.testing.assert_close(got, wanted)
 
     def pair_loss(hyper):
@@ -103,7 +103,7 @@ def test_losses_of_other_scopes_are_called_as_they_ask():
     pair = dataclasses.replace(METHODS["grpo"], scope="pair", loss=pair_loss)
     for sign in (1, -1):
         z, at = random_positions(5, 7, sign, seed=0)
-        found = logit_gradient(pair, pair.hyper(), z, at)
+        found = logit_gradient(pair.bind(), z, at)
         assert found.loss.shape == (7,)
         toward = -sign * found.gradient.gather(1, at.tokens[:, None])
         assert bool((toward > 0).all())

@@ -18,18 +18,18 @@ def logit(p):
 
 def test_kinds_are_found_by_asking_the_loss():
     kinds = {label: s.kind for label, s in SUBJECTS.items()}
-    theory = [label for label, s in SUBJECTS.items() if s.method.target and not s.method.variant_of]
+    theory = [label for label, s in SUBJECTS.items() if s.objective.target and not METHODS[s.objective.name].variant_of]
     others = {"LCO-KLD top_filled", "LCO-MSE moving", "LCO-LCH moving", "LCO, ρ-target"}
     assert {label for label in theory if kinds[label] != "target"} == others
-    assert {kinds[label] for label, s in SUBJECTS.items() if s.method.variant_of and s.method.target} == {
-        "other target"
-    }
+    assert {
+        kinds[label] for label, s in SUBJECTS.items() if METHODS[s.objective.name].variant_of and s.objective.target
+    } == {"other target"}
     assert (kinds["PPO"], kinds["GRPO"], kinds["REINFORCE"], kinds["SFT"]) == ("clipped", "clipped", "open", "open")
     regressions = {label for label, kind in kinds.items() if kind == "regression"}
     assert regressions == {"Kimi OPMD", "Kimi, token level", "PMD-mean", "PMD-partition"}
     assert {kinds[label] for label in ("GSPO", "DAPO", "REINFORCE++")} == {"clipped"}
     assert {kinds[label] for label in ("CISPO", "RLOO")} == {"open"}
-    assert {s.method.name for s in SUBJECTS.values()} == set(METHODS)
+    assert {s.objective.name for s in SUBJECTS.values()} == set(METHODS)
 
 
 @pytest.mark.parametrize("label", [label for label, s in SUBJECTS.items() if s.kind == "target"])

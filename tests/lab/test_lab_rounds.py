@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lco.heads import FixedHead, LinearHead, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss
 from lco.lab.bandit import REWARDS, Z_OLD
 from lco.lab.descent import Data, descend, gradient
 from lco.lab.position import BETA, subjects
@@ -22,14 +22,23 @@ def next_round(name, z, beta):
     """log π* of a dense A(v), the verifier's scores: LCO-KLD's gradient is π − π*, and one step of 1 is exact for the
     centred squared error, whose Hessian is P."""
     method = METHODS[name]
-    hyper = method.hyper({"estimator": "logprob", "beta": beta})
+    objective = method.bind({"estimator": "logprob", "beta": beta})
     head = LinearHead(torch.eye(ARMS, dtype=torch.float64))
     free = z[None].clone().requires_grad_()
     loss, _ = token_loss(
-        free, head, torch.zeros(1, dtype=torch.int64), method.loss(hyper), {"advantage": torch.zeros(1).double()},
-        torch.ones(1).double(), method.statistics(hyper), old=FixedHead(z[None], head), target=method.target(hyper),
-        fixed={"verifier": FixedHead(REWARDS[None], head)},
-    )  # fmt: skip
+        free,
+        head,
+        objective.loss,
+        HeadRequest(
+            torch.zeros(1, dtype=torch.int64),
+            objective.statistics,
+            {"advantage": torch.zeros(1).double()},
+            torch.ones(1).double(),
+            old=FixedHead(z[None], head),
+            target=objective.target,
+            fixed={"verifier": FixedHead(REWARDS[None], head)},
+        ),
+    )
     slope = torch.autograd.grad(loss, free)[0][0]
     return ((z.softmax(0) - slope).log() if name == "lco_kld" else z - slope).log_softmax(0)
 

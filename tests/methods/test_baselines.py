@@ -8,8 +8,9 @@ import torch
 
 from lco.advantages import centred, gae, leave_one_out, penalised_rewards, return_to_go, soft_leave_one_out, whiten
 from lco.losses import clipped_surrogate, k2, k3, ratio, sequence_ratio, token_scale
-from lco.methods import METHODS, Signal
+from lco.methods import METHODS
 from lco.methods.dapo import overlong_penalty
+from lco.methods.objective import Signal
 from lco.methods.reinforce import running_mean
 from tests.methods.test_generic import gradient_of, loss_of, rollout, weight
 
@@ -103,7 +104,7 @@ def test_dapo_clips_higher_above_than_below():
 
 def test_cispo_bounds_the_weight_and_drops_no_token():
     torch.testing.assert_close(weight("cispo", TOKENS, of(-2.0)), -2.0 * R.clamp(0, 5))
-    free = METHODS["cispo"].loss({"clip_low": 1.0, "clip_high": math.inf})
+    free = METHODS["cispo"].bind({"clip_low": 1.0, "clip_high": math.inf}).loss
     logprob = TOKENS["logprob"].clone().requires_grad_()
     found = torch.autograd.grad(free({**TOKENS, "logprob": logprob}, of(0.7)).sum(), logprob)[0]
     torch.testing.assert_close(found, -0.7 * R)  # ε_high = ∞: the gradient of −rA
@@ -129,7 +130,7 @@ def row_weights(name, log_ratios, advantage, **hyper):
     logprob = (x - 3).requires_grad_()
     ones = torch.ones_like(x)
     inputs = {"advantage": advantage * ones, "mask": ones, "divisor": len(log_ratios) * ones}
-    loss = method.loss(method.hyper(hyper))({"logprob": logprob, "old_logprob": torch.full_like(x, -3)}, inputs)
+    loss = method.bind(hyper).loss({"logprob": logprob, "old_logprob": torch.full_like(x, -3)}, inputs)
     return -torch.autograd.grad(loss.mean(), logprob)[0][0]
 
 
@@ -258,21 +259,20 @@ def test_gae_at_its_limits():
 def test_ppo_with_a_constant_critic_is_reinforce_with_that_baseline():
     signal = signal_of([1.0, 0.0, 1.0], [4, 2, 1])
     signal = dataclasses.replace(signal, values=torch.full(signal.mask.shape, 0.3))
-    hyper = METHODS["ppo"].hyper({"lam": 1.0, "whiten": False})
-    found = METHODS["ppo"].advantage(signal, hyper)["advantage"]
+    found = METHODS["ppo"].bind({"lam": 1.0, "whiten": False}).advantage(signal)["advantage"]
     torch.testing.assert_close(found, (signal.rewards - 0.3)[:, None] * signal.mask)
 
 
 def test_reinforce_pp_normalises_over_all_tokens():
     signal = signal_of([1.0, 0.0, 1.0, 0.0], [4, 2, 1, 3], [0, 0, 1, 1])
     for name in ("reinforce_pp", "reinforce_pp_baseline"):
-        found = METHODS[name].advantage(signal, METHODS[name].hyper())["advantage"][signal.mask]
+        found = METHODS[name].bind().advantage(signal)["advantage"][signal.mask]
         assert float(found.mean()) == pytest.approx(0, abs=1e-6)
         assert float(found.std(correction=0)) == pytest.approx(1, abs=1e-6)
         flat = dataclasses.replace(signal, rewards=torch.full((4,), 0.1))
-        assert (METHODS[name].advantage(flat, METHODS[name].hyper())["advantage"] == 0).all()
+        assert (METHODS[name].bind().advantage(flat)["advantage"] == 0).all()
         alone = signal_of([1.0], [1])
-        assert (METHODS[name].advantage(alone, METHODS[name].hyper())["advantage"] == 0).all()
+        assert (METHODS[name].bind().advantage(alone)["advantage"] == 0).all()
 
 
 def test_whitening_constant_values_gives_zero_not_noise():
@@ -287,14 +287,14 @@ def test_the_reference_inside_the_reward_is_charged_token_by_token():
     torch.testing.assert_close(found, torch.tensor([[-0.05, 1.1, 0.0]]))
     signal = signal_of([1.0, 0.0], [2, 2])
     signal = dataclasses.replace(signal, old_logprob=old[:, :2].repeat(2, 1), ref_logprob=ref[:, :2].repeat(2, 1))
-    rows = METHODS["rloo"].advantage(signal, {"beta_kl": 0.1})["advantage"]
+    rows = METHODS["rloo"].bind({"beta_kl": 0.1}).advantage(signal)["advantage"]
     torch.testing.assert_close(rows, torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))  # the same penalty on both cancels
 
 
 def test_group_of_one_has_no_advantage_and_a_config_refuses_it():
     assert leave_one_out(torch.tensor([1.0]), torch.tensor([0])).tolist() == [0]
     for name in ("rloo", "grpo", "dapo", "gspo", "pmd_mean", "kimi", "cispo", "dr_grpo"):
-        assert METHODS[name].needs(METHODS[name].hyper()).group
+        assert METHODS[name].bind().needs.group
 
 
 # --- which rows are learnt from ----------------------------------------------------------------------------------------
@@ -303,39 +303,39 @@ def test_group_of_one_has_no_advantage_and_a_config_refuses_it():
 def test_dapo_keeps_groups_with_signal_and_is_idempotent():
     method = METHODS["dapo"]
     signal = signal_of([1.0, 1, 1, 0, 0, 0], [2] * 6, [0, 0, 1, 1, 2, 2])
-    kept = method.keep(signal, method.hyper())
+    kept = method.bind().keep(signal)
     assert kept.tolist() == [False, False, True, True, False, False]
     again = signal_of(signal.rewards[kept].tolist(), [2, 2], signal.groups[kept].tolist())
-    assert method.keep(again, method.hyper()).all()
+    assert method.bind().keep(again).all()
     cut = dataclasses.replace(signal, truncated=torch.tensor([False, False, True, False, False, False]))
-    assert method.keep(cut, method.hyper({"overlong": "filter"})).tolist() == [False] * 3 + [True] + [False] * 2
+    assert method.bind({"overlong": "filter"}).keep(cut).tolist() == [False] * 3 + [True] + [False] * 2
 
 
 def test_dapo_judges_groups_before_it_shapes_their_rewards():
     """An all-right group stays degenerate though one of its answers is too long."""
     method = METHODS["dapo"]
-    hyper = method.hyper({"overlong": "shape", "overlong_buffer": 20})
+    objective = method.bind({"overlong": "shape", "overlong_buffer": 20})
     signal = signal_of([1.0, 1.0, 1.0, 0.0], [100, 10, 10, 10], [0, 0, 1, 1])
-    assert method.keep(signal, hyper).tolist() == [False, False, True, True]
-    assert method.advantage(signal, hyper)["advantage"][0, 0] < 0
+    assert objective.keep(signal).tolist() == [False, False, True, True]
+    assert objective.advantage(signal)["advantage"][0, 0] < 0
 
 
 def test_rft_keeps_right_answers_distinct_ones_and_no_more_than_its_cap():
     method = METHODS["rft"]
     texts = ("1 + 1 = 2", "1 + 1  =  2\n", "so 2", "wrong", "so 2", "again 2")
     signal = signal_of([1.0, 1, 1, 0, 1, 1], [2] * 6, [0, 0, 0, 0, 1, 0], responses=texts)
-    assert method.keep(signal, method.hyper()).tolist() == [True, True, True, False, True, True]
-    assert method.keep(signal, method.hyper({"distinct": True})).tolist() == [True, False, True, False, True, True]
-    assert method.keep(signal, method.hyper({"cap": 2})).tolist() == [True, True, False, False, True, False]
+    assert method.bind().keep(signal).tolist() == [True, True, True, False, True, True]
+    assert method.bind({"distinct": True}).keep(signal).tolist() == [True, False, True, False, True, True]
+    assert method.bind({"cap": 2}).keep(signal).tolist() == [True, True, False, False, True, False]
     assert signal.rewards.tolist() == [1, 1, 1, 0, 1, 1]
 
 
 def test_pmd_can_leave_out_prompts_by_success():
     method = METHODS["pmd_mean"]
     signal = signal_of([1.0, 1, 1, 0, 0, 0], [2] * 6, [0, 0, 1, 1, 2, 2])
-    assert method.keep(signal, method.hyper()).all()
+    assert method.bind().keep(signal).all()
     bounds = {"least_success": 0.1, "most_success": 0.9}
-    assert method.keep(signal, method.hyper(bounds)).tolist() == [False, False, True, True, False, False]
+    assert method.bind(bounds).keep(signal).tolist() == [False, False, True, True, False, False]
 
 
 # --- reductions --------------------------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_values_agree_with_a_plain_softmax_over_the_vocabulary():
     rows = [i for i in range(6) if lengths[i]]
 
     def advantages(name):
-        return METHODS[name].advantage(signal, METHODS[name].hyper())["advantage"].double()
+        return METHODS[name].bind().advantage(signal)["advantage"].double()
 
     def clipped(a, low, high):
         return -torch.minimum(r * a, torch.clamp(r, 1 - low, 1 + high) * a)

@@ -9,14 +9,18 @@ import pytest
 import torch
 
 from lco.advantages import degenerate
-from lco.heads import FixedHead, LinearHead, row_loss, token_loss
+from lco.errors import UserError
+from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
 from lco.losses import token_scale
-from lco.methods import METHODS, Signal
+from lco.methods import METHODS
+from lco.methods.lco_common import OTHER_ADVANTAGES, SIGN
+from lco.methods.objective import Signal
 
 V = 6
 
 
-CHOICES = ("target_space", "support", "estimator", "advantage", "baseline", "log_partition", "divide_by", "overlong")
+CHOICES = ("target_space", "support", "estimator", "baseline", "log_partition", "divide_by", "overlong")
+ADVANTAGES = (*OTHER_ADVANTAGES, SIGN, "cispo", "rft")
 SWITCHED_ON = {
     "ppo": [{"dual_clip": 3.0}, {"entropy_weight": 0.01}, {"beta_kl": 0.05}, {"whiten": False}],
     "grpo": [{"beta": 0.04}, {"dual_clip": 3.0}],
@@ -27,11 +31,20 @@ SWITCHED_ON = {
 }
 
 
+def binds(method, hyper):
+    try:
+        return bool(method.bind(hyper))
+    except UserError:
+        return False
+
+
 def variants(method):
     """{}, every other choice that makes another loss of the same method, and what is off by default switched on."""
     knobs = [knob for knob in CHOICES if knob in method.hyperparameters]
     cases = [{knob: choice} for knob in knobs for choice in method.hyperparameters[knob].choices]
-    kept = [hyper for hyper in cases if method.conflict is None or not method.conflict(method.hyper() | hyper)]
+    if "advantage" in method.hyperparameters:
+        cases += [{"advantage": name} for name in ADVANTAGES]
+    kept = [hyper for hyper in cases if binds(method, hyper)]
     return [{}, *kept, *SWITCHED_ON.get(method.name, [])]
 
 
@@ -72,14 +85,14 @@ def fixed_logits(shape):
 def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dtype=torch.float64, fixed=None):
     """The method's policy loss as a function of the new logits; `rows` picks a micro-batch of the whole."""
     method = METHODS[name]
-    knobs = method.hyper(hyper)
-    inputs = {key: value.double() for key, value in method.advantage(signal, knobs).items()}
+    objective = method.bind(hyper)
+    inputs = {key: value.double() for key, value in objective.advantage(signal).items()}
     if scale is None:
         scale = token_scale(signal.mask, method.reduction, inputs["advantage"], signal.length_limit)
     chosen = list(range(len(tokens))) if rows is None else rows
     mask = signal.mask[chosen]
     head = LinearHead(torch.eye(V, dtype=dtype))
-    target = method.target(knobs) if method.target else None
+    target = objective.target
     fixed = fixed or fixed_logits(tokens.shape)
     options = {
         "old": None if z_old is None else FixedHead(z_old[chosen][mask].to(dtype), head),
@@ -87,12 +100,12 @@ def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dt
         "fixed": {n: FixedHead(fixed[n][chosen][mask].to(dtype), head) for n in (target.fixed if target else ())},
     }
     hidden, ids = z_new[chosen][mask].to(dtype), tokens[chosen][mask]
-    function, names = method.loss(knobs), method.statistics(knobs)
-    inputs = {key: value[chosen] for key, value in inputs.items()}
+    function, names = objective.loss, objective.statistics
+    inputs = {key: value[chosen][mask] for key, value in inputs.items()}
+    request = HeadRequest(ids, names, inputs, scale[chosen][mask].double(), **options)
     if method.scope == "token":
-        flat = {key: value[mask] for key, value in inputs.items()}
-        return token_loss(hidden, head, ids, function, flat, scale[chosen][mask].double(), names, **options)[0]
-    return row_loss(hidden, head, mask, ids, function, inputs, scale[chosen].double(), names, **options)[0]
+        return token_loss(hidden, head, function, request)[0]
+    return row_loss(hidden, head, mask, function, request)[0]
 
 
 def gradient_of(name, hyper, z_old, z_new, tokens, signal, **options):
@@ -108,7 +121,7 @@ def test_gradient_equals_finite_differences(name, hyper):
     def value(z):
         return float(loss_of(name, hyper, z_old, z, tokens, signal))
 
-    if name == "cispo" or METHODS[name].hyper(hyper).get("target_space") == "moving":
+    if name == "cispo" or METHODS[name].bind(hyper).hyper.get("target_space") == "moving":
         return  # the value does not follow the gradient: the weight is detached, the target moves with the policy
     for row, t, v in ((0, 0, 1), (0, 4, int(tokens[0, 4])), (1, 0, int(tokens[1, 0])), (3, 2, 0)):
         up, down = z_new.clone(), z_new.clone()
@@ -167,19 +180,19 @@ def test_bf16_gives_a_finite_float32_loss(name, hyper):
 
 def follows_rewards_of_groups(name, hyper):
     """Not: preference pairs, dense estimators, ±1 without a baseline; and a truncated target moves without a reward."""
-    knobs = METHODS[name].hyper(hyper)
-    of_groups = knobs.get("advantage") in {None, "group_mean", "leave_one_out", "soft_leave_one_out", "group_std"}
+    objective = METHODS[name].bind(hyper)
+    knobs = objective.hyper
+    groups = {None, "dr_grpo", "group_mean", "leave_one_out", "soft_leave_one_out", "group_std", "cispo"}
+    of_groups = knobs.get("advantage") in groups
     relative = of_groups and knobs.get("estimator", "sparse") in {"sparse", "sparse_ips"}
     # Nor does a KL to a reference, or a penalty on length, ask for a reward.
-    relative = relative and not (
-        knobs.get("beta_kl") or METHODS[name].needs(knobs).reference or knobs.get("overlong_buffer")
-    )
+    relative = relative and not (knobs.get("beta_kl") or objective.needs.reference or knobs.get("overlong_buffer"))
     return METHODS[name].source == "rollouts" and relative and knobs.get("support") != "top_filled"
 
 
 @pytest.mark.parametrize(
     ("name", "hyper"),
-    [(n, h) for n, h in HYPERS if METHODS[n].needs(METHODS[n].hyper(h)).group and follows_rewards_of_groups(n, h)],
+    [(n, h) for n, h in HYPERS if METHODS[n].bind(h).needs.group and follows_rewards_of_groups(n, h)],
 )
 def test_groups_without_signal_give_exactly_no_gradient_on_policy(name, hyper):
     z_old, _, tokens, signal = rollout()
@@ -192,7 +205,7 @@ def test_groups_without_signal_give_exactly_no_gradient_on_policy(name, hyper):
 def weight(name, s, x):
     """The effective weight ω of a sampled token, from ∂loss/∂ℓ."""
     logprob = s["logprob"].clone().requires_grad_()
-    loss = METHODS[name].loss(METHODS[name].hyper())({**s, "logprob": logprob}, x)
+    loss = METHODS[name].bind().loss({**s, "logprob": logprob}, x)
     return -torch.autograd.grad(loss.sum(), logprob)[0]
 
 

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from lco.advantages import SparseTilt, penalised_rewards
-from lco.heads import FixedHead, LinearHead, statistics, token_loss
+from lco.advantages import penalised_rewards
+from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss, token_statistics
 from lco.lab.position import Positions, logit_gradient
 from lco.lab.ray import centred, cosines
 from lco.methods import METHODS
+from lco.targets import SparseTilt
 
 Z_OLD = torch.tensor([[1.0, 0.0, -1.0, 2.0]], dtype=torch.float64)
 Z_NEW = torch.tensor([[1.2, 0.3, -0.8, 1.5]], dtype=torch.float64)
@@ -20,14 +21,18 @@ BETA = 2.0
 def loss_and_gradient(name, advantage, **hyper):
     """Loss and logit gradient at one position: the head is the identity, so hidden states are logits."""
     method = METHODS[name]
-    knobs = method.hyper({"beta": BETA, **hyper})
+    objective = method.bind({"beta": BETA, **hyper})
     hidden = Z_NEW.clone().requires_grad_()
     eye = torch.eye(4, dtype=torch.float64)
     inputs = {"advantage": torch.tensor([advantage]).double(), "tilt": torch.tensor([advantage / BETA]).double()}
     loss, _ = token_loss(
-        hidden, LinearHead(eye), ACTION, method.loss(knobs), inputs, torch.ones(1).double(), method.statistics(knobs),
-        old=FixedHead(Z_OLD, LinearHead(eye)),
-    )  # fmt: skip
+        hidden,
+        LinearHead(eye),
+        objective.loss,
+        HeadRequest(
+            ACTION, objective.statistics, inputs, torch.ones(1).double(), old=FixedHead(Z_OLD, LinearHead(eye))
+        ),
+    )
     return float(loss.detach()), torch.autograd.grad(loss, hidden)[0][0]
 
 
@@ -58,7 +63,7 @@ def test_one_position(name, hyper, advantage, loss, gradient):
 
 
 def test_target_of_one_position():
-    from lco.advantages import sparse_target
+    from lco.heads.mixture import sparse_target
 
     old = Z_OLD.log_softmax(1)[0, 1]
     cases = ((0.5, 0.054992, 0.053507, 0.135989, 0.013002), (-0.5, -0.034890, -0.035506, 0.054732, 0.007524))
@@ -70,10 +75,13 @@ def test_target_of_one_position():
 
 def test_the_target_is_so_far_from_the_old_policy():
     for advantage, tv in ((1.0, 0.048845), (-1.0, 0.032412)):
-        found = statistics(
-            Z_OLD, LinearHead(torch.eye(4).double()), ACTION, ["target_tv"],
-            inputs={"advantage": torch.tensor([advantage]).double()}, target=SparseTilt(BETA),
-        )  # fmt: skip
+        found = token_statistics(
+            Z_OLD,
+            LinearHead(torch.eye(4).double()),
+            HeadRequest(
+                ACTION, ["target_tv"], inputs={"advantage": torch.tensor([advantage]).double()}, target=SparseTilt(BETA)
+            ),
+        )
         assert float(found["target_tv"]) == pytest.approx(tv, abs=1e-6)
 
 
@@ -89,10 +97,15 @@ def test_cosine_with_the_way_to_the_target(name, hyper, advantage, cosine):
     """Of −∇L with P(z* − z); the policy gradient's weight r A has no part in it but its sign."""
     method = METHODS[name]
     c = torch.tensor([advantage]).double()
-    knobs = method.hyper({**({"beta": BETA} if method.target else {}), **hyper})
+    objective = method.bind(
+        {
+            **({"beta": BETA} if "beta" in method.hyperparameters and "estimator" in method.hyperparameters else {}),
+            **hyper,
+        }
+    )
     at = Positions(Z_OLD, ACTION, c, c / BETA)
     way = Z_OLD + c / BETA * torch.nn.functional.one_hot(ACTION, 4) - Z_NEW
-    found = cosines(-centred(logit_gradient(method, knobs, Z_NEW, at).gradient), centred(way))
+    found = cosines(-centred(logit_gradient(objective, Z_NEW, at).gradient), centred(way))
     assert float(found) == pytest.approx(cosine, abs=1e-6)
 
 
@@ -130,7 +143,7 @@ def test_gae_of_h4():
 
 def test_trust_region_of_the_sparse_target():
     """TV(π*, π_old) = |q − p| ≤ tanh(|c|/4), attained where p = σ(−c/2)."""
-    from lco.advantages import sparse_target
+    from lco.heads.mixture import sparse_target
 
     for c in (0.1, 0.5, 2.0, -3.0):
         p = torch.linspace(1e-4, 1 - 1e-4, 20001, dtype=torch.float64)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt
-from lco.heads import FixedHead, statistics
+from lco.heads import FixedHead, HeadRequest, token_statistics
+from lco.targets import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt
 from tests.methods.test_lco_targets import EYE, TOKENS, N, V, draw, gradient
 
 rows = st.lists(st.floats(-12, 12), min_size=V, max_size=V).map(lambda x: torch.tensor([x], dtype=torch.float64))
@@ -28,10 +28,17 @@ def divergence(log_p, log_q):
 
 def moved(z_old, target, fixed=None, **inputs):
     """(TV, KL) of π* from π_old, as every update logs them."""
-    found = statistics(
-        z_old, EYE, TOKENS[:1], ["target_tv", "target_kl"], target=target, inputs=inputs,
-        fixed={name: FixedHead(z, EYE) for name, z in (fixed or {}).items()},
-    )  # fmt: skip
+    found = token_statistics(
+        z_old,
+        EYE,
+        HeadRequest(
+            TOKENS[:1],
+            ["target_tv", "target_kl"],
+            target=target,
+            inputs=inputs,
+            fixed={name: FixedHead(z, EYE) for name, z in (fixed or {}).items()},
+        ),
+    )
     return float(found["target_tv"]), float(found["target_kl"])
 
 

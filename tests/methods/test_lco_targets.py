@@ -7,10 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lco.advantages import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt, sparse_target
 from lco.errors import UserError
-from lco.heads import FixedHead, LinearHead, statistics, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss, token_statistics
+from lco.heads.mixture import sparse_target
 from lco.methods import METHODS
+from lco.methods.lco_common import OTHER_ADVANTAGES, SIGN
+from lco.targets import LogProbabilityTilt, PreferenceRatioTilt, UnbiasedSparseTilt
 from tests.methods.test_generic import rollout
 
 N, V = 6, 9
@@ -28,7 +30,7 @@ BASELINES = {
     "group_mean": ("dr_grpo", {}),
     "group_std": ("grpo", {}),
     "leave_one_out": ("rloo", {}),
-    "soft_leave_one_out": ("pmd_partition", {"tau": 0.4}),
+    "soft_leave_one_out": ("pmd_partition", {}),
     "reward": ("reinforce", {"baseline": "none"}),
     "batch_mean": ("reinforce", {"baseline": "batch_mean"}),
     "running_mean": ("reinforce", {"baseline": "running_mean"}),
@@ -44,9 +46,8 @@ def test_every_advantage_is_a_baselines_own(name, kind):
     baseline, hyper = BASELINES[kind]
     *_, signal = rollout()
     mine, theirs = METHODS[name], METHODS[baseline]
-    knobs = {"advantage": kind, **{key: value for key, value in hyper.items() if key == "tau"}}
-    found = mine.advantage(signal, mine.hyper(knobs))["advantage"]
-    expected = theirs.advantage(signal, theirs.hyper(hyper))["advantage"]
+    found = mine.bind({"advantage": kind}).advantage(signal)["advantage"]
+    expected = theirs.bind(hyper).advantage(signal)["advantage"]
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert found[signal.mask].abs().max() > 0.1
 
@@ -54,24 +55,31 @@ def test_every_advantage_is_a_baselines_own(name, kind):
 def test_no_two_advantages_are_the_same_and_none_goes_unchecked():
     *_, signal = rollout()
     method = METHODS["lco_kld"]
-    choices = method.hyperparameters["advantage"].choices
+    choices = [*OTHER_ADVANTAGES, SIGN]
     assert set(choices) == {*BASELINES, "sign_broadcast"}
-    found = [method.advantage(signal, method.hyper({"advantage": kind}))["advantage"] for kind in choices]
+    found = [method.bind({"advantage": kind}).advantage(signal)["advantage"] for kind in choices]
     assert len({tuple(advantage.flatten().tolist()) for advantage in found}) == len(choices)
 
 
 def gradient(name, z, z_old, fixed=None, advantage=None, **hyper):
     """(loss, ∂loss/∂z) of Σ over the N positions; `fixed` are logits by name."""
     method = METHODS[name]
-    knobs = method.hyper(hyper)
+    objective = method.bind(hyper)
     z = z.clone().requires_grad_()
     loss, _ = token_loss(
-        z, EYE, TOKENS[: len(z)], method.loss(knobs),
-        {"advantage": torch.ones(len(z)).double() if advantage is None else advantage},
-        torch.ones(len(z)).double(), method.statistics(knobs),
-        old=None if z_old is None else FixedHead(z_old, EYE), target=method.target(knobs),
-        fixed={key: FixedHead(value, EYE) for key, value in (fixed or {}).items()},
-    )  # fmt: skip
+        z,
+        EYE,
+        objective.loss,
+        HeadRequest(
+            TOKENS[: len(z)],
+            objective.statistics,
+            {"advantage": torch.ones(len(z)).double() if advantage is None else advantage},
+            torch.ones(len(z)).double(),
+            old=None if z_old is None else FixedHead(z_old, EYE),
+            target=objective.target,
+            fixed={key: FixedHead(value, EYE) for key, value in (fixed or {}).items()},
+        ),
+    )
     return float(loss.detach()), torch.autograd.grad(loss, z)[0]
 
 
@@ -116,12 +124,22 @@ def test_a_constant_in_a_dense_advantage_changes_nothing(space):
 
     def slope(kind):
         method = METHODS["lco_mse"]
-        knobs = method.hyper({"estimator": "logprob", "target_space": space})
+        objective = method.bind({"estimator": "logprob", "target_space": space})
         free = z.clone().requires_grad_()
         loss, _ = token_loss(
-            free, EYE, TOKENS, method.loss(knobs), {}, torch.ones(N).double(), method.statistics(knobs),
-            old=FixedHead(z_old, EYE), target=kind(2.0), fixed={"verifier": FixedHead(verifier, EYE)},
-        )  # fmt: skip
+            free,
+            EYE,
+            objective.loss,
+            HeadRequest(
+                TOKENS,
+                objective.statistics,
+                {},
+                torch.ones(N).double(),
+                old=FixedHead(z_old, EYE),
+                target=kind(2.0),
+                fixed={"verifier": FixedHead(verifier, EYE)},
+            ),
+        )
         return torch.autograd.grad(loss, free)[0]
 
     torch.testing.assert_close(slope(LogProbabilityTilt), slope(Shifted))
@@ -134,16 +152,18 @@ def test_the_released_codes_restrictions_of_dense_advantages():
     def target(kind, fixed):
         names = ("target_kl",)
         heads = {n: FixedHead(z, EYE) for n, z in fixed.items()}
-        found = statistics(z_old, EYE, TOKENS, names, old=FixedHead(z_old, EYE), target=kind, fixed=heads)["target_kl"]
+        found = token_statistics(
+            z_old, EYE, HeadRequest(TOKENS, names, old=FixedHead(z_old, EYE), target=kind, fixed=heads)
+        )["target_kl"]
         return found
 
     values, indices = verifier.log_softmax(1).topk(5, 1)
     tilt = torch.zeros(N, V).double().scatter_(1, indices, values / values.std(1, keepdim=True) / 2)
     expected = (z_old + tilt).log_softmax(1)
     divergence = (expected.exp() * (expected - z_old.log_softmax(1))).sum(1)
-    found = target(LogProbabilityTilt(2.0, top=5, scale="top_std"), {"verifier": verifier})
+    found = target(LogProbabilityTilt(2.0, dense_top=5, dense_scale="top_std"), {"verifier": verifier})
     torch.testing.assert_close(found, divergence)
-    flat = PreferenceRatioTilt(2.0, top=5, scale="top_std")
+    flat = PreferenceRatioTilt(2.0, dense_top=5, dense_scale="top_std")
     same = target(flat, {"dpo": reference, "reference": reference})
     inside = z_old.softmax(1).topk(5, 1).values.sum(1)
     torch.testing.assert_close(same, -inside.log(), rtol=1e-6, atol=1e-9)
@@ -170,11 +190,11 @@ def test_the_unbiased_sparse_estimator_is_reinforce_to_first_order():
 
 def test_the_unbiased_sparse_estimators_expectation_is_the_advantage():
     z_old = draw(1, 1, V).expand(V, V)
-    chunk_tilt = SparseTilt(1.0, least_probability=1e-3)
+    chunk_tilt = UnbiasedSparseTilt(1.0, least_probability=1e-3)
     advantage = draw(8, V, scale=0.05)
-    tilt = statistics(
-        z_old, EYE, torch.arange(V), ["tilt"], inputs={"advantage": advantage}, target=chunk_tilt
-    )["tilt"]  # fmt: skip
+    tilt = token_statistics(
+        z_old, EYE, HeadRequest(torch.arange(V), ["tilt"], inputs={"advantage": advantage}, target=chunk_tilt)
+    )["tilt"]
     torch.testing.assert_close(z_old[0].softmax(0) * tilt, advantage)
 
 
@@ -221,13 +241,22 @@ def test_the_released_codes_target_pushes_a_right_token_down_that_is_not_among_t
     z[0, TOKENS[1]] = -1.0
     hyper = {"advantage": torch.ones(1).double()}
     method = METHODS["lco_kld_reference"]
-    knobs = method.hyper()
+    objective = method.bind()
     free = z.clone().requires_grad_()
     token = torch.tensor([7])
     loss, reported = token_loss(
-        free, EYE, token, method.loss(knobs), hyper, torch.ones(1).double(), method.statistics(knobs),
-        target=method.target(knobs), report=("outside_top/5",),
-    )  # fmt: skip
+        free,
+        EYE,
+        objective.loss,
+        HeadRequest(
+            token,
+            objective.statistics,
+            hyper,
+            torch.ones(1).double(),
+            target=objective.target,
+            report=("outside_top/5",),
+        ),
+    )
     assert reported["outside_top/5"] == 1
     assert torch.autograd.grad(loss, free)[0][0, 7] > 0
 
@@ -267,7 +296,7 @@ def test_the_rho_target_is_a_tilt():
     z_old = torch.log((1 - p) / (V - 1))[:, None].expand(N, V).clone().scatter_(1, TOKENS[:, None], p.log()[:, None])
     q = torch.tensor([0.6, 0.99, 0.95, 0.99, 0.9, 0.99]).double()  # ρ₋ p = 0.76, 0.79, 0.72: kept
     method = METHODS["lco_rho"]
-    assert method.hyper()["rho_negative"] == 0.8
+    assert method.bind().hyper["rho_negative"] == 0.8
     z = draw(3, N, V)
     _, slope = gradient("lco_rho", z, z_old, advantage=a)
     target = z_old.softmax(1) * ((1 - q) / (1 - p))[:, None]
@@ -286,13 +315,21 @@ def test_the_gradient_is_exact_for_certain_tokens_and_strong_tilts(p, c, dtype):
     target = (z_old + c * torch.tensor([1.0, 0, 0, 0])).softmax(1)
     head = LinearHead(torch.eye(4, dtype=dtype))
     method = METHODS["lco_kld"]
-    knobs = method.hyper()
+    objective = method.bind()
     for new, old in ((z, FixedHead(z_old.to(dtype), head)), (z_old, None)):
         free = new.to(dtype).requires_grad_()
         loss, _ = token_loss(
-            free, head, torch.tensor([0]), method.loss(knobs), {"tilt": torch.tensor([c], dtype=dtype)},
-            torch.ones(1, dtype=dtype), method.statistics(knobs), old=old,
-        )  # fmt: skip
+            free,
+            head,
+            objective.loss,
+            HeadRequest(
+                torch.tensor([0]),
+                objective.statistics,
+                {"tilt": torch.tensor([c], dtype=dtype)},
+                torch.ones(1, dtype=dtype),
+                old=old,
+            ),
+        )
         slope = torch.autograd.grad(loss, free)[0]
         expected = new.softmax(1) - target
         divergence = (target * (target.log() - new.log_softmax(1))).sum()
@@ -325,8 +362,6 @@ def test_the_sparse_target_for_every_tilt(p, c):
         ("lco_mse", {"dense_top": 5}, {"estimator": "logprob"}),
         ("lco_mse", {"dense_scale": "top_std"}, {"estimator": "logprob", "dense_top": 5}),
         ("lco_lch", {"agreement_scale": 3.0}, {"estimator": "logprob"}),
-        ("lco_rkl", {"lam": 0.9}, {"advantage": "gae"}),
-        ("lco_rho", {"gamma": 0.9}, {"advantage": "gae"}),
         ("dapo", {"overlong_buffer": 9}, {"overlong": "shape"}),
         ("reinforce_pp", {"kl_in": "loss"}, {"beta_kl": 0.1}),
     ],
@@ -336,9 +371,9 @@ def test_a_value_that_nothing_reads_is_refused(name, knob, reader):
     with pytest.raises(
         UserError, match=f"{name}: {key} is {value!r}, which only .* reads; give that or leave {key} at"
     ):
-        method.hyper(knob)
-    assert method.hyper(knob | reader)[key] == value
-    assert method.hyper({key: method.hyperparameters[key].default})
+        method.bind(knob)
+    assert method.bind(knob | reader).hyper[key] == value
+    assert key not in method.bind({key: method.hyperparameters[key].default}).hyper
 
 
 @pytest.mark.parametrize(
@@ -347,6 +382,6 @@ def test_a_value_that_nothing_reads_is_refused(name, knob, reader):
 )
 def test_what_a_dense_estimator_does_not_read_is_refused(unread):
     with pytest.raises(UserError, match=f"{next(iter(unread))} is .*, which only estimator="):
-        METHODS["lco_mse"].hyper({"estimator": "dpo_ratio", **unread})
+        METHODS["lco_mse"].bind({"estimator": "dpo_ratio", **unread})
     # The released code's own A = ±1 is nobody's request.
-    assert METHODS["lco_mse_reference"].hyper({"estimator": "dpo_ratio", "target_space": "centred"})
+    assert METHODS["lco_mse_reference"].bind({"estimator": "dpo_ratio", "target_space": "centred"})

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lco.advantages import sparse_target
-from lco.heads import FixedHead, LinearHead, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss
+from lco.heads.mixture import sparse_target
 from lco.methods import METHODS
 
 
@@ -17,12 +17,15 @@ def target_policy(z_old, action, c):
 
 def gradient(name, z_new, z_old, action, c, **hyper):
     method, eye = METHODS[name], torch.eye(z_new.shape[-1], dtype=torch.float64)
-    knobs = method.hyper(hyper)
+    objective = method.bind(hyper)
     z = z_new.clone().requires_grad_()
     inputs = {"tilt": c, "advantage": c}
     old = None if z_old is None else FixedHead(z_old, LinearHead(eye))
     loss, _ = token_loss(
-        z, LinearHead(eye), action, method.loss(knobs), inputs, torch.ones_like(c), method.statistics(knobs), old=old
+        z,
+        LinearHead(eye),
+        objective.loss,
+        HeadRequest(action, objective.statistics, inputs, torch.ones_like(c), old=old),
     )
     return loss, torch.autograd.grad(loss, z)[0]
 

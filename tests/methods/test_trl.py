@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from lco.losses import token_scale
-from lco.methods import METHODS, Signal
+from lco.methods import METHODS
+from lco.methods.objective import Signal
 
 PEERS = Path(__file__).parents[1] / "peers"
 FROZEN = json.loads((PEERS / "trl.json").read_text(encoding="utf-8"))
@@ -49,22 +50,22 @@ def computed(case):
     data = {name: torch.tensor(value) for name, value in FROZEN["inputs"][case["inputs"]].items()}
     name, hyper = OURS[case["name"]]
     method = METHODS[name]
-    knobs = method.hyper(hyper)
+    objective = method.bind(hyper)
     mask = data["mask"].bool()
     rewards = data["rewards"].double()
     if method.scope == "pair":
         rewards = torch.tensor([1.0, 0.0] * 4).double()
-    needs = method.needs(knobs)
+    needs = objective.needs
     signal = Signal(
         rewards, data["groups"], mask, torch.zeros(8, dtype=torch.bool), length_limit=10,
         ref_logprob=data["ref_logprob"].double() if needs.reference else None,
         old_logprob=data["old_logprob"].double() if needs.old_logprob else None,
     )  # fmt: skip
-    inputs = method.advantage(signal, knobs)
+    inputs = objective.advantage(signal)
     new = data["new_logprob"].double().requires_grad_()
     statistics = {"logprob": new * mask, "old_logprob": data["old_logprob"].double() * mask}
     scale = token_scale(mask, method.reduction, inputs["advantage"], signal.length_limit).double()
-    loss = (method.loss(knobs)(statistics, inputs) * scale)[mask].sum()
+    loss = (objective.loss(statistics, inputs) * scale)[mask].sum()
     return inputs["advantage"][:, 0], float(loss.detach()), torch.autograd.grad(loss, new)[0]
 
 

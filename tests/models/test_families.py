@@ -11,11 +11,11 @@ import torch
 from lco import models
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import load_tasks
+from lco.models.export import export
 from lco.policy import PolicyModel, Statistics
 from lco.problems import Problem, encode, end_token_ids, style_named
 from lco.rollout.records import Sampling, collate
 from lco.rollout.transformers import TransformersSampler
-from lco.training.prepare import export
 
 pytestmark = pytest.mark.long
 ROOT = os.environ.get("LCO_MODEL_DIR", "")
@@ -96,7 +96,7 @@ def sampled(sampler, folder, tokenizer, temperature=0.8):
 def gap(network, rows, temperature=0.8):
     """Largest |Δ log p| between sampler and trainer."""
     with torch.no_grad():
-        ours = PolicyModel(network, temperature)(collate(rows), Statistics(["logprob"])).statistics["logprob"]
+        ours = PolicyModel(network, temperature)(collate(rows), Statistics(["logprob"]))["logprob"]
     return max(float((ours[i, : len(r.logprobs)] - torch.tensor(r.logprobs)).abs().max()) for i, r in enumerate(rows))
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lco import hub
 from lco.errors import UserError
 from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
 from lco.problems.local import read_problems
@@ -68,6 +69,7 @@ def test_a_hub_that_does_not_answer_names_the_mirror_and_the_local_way(monkeypat
         raise ConnectionError
 
     monkeypatch.setattr(datasets, "load_dataset", gone)
+    monkeypatch.setattr(hub, "answers", lambda *_: True)
     with pytest.raises(UserError, match=r"Maxwell-Jia/AIME_2024 .or its mirror HuggingFaceH4/aime_2024.*--data-dir"):
         load_problems("aime24", "test")
 
@@ -96,6 +98,7 @@ def test_rows_of_other_collections_become_problems():
 def test_a_collection_whose_columns_changed_is_one_sentence(monkeypatch):
     import datasets
 
+    monkeypatch.setattr(hub, "answers", lambda *_: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [{"text": "x"}])
     with pytest.raises(UserError, match=r"math-ai/aime25 no longer has the columns.*'problem'.*--data-dir"):
         load_problems("aime25", "test")
@@ -145,36 +148,3 @@ def test_all_end_tokens_of_a_family(tmp_path):
     tokenizer.add_tokens(["<|im_end|>"])
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 3]}')
     assert end_token_ids(tokenizer, str(tmp_path)) == (2, 3, tokenizer.convert_tokens_to_ids("<|im_end|>"))
-
-
-def test_a_templates_date_is_pinned():
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
-    tokenizer.chat_template = "{{ date_string or strftime_now('%d') }} {{ messages[0]['content'] }}"
-    from lco.problems.prompts import TEMPLATE_DATE, render
-
-    assert render(tokenizer, [{"role": "user", "content": "x"}]) == f"{TEMPLATE_DATE} x"
-
-
-def test_a_trained_model_is_saved_with_the_date_of_its_training(tmp_path):
-    """Stock lm_eval passes no date, and a template of Llama-3's kind would print today's."""
-    from transformers import AutoTokenizer
-
-    from lco.problems.prompts import render
-    from lco.training.prepare import export
-    from tests.conftest import tiny_model
-
-    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
-    tokenizer.chat_template = (
-        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-        "{{ bos_token }}{{ date_string }} {{ messages[0]['content'] }}"
-    )
-    messages = [{"role": "user", "content": "x"}]
-    trained = render(tokenizer, messages)
-    model = tiny_model()
-    for folder in (tmp_path / "once", tmp_path / "twice"):  # a trained model may be trained and saved again
-        export(model, tokenizer, folder, dict(model.state_dict()))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        assert tokenizer.apply_chat_template(messages, tokenize=False) == trained
-        assert tokenizer.chat_template.count("26 Jul 2024") == 1

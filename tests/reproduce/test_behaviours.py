@@ -1,6 +1,6 @@
 """Behaviours are read from the later half of a run, and what was not recorded stays empty."""
 
-from reproduce.behaviours import COLUMNS, cell, second_half, table
+from reproduce.miniature.behaviours import COLUMNS, cell, second_half, table
 
 
 def record(method, seed, **curves):

@@ -1,19 +1,23 @@
-"""What the stability script takes over of an earlier call."""
+"""What the stability study takes over of an earlier call."""
 
 import json
 
 import pytest
 
+from lco.disk import write_json
 from lco.errors import UserError
-from reproduce import stability
+from reproduce.common.study import refuse_others
+from reproduce.miniature import stability
 
 NAME = stability.grid_name("lco_mse", 5e-4, 8, 0)
 
 
 @pytest.mark.parametrize("part", ["frozen", "grid", "small_beta"])
 def test_the_committed_records_are_what_this_call_would_make(tmp_path, part):
-    assert stability.tasks(part, tmp_path) == []  # every record is there
-    stability.refuse_others(part, tmp_path)
+    cells = stability.plan_cells([part], tmp_path)
+    assert cells
+    assert all(cell.record.exists() for cell in cells)
+    refuse_others(cells, "")
 
 
 @pytest.mark.parametrize(
@@ -28,8 +32,9 @@ def test_the_committed_records_are_what_this_call_would_make(tmp_path, part):
 def test_a_record_of_other_knobs_is_refused_by_name(tmp_path, monkeypatch, part, name, change):
     record = json.loads(stability.file_of(part, name).read_text())
     monkeypatch.setattr(stability, "RECORDS", tmp_path)
-    stability.file_of(part, name).write_text(json.dumps(record))
-    stability.refuse_others(part, tmp_path)
-    stability.file_of(part, name).write_text(json.dumps({**record, **change}))
+    write_json(stability.file_of(part, name), record)
+    cells = stability.plan_cells([part], tmp_path / "runs")
+    refuse_others(cells, "remove it")
+    write_json(stability.file_of(part, name), {**record, **change})
     with pytest.raises(UserError, match=f"{name}.json was made with {next(iter(change))} .*; remove it"):
-        stability.refuse_others(part, tmp_path)
+        refuse_others(cells, "remove it")

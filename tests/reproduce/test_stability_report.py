@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from reproduce import setting
-from reproduce.frozen_batch import cosine, inner_steps
-from reproduce.stability_report import build, collapsed, verdict
+from reproduce.miniature import budget
+from reproduce.miniature.frozen_batch import cosine, inner_steps
+from reproduce.miniature.stability import frozen_cell
+from reproduce.miniature.stability_report import build, collapsed, verdict
 
 
 def run(method, rate, updates, seed, path):
@@ -50,8 +51,8 @@ def test_the_grid_at_another_beta_stands_apart(tmp_path):
 @pytest.mark.parametrize("method", ["lco_kld", "grpo", "sft"])
 def test_inner_steps_of_a_frozen_batch(tmp_path, monkeypatch, method):
     """The last step's gradient is taken before it, so the way that is left from there is the last step itself."""
-    monkeypatch.setitem(setting.COMMON, "prompts_per_step", 4)
-    found = inner_steps("llama", method, 3, tmp_path)
+    monkeypatch.setitem(budget.COMMON, "prompts_per_step", 4)
+    found = inner_steps(frozen_cell(method, tmp_path).run, 3)
     assert len(found["gradient_norm"]) == len(found["cosine_to_the_end"]) == 3
     assert all(norm > 0 for norm in found["gradient_norm"])
     assert all(-1 <= c <= 1 for c in found["cosine_to_the_end"])

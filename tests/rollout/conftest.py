@@ -43,7 +43,7 @@ def save(model, folder):
 
 def trainer_gap(model, rows, temperature=1.0):
     """Largest |Δ log p| between what a sampler reports and the trainer's statistics of the same rows."""
-    logprobs = PolicyModel(model, temperature)(collate(rows), Statistics(["logprob"])).statistics["logprob"]
+    logprobs = PolicyModel(model, temperature)(collate(rows), Statistics(["logprob"]))["logprob"]
     return max(
         float((logprobs[i, : len(row.logprobs)] - torch.tensor(row.logprobs)).abs().max()) for i, row in enumerate(rows)
     )

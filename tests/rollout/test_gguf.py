@@ -8,7 +8,8 @@ import pytest
 
 from lco import models
 from lco.config import Experiment
-from lco.training.run import train
+from lco.errors import UserError
+from tests.conftest import train
 
 WIDTH, LAYERS, HEADS, CONTEXT = 64, 2, 2, 128
 TEMPLATE = "{% for m in messages %}<|user|>{{ m['content'] }}<|endoftext|>{% endfor %}<|assistant|>"
@@ -23,8 +24,11 @@ def byte_tokens():
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A random Llama of two layers with a byte tokenizer."""
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    return written(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def written(path, without=""):
+    """A random Llama of two layers with a byte tokenizer; one of its tensors may be left out."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
@@ -47,6 +51,8 @@ def path(tmp_path_factory):
     draws = np.random.default_rng(0)
 
     def tensor(name, *shape):
+        if name == without:
+            return
         writer.add_tensor(name, (draws.standard_normal(shape) / 8).astype(np.float32))
 
     tensor("token_embd.weight", len(tokens), WIDTH)
@@ -65,6 +71,12 @@ def path(tmp_path_factory):
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def test_a_tensor_that_a_gguf_file_lacks_is_named(tmp_path):
+    path = written(tmp_path / "tiny.gguf", without="blk.1.ffn_up.weight")
+    with pytest.raises(UserError, match=r"lacks the weights model\.layers\.1\.mlp\.up_proj\.weight"):
+        models.load_model(str(path), "float32", "cpu")
 
 
 @pytest.mark.parametrize("rollouts", ["transformers", "vllm"])

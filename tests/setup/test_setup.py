@@ -9,13 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from setup_machine import SetupError, check_disk, check_platform
+from setup_venv import explain
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
-
-sys.path.insert(0, str(ROOT / "scripts"))
-from setup_machine import SetupError, check_disk, check_platform  # noqa: E402
-from setup_venv import explain  # noqa: E402
 
 
 @pytest.fixture

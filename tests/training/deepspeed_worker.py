@@ -20,6 +20,7 @@ import torch
 
 from lco.config import Experiment
 from lco.errors import UserError
+from lco.heads import FixedHead, HeadRequest
 from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.policy import PolicyModel, RowLoss, Snapshot, Statistics, TokenLoss
@@ -57,37 +58,42 @@ LOSSES = {
 
 
 def chosen(extras):
-    """(method, its complete hyper-parameters)"""
+    """The objective that is compared."""
     name, hyper = next((LOSSES[extra] for extra in extras if extra in LOSSES), ("lco_kld", {}))
     # β = 1: a weak tilt makes gradients that AdamW's division by √v lifts out of float32's noise.
-    strong = {"beta": 1.0} if METHODS[name].target else {}
-    return METHODS[name], METHODS[name].hyper({**strong, **hyper})
+    strong = {"beta": 1.0} if "estimator" in METHODS[name].hyperparameters else {}
+    return METHODS[name].bind({**strong, **hyper})
 
 
 def request(kind, whole, part, old, extras, fixed, known):
     """A loss of `part`'s rows, its scale that of all rows; `known` are log-probabilities from before the first step."""
-    method, knobs = chosen(extras)
+    objective = chosen(extras)
     mask = whole.response_mask.float()
     tilt = torch.randn(mask.shape, generator=torch.Generator().manual_seed(5))
-    if method.scope == "row":  # one advantage a row
+    if objective.scope == "row":  # one advantage a row
         tilt = tilt[:, :1] * mask
     inputs = {"advantage": tilt, "mask": mask, "divisor": mask.sum(1, keepdim=True) * mask}
     if known is not None:
         inputs["old_logprob"] = known
-    width = max(1, max(LENGTHS[row][1] for row in part))
-    scale = token_scale(whole.response_mask, method.reduction, tilt, limit=20)
-    target = method.target(knobs) if method.target else None
-    return kind(
-        method.loss(knobs),
-        method.statistics(knobs),
-        {name: value[part, :width] for name, value in inputs.items()},
-        scale[part, :width],
-        None if old is None or not method.old(knobs).whole else old.rows(part),
-        ("logprob", "entropy"),
-        (lambda values, inputs: (values - inputs["advantage"]).square()) if "critic" in extras else None,
-        target,
-        {name: fixed[name].rows(part) for name in (target.fixed if target else ())},
+    scale = token_scale(whole.response_mask, objective.reduction, tilt, limit=20)
+    target, chosen_mask = objective.target, whole.response_mask[part]
+    head = HeadRequest(
+        tokens=whole.response_ids[part][chosen_mask],
+        statistics=objective.statistics,
+        inputs={name: value[part][chosen_mask] for name, value in inputs.items()},
+        scale=scale[part][chosen_mask],
+        old=None if old is None or not objective.old.whole else rows_of(old, part),
+        target=target,
+        fixed={name: rows_of(fixed[name], part) for name in (target.fixed if target else ())},
+        report=("logprob", "entropy"),
     )
+    value = (lambda values, inputs: (values - inputs["advantage"]).square()) if "critic" in extras else None
+    return kind(objective.loss, head, value)
+
+
+def rows_of(policy, rows):
+    """A snapshot of all rows at the tokens of some."""
+    return FixedHead(torch.cat([policy.hidden[row] for row in rows]), policy.head)
 
 
 class Side:
@@ -98,7 +104,7 @@ class Side:
         self.whole, self.old, self.known = collate(rows()), None, None
         # Policies that never learn are plain modules on every rank, with their own heads.
         self.fixed = {
-            name: PolicyModel(tiny_model("qwen", seed=20 + i))(self.whole, Snapshot()).snapshot
+            name: PolicyModel(tiny_model("qwen", seed=20 + i))(self.whole, Snapshot())
             for i, name in enumerate(("verifier", "dpo", "reference"))
         }
         self.sampler = TransformersSampler(engine.policy.model, any_rank=getattr(engine, "any", None))
@@ -108,8 +114,8 @@ class Side:
         engine = self.engine
         if number == 0:
             with torch.no_grad():
-                self.old = engine.forward(self.whole, Snapshot()).snapshot
-                known = engine.forward(self.whole, Statistics(["logprob"])).statistics["logprob"]
+                self.old = engine.forward(self.whole, Snapshot())
+                known = engine.forward(self.whole, Statistics(["logprob"]))["logprob"]
         mine = MICRO_BATCHES[engine.rank :: engine.world]
         total = 0.0
         for i, part in enumerate(mine):
@@ -127,7 +133,7 @@ class Side:
     def statistics(self):
         names = ["logprob", "entropy", *(["value"] if "critic" in self.extras else [])]
         with torch.no_grad():
-            return self.engine.forward(self.whole, Statistics(names)).statistics
+            return self.engine.forward(self.whole, Statistics(names))
 
     def sample(self):
         """Rows of other lengths, so other numbers of forwards, on every rank."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lco.config import Experiment
+from lco.heads import HeadRequest
 from lco.policy import PolicyModel, TokenLoss
 from lco.rollout.records import Row, collate
 from lco.training.engine import TorchEngine, exact_norm, learning_rate_factor
@@ -18,7 +19,9 @@ def update(e, scale=1.0):
     batch = collate([Row("a", (3, 4), (5, 6, 7), "stop", ()), Row("b", (8,), (9,), "stop", ())])
     weight = batch.response_mask / batch.response_mask.sum() * scale
     for row in (0, 1):
-        asked = TokenLoss(lambda s, x: -s["logprob"], ("logprob",), {}, weight * (torch.arange(2)[:, None] == row))
+        scale = (weight * (torch.arange(2)[:, None] == row))[batch.response_mask]
+        head = HeadRequest(batch.response_ids[batch.response_mask], ("logprob",), {}, scale)
+        asked = TokenLoss(lambda s, x: -s["logprob"], head)
         e.backward(e.forward(batch, asked).loss, last=row == 1)
     return e.step()
 

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from lco.methods import Signal
+from lco.methods.objective import Signal
 from lco.training.engine import Step
-from lco.training.metrics import Seen, summarise, totals_of
+from lco.training.metrics import sum_over_tokens, summarise
+from lco.training.state import UpdateReport
 
 WIDE = torch.arange(4) < torch.tensor([3, 1, 0])[:, None]
 """Three rows of a batch whose longest has four tokens; the micro-batches are cut to their own longest."""
@@ -19,7 +20,7 @@ def seen(rows, advantage, **statistics):
     given = {name: torch.tensor(value)[:, :width] for name, value in statistics.items()}
     given["hidden_gradient_sq"] = torch.ones(len(rows), width) * WIDE[rows][:, :width]
     step = Step(gradient_norm=1.0, lr=0.1, applied=True)
-    return Seen(step, 0.5, totals_of(given, advantage[rows], WIDE[rows]), {})
+    return UpdateReport(step, 0.5, sum_over_tokens(given, advantage[rows], WIDE[rows]), {})
 
 
 def log(*probabilities):

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lco.methods import METHODS, Prepare
-from lco.training.run import train
+from lco.methods import METHODS
+from lco.methods.method import Prepare
+from lco.training.collector import Collector
 from lco.verifier import Verdict
-from tests.conftest import START
+from tests.conftest import START, train
 from tests.training.test_run import lines, small, weights, without_time
 
 
@@ -63,16 +64,14 @@ def test_a_rollout_without_any_signal_is_skipped(tmp_path):
 
 def test_rows_without_a_reward_are_dropped_and_counted(tmp_path, monkeypatch):
     """Every third verdict is no number: its group stays finite, and the run says how many there were."""
-    import lco.training.collect as collect
+    verified = Collector.verify_rows
 
-    verified = collect.judge
-
-    def sometimes(run, rows, problems):
-        found = verified(run, rows, problems)
+    def sometimes(collector, rows, problems):
+        found = verified(collector, rows, problems)
         nothing = Verdict(float("nan"), None, "lost", 0.0)
         return [dataclasses.replace(j, verdict=nothing) if i % 3 == 0 else j for i, j in enumerate(found)]
 
-    monkeypatch.setattr(collect, "judge", sometimes)
+    monkeypatch.setattr(Collector, "verify_rows", sometimes)
     for line in lines(train(small(tmp_path / "run", method="grpo", steps=2, eval_every=0))):
         assert line["rewards_not_finite"] == 6
         assert line["rows"] == 16
@@ -83,14 +82,14 @@ def test_rows_without_a_reward_are_dropped_and_counted(tmp_path, monkeypatch):
 
 def test_rewards_are_computed_while_the_next_rows_are_generated(tmp_path, monkeypatch):
     """The first part's verdicts are in before the second part is sampled; the rows stay in order."""
-    import lco.rollout.transformers as transformers
-    import lco.training.collect as collect
 
-    verified, generated, happened = collect.judge, transformers.TransformersSampler._sample, []
+    import lco.rollout.transformers as transformers
+
+    verified, generated, happened = Collector.verify_rows, transformers.TransformersSampler._sample, []
     finished = threading.Event()
 
-    def judge(run, rows, problems):
-        found = verified(run, rows, problems)
+    def judge(collector, rows, problems):
+        found = verified(collector, rows, problems)
         happened.append("judged")
         finished.set()
         return found
@@ -103,7 +102,7 @@ def test_rewards_are_computed_while_the_next_rows_are_generated(tmp_path, monkey
 
     whole = lines(train(small(tmp_path / "whole", steps=1, eval_every=0)))
     monkeypatch.setattr(transformers.TransformersSampler.__init__, "__defaults__", (8, None))
-    monkeypatch.setattr(collect, "judge", judge)
+    monkeypatch.setattr(Collector, "verify_rows", judge)
     monkeypatch.setattr(transformers.TransformersSampler, "_sample", sample)
     folder = train(small(tmp_path / "parts", steps=1, eval_every=0))
     assert happened == ["sampled", "judged", "sampled", "judged"]

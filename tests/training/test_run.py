@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from lco.errors import UserError
-from lco.methods import METHODS, Method
+from lco.methods import METHODS
+from lco.methods.method import Method
 from lco.training import checkpoint as disk
-from lco.training.run import train
-from tests.conftest import START, lines, small
+from tests.conftest import START, lines, small, train
 
 
 def weights(folder):

@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from lco.config import Experiment
-from lco.methods import METHODS, Signal
+from lco.heads import FixedHead
+from lco.methods import METHODS
+from lco.methods.objective import Signal
 from lco.policy import PolicyModel, Snapshot
 from lco.rollout.records import Row, collate
 from lco.training.engine import TorchEngine
+from lco.training.learner import Learner
 from lco.training.metrics import summarise
-from lco.training.update import Frozen, by_sign, one_update
+from lco.training.state import Policies, UpdateInputs
 from tests.conftest import tiny_model
 
 ROWS = [
@@ -31,10 +34,9 @@ class Update:
         self.model = tiny_model("llama").double()
         policy = PolicyModel(self.model)
         experiment = Experiment(model="tiny", micro_batch=micro_batch, diagnose_every=2, lr=1e-3)
-        self.method = METHODS[name]
-        hyper = self.method.hyper({"beta": BETA} if self.method.target else {})
+        self.objective = METHODS[name].bind({"beta": BETA} if "beta" in METHODS[name].hyperparameters else {})
         self.batch, self.rows = collate(ROWS), range(len(ROWS))
-        snapshot = policy(self.batch, Snapshot()).snapshot
+        snapshot = policy(self.batch, Snapshot())
         self.old = [self.logits(row).detach() for row in self.rows]
         g = torch.Generator().manual_seed(1)
         with torch.no_grad():  # the policy has moved on since the rollout
@@ -42,13 +44,13 @@ class Update:
                 p += 0.05 * torch.randn(p.shape, generator=g, dtype=p.dtype)
         self.advantages = torch.tensor(advantages).double()
         inputs = {"advantage": self.advantages[:, None] * self.batch.response_mask}
-        if self.method.target is None:
+        if self.objective.target is None:
             inputs["old_logprob"] = torch.zeros_like(inputs["advantage"])
-        old = {row: snapshot.rows([row]) for row in self.rows} if self.method.old(hyper).whole else {}
-        self.frozen = Frozen(self.batch, inputs, old, {})
-        self.run = SimpleNamespace(
-            experiment=experiment, method=self.method, hyper=hyper, engine=TorchEngine(policy, experiment), critic=None
-        )
+        snapshots = {row: FixedHead(snapshot.hidden[row], snapshot.head) for row in self.rows}
+        old = snapshots if self.objective.old.whole else {}
+        self.inputs = UpdateInputs(self.batch, inputs, old, {})
+        policies = Policies(TorchEngine(policy, experiment), None, {}, micro_batch)
+        self.learner = Learner(experiment, self.objective, policies)
 
     def logits(self, row, hidden=None):
         """[L, V] logits that predict a row's response, without padding; `hidden` collects the states below the head."""
@@ -68,16 +70,16 @@ class Update:
             tilt = (a / BETA) * torch.nn.functional.one_hot(tokens, z.shape[1])
             residual = z - z_old - tilt
             residual = residual - residual.mean(1, keepdim=True)
-            if self.method.name == "lco_kld":
+            if self.objective.name == "lco_kld":
                 log_target = (z_old + tilt).log_softmax(1)
                 total = total + (log_target.exp() * (log_target - z.log_softmax(1))).sum()
-            elif self.method.name == "lco_mse":
+            elif self.objective.name == "lco_mse":
                 total = total + residual.square().sum() / 2
-            elif self.method.name == "lco_lch":
+            elif self.objective.name == "lco_lch":
                 total = total + residual.cosh().log().sum()
             else:
                 total = total - a * z.log_softmax(1).gather(1, tokens[:, None]).sum()
-        return total / (len(ROWS) if self.method.name == "reinforce" else int(self.batch.response_mask.sum()))
+        return total / (len(ROWS) if self.objective.name == "reinforce" else int(self.batch.response_mask.sum()))
 
     def of_sign(self, sign, rows):
         return [row for row in rows if sign * float(self.advantages[row]) > 0]
@@ -96,21 +98,21 @@ def test_gradient_norms_by_sign_are_those_of_the_rows_of_one_sign(name):
     """Of the first micro-batch with the whole minibatch's divisor; the other sign's rows weigh nothing."""
     update = Update(name)
     first = [0, 2]  # every other row: two micro-batches of two
-    found = by_sign(update.run, update.frozen, update.rows, step=1)
+    found = update.learner.gradient_norms_by_sign(update.inputs, update.rows, step=1)
     positive, negative = (update.gradient(update.of_sign(sign, first)) for sign in (1, -1))
     assert found["gradient_norm_positive"] == pytest.approx(float(positive.norm()), rel=1e-5)
     assert found["gradient_norm_negative"] == pytest.approx(float(negative.norm()), rel=1e-5)
     assert positive.norm() > 0
     assert negative.norm() > 0
     assert all(p.grad is None for p in update.model.parameters())
-    assert by_sign(update.run, update.frozen, update.rows, step=2) == {}
+    assert update.learner.gradient_norms_by_sign(update.inputs, update.rows, step=2) == {}
 
 
 @pytest.mark.parametrize("name", METHODS_HERE)
 def test_the_two_signs_gradients_add_up_to_the_whole(name):
     """The vectors that the two norms are of, taken from the requests themselves, sum to the gradient that is applied."""
     update = Update(name, micro_batch=4)
-    engine, seen = update.run.engine, []
+    engine, seen = update.learner.policies.engine, []
     parameters = list(update.model.parameters())
 
     def vector(batch, request):
@@ -119,19 +121,19 @@ def test_the_two_signs_gradients_add_up_to_the_whole(name):
         return SimpleNamespace(whole=float(seen[-1].norm()), projections=0.0)
 
     engine.probe = vector
-    found = by_sign(update.run, update.frozen, update.rows, step=1)
+    found = update.learner.gradient_norms_by_sign(update.inputs, update.rows, step=1)
     positive, negative, whole = seen
     torch.testing.assert_close(positive + negative, whole, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(whole, update.gradient(update.rows), rtol=1e-5, atol=1e-6)
     assert found["gradient_norm_positive"] == float(positive.norm())
-    step = one_update(update.run, update.frozen, update.rows).step
+    step = update.learner.update_policy(update.inputs, update.rows).step
     assert step.gradient_norm == pytest.approx(float(whole.norm()), rel=1e-5)
 
 
 def summary(update, *seen):
     mask = update.batch.response_mask
     signal = Signal(torch.zeros(4), torch.zeros(4, dtype=torch.int64), mask, torch.zeros(4).bool(), 8, ("",) * 4)
-    return summarise(seen, update.frozen.inputs, signal, update.rows)
+    return summarise(seen, update.inputs.constants, signal, update.rows)
 
 
 @pytest.mark.parametrize("advantages", [ADVANTAGES, (0.7, -0.4, 0.0, 0.9)])
@@ -144,7 +146,7 @@ def test_squares_of_the_hidden_gradients_by_sign_add_up_to_the_whole(name, advan
     squares = [float(g.square().sum()) for g in torch.autograd.grad(loss, hidden)]
     for sign in (1, -1, 0):
         expected[sign] = sum(x for x, a in zip(squares, advantages, strict=True) if (a > 0) - (a < 0) == sign)
-    found = summary(update, one_update(update.run, update.frozen, update.rows))
+    found = summary(update, update.learner.update_policy(update.inputs, update.rows))
     positive, negative = found["hidden_gradient_positive"] ** 2, found["hidden_gradient_negative"] ** 2
     assert positive == pytest.approx(expected[1], rel=1e-5)
     assert negative == pytest.approx(expected[-1], rel=1e-5)
@@ -155,7 +157,7 @@ def test_squares_of_the_hidden_gradients_by_sign_add_up_to_the_whole(name, advan
 def test_an_update_reports_the_share_of_tokens_whose_tilt_was_clamped():
     """|A/β| is 90, 19.9, 90 and 0 on rows of 3, 2, 4 and 1 tokens: 7 of 10."""
     update = Update("lco_kld", (45.0, -9.95, -45.0, 0.0))
-    found = summary(update, one_update(update.run, update.frozen, update.rows))
+    found = summary(update, update.learner.update_policy(update.inputs, update.rows))
     assert found["tilt_clamped"] == pytest.approx(0.7)
     assert found["updates_skipped"] == 0
     assert 0 < found["target_tv"] <= 1

@@ -5,8 +5,8 @@ import pytest
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.problems import Problem
-from lco.training.loop import Prompt
-from lco.training.prepare import demonstrations
+from lco.training.load import demonstrations
+from lco.training.state import Prompt
 from lco.training.watch import watch
 
 FINE = {"truncated": 0.1, "no_answer": 0.1, "degenerate_all_right": 0.2, "degenerate_all_wrong": 0.2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lco.verifier import Rules, verify
-from lco.verifier.extract import find_answer
+from lco.verifier.find.extract import find_answer
 
 SOLUTION = "We add: 2 + 2 = 4 apples, so 4.\n#### 4"
 

@@ -18,7 +18,7 @@ from verifier_helpers import all_cases
 from lco.verifier import Pool, Rules
 from lco.verifier.explain import MEANINGS
 from lco.verifier.judge import Judgement, judge
-from lco.verifier.scalars import NeedsProofError
+from lco.verifier.numbers.ladder import NeedsProofError
 
 PIECES = [
     "\\frac", "\\frac{", "}{", "}", "{", "\\sqrt", "\\sqrt[", "]", "[", "(", ")", "^", "^{", "_", "_{", "\\left(", "\\right]",

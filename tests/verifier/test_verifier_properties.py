@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from verifier_helpers import all_cases, near_misses, rewritten
 
 from lco.verifier import Pool, Rules, verify
-from lco.verifier.reading import read
+from lco.verifier.read.readings import read
 
 WITHOUT_SHORTCUT = Rules(string_shortcut=False)
 # Where the rule itself is not symmetric: a missing percent sign, a missing name, and what only one side may leave out.

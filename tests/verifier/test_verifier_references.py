@@ -9,8 +9,8 @@ import pytest
 from verifier_helpers import answers_of, near_misses, rewritten
 
 from lco.verifier import Pool, Rules
-from lco.verifier.nodes import RefusedError, UnreadableError
-from lco.verifier.reading import read
+from lco.verifier.read.readings import read
+from lco.verifier.tree import RefusedError, UnreadableError
 
 pytestmark = pytest.mark.long
 

@@ -1,0 +1,158 @@
+"""An objective: a method with its knobs bound, as training, the laboratory and the pages see it.
+
+A `Method` is the page that a person writes; `Method.bind(hyper)` makes an `Objective` of it once, with every default filled
+in, so that nobody else asks what a knob is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lco.heads import Target, TokenFunction
+from lco.losses import Reduction
+from lco.policy import ValueFunction
+
+Scope = Literal["token", "row", "pair"]
+Source = Literal["rollouts", "demonstrations", "pairs"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What is known about a rollout before the first update. B rows, T response positions.
+
+    Attributes:
+        rewards: [B] float32, finite.
+        groups: [B] int64, rows of one prompt share a number.
+        mask: [B, T] bool, True where the policy sampled the token.
+        truncated: [B] bool, True where the length limit cut the row.
+        length_limit: the configured longest response in tokens.
+        responses: the rows' texts.
+        reward_history: mean reward of every rollout before this one, oldest first.
+        values: [B, T] the critic's values before each token, or None without a critic.
+        ref_logprob: [B, T] the reference policy's log-probabilities, or None where the method needs none.
+        old_logprob: [B, T] the current policy's, or None where the method's advantage needs none.
+    """
+
+    rewards: Tensor
+    groups: Tensor
+    mask: Tensor
+    truncated: Tensor
+    length_limit: int = 0
+    responses: tuple[str, ...] = ()
+    reward_history: tuple[float, ...] = ()
+    values: Tensor | None = None
+    ref_logprob: Tensor | None = None
+    old_logprob: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of the loop; the loop provides, and never asks for a method by name.
+
+    Attributes:
+        group: at least two samples per prompt.
+        reference: the reference policy's log-probabilities of the sampled tokens (`ref_logprob`).
+        old_logprob: the policy's own in `Signal`, for a KL term inside the reward.
+        refill_rounds: how often prompts are drawn again in place of groups of which `keep` left no row.
+        critic_warmup: so many first rollouts train the critic alone.
+        length_limit: tokens that the length limit of a response must have at least.
+    """
+
+    group: bool = False
+    reference: bool = False
+    old_logprob: bool = False
+    refill_rounds: int = 0
+    critic_warmup: int = 0
+    length_limit: int = 0
+
+
+@dataclass(frozen=True)
+class OldNeeds:
+    """What must be known about π_old once the policy has moved.
+
+    Attributes:
+        whole: the whole distribution, kept as hidden states and head.
+        statistics: else these scalars of every token, measured before the first update.
+    """
+
+    whole: bool
+    statistics: tuple[str, ...]
+
+
+PrepareInputs = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, Tensor]]
+"""(statistics [R, T], inputs [R, T, …], mask [R, T]) → further inputs [R, T, …] of a minibatch's R rows"""
+
+
+def no_further_inputs(
+    statistics: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mask: Tensor
+) -> dict[str, Tensor]:
+    return {}
+
+
+def keep_all_rows(signal: Signal) -> Tensor:
+    return torch.ones_like(signal.truncated)
+
+
+def report_nothing(statistics: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mask: Tensor) -> dict[str, float]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What one run optimises.
+
+    Attributes:
+        name, title: of the method.
+        hyper: the knobs that it reads, for records; everything below has them bound.
+        scope, source, reduction: as Method says.
+        advantage: signal → {input: [B, T]}, constants of the loss; "advantage" is always among them.
+        loss: statistics and inputs → the loss of each token.
+        statistics: the head statistics that the loss reads.
+        needs: what the loop has to provide.
+        old: what must be known about π_old once the policy has moved.
+        reported: the statistics that every update logs.
+        target: LCO's target policy; None for losses without one.
+        fixed: names of the policies that do not learn and are read: reference, verifier, dpo.
+        value_loss: the critic's loss per token; None without a critic.
+        keep: signal → [B] bool, the rows that the updates see.
+        prepare_statistics: what is measured before a minibatch's first micro-batch, for `prepare_inputs`.
+        prepare_inputs: constants that depend on the whole minibatch under the current policy, all ranks together.
+        metrics: (statistics [R, T], inputs [R, T], mask) → what the method wants logged of a minibatch.
+    """
+
+    name: str
+    title: str
+    hyper: Mapping[str, Any]
+    scope: Scope
+    source: Source
+    reduction: Reduction
+    advantage: Callable[[Signal], dict[str, Tensor]]
+    loss: TokenFunction
+    statistics: tuple[str, ...]
+    needs: Needs = Needs()
+    old: OldNeeds = OldNeeds(False, ())
+    reported: tuple[str, ...] = ()
+    target: Target | None = None
+    fixed: tuple[str, ...] = ()
+    value_loss: ValueFunction | None = None
+    keep: Callable[[Signal], Tensor] = keep_all_rows
+    prepare_statistics: tuple[str, ...] = ()
+    prepare_inputs: PrepareInputs = no_further_inputs
+    metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, float]] = field(
+        default=report_nothing
+    )
+
+    @property
+    def critic(self) -> bool:
+        """Whether it wants a critic."""
+        return self.value_loss is not None
+
+    @property
+    def unit(self) -> int:
+        """Rows that no minibatch may separate."""
+        return 2 if self.scope == "pair" else 1

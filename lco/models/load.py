@@ -1,0 +1,169 @@
+"""Configurations, tokenizers and weights, each loaded whole or refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from lco.errors import UserError
+from lco.models.fit import check_fit
+from lco.models.place import located
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_config(model: str) -> Any:
+    """The model's configuration.
+
+    Raises:
+        UserError: there is none, or its weights are quantised, so that no optimizer could move them.
+    """
+    from transformers import AutoConfig
+
+    config = _load(AutoConfig, model)
+    quantised = getattr(config, "quantization_config", None)
+    if quantised and not model.endswith(".gguf"):
+        method = quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised.quant_method
+        raise UserError(
+            f"the weights of {model} are quantised ({getattr(method, 'value', method)}), which can be neither trained nor "
+            "synchronised; give the model that it was made from"
+        )
+    return config
+
+
+def load_tokenizer(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return _load(AutoTokenizer, model)
+
+
+def load_model(model: str, dtype: str, device: str) -> nn.Module:
+    """The causal language model in evaluation mode, on `device`, every parameter trainable.
+
+    Raises:
+        UserError: its files lack weights, hold others, or are damaged; or its class is none that the suite computes
+            rightly.
+    """
+    from transformers import AutoModelForCausalLM
+
+    load_config(model)
+    network, found = _load(
+        AutoModelForCausalLM, model, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )  # fmt: skip
+    if getattr(network, "_hf_peft_config_loaded", False):
+        raise UserError(f"{model} comes with an adapter, and adapters are not trained here; give the merged model")
+    check_whole(model, found)
+    if model.endswith(".gguf"):
+        # De-quantised on load; without these marks it saves as an ordinary model.
+        del network.hf_quantizer, network.config.quantization_config
+        network.is_quantized = False
+    network = network.to(device).eval()
+    check_fit(network, model)
+    return network
+
+
+def check_whole(model: str, found: dict[str, Any]) -> None:
+    """Refuses a model whose files and class hold different weights; transformers fills the gaps with random numbers.
+
+    Args:
+        found: what `from_pretrained` reports: missing_keys, unexpected_keys, mismatched_keys (name, there, wanted). A
+            tied head, rotary buffers, and what a class knows to leave out are in none of them.
+
+    Raises:
+        UserError: names the weights.
+    """
+    faults = []
+    if found["missing_keys"]:
+        faults.append(f"lacks the weights {some(found['missing_keys'])}, which would be random numbers")
+    if found["mismatched_keys"]:
+        shapes = [f"{name} ({list(there)}, not {list(wanted)})" for name, there, wanted in found["mismatched_keys"]]
+        faults.append(f"has weights of another shape: {some(shapes)}")
+    if found["unexpected_keys"]:
+        faults.append(f"holds weights that its class does not read: {some(found['unexpected_keys'])}")
+    if faults:
+        raise UserError(
+            f"{model} {', '.join(faults)}; its files are incomplete or belong to another class (a reward model, a "
+            "classifier) than config.json says: get it again, or give a causal language model"
+        )
+
+
+def some(names: Iterable[str], shown: int = 4) -> str:
+    """The first names, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - shown} more" if len(ordered) > shown else ""
+    return ", ".join(ordered[:shown]) + more
+
+
+def _load(loader: Any, model: str, **arguments: Any) -> Any:
+    where, extra = located(model)
+    try:
+        with quiet():
+            return loader.from_pretrained(where, trust_remote_code=False, **extra, **arguments)
+    except Exception as error:
+        # Files from outside can be wrong in any way, and every library below has exceptions of its own for it.
+        raise UserError(f"cannot load {model}: {reason(where, error)}; check the folder or hub id") from None
+
+
+def reason(where: str, error: Exception) -> str:
+    """What went wrong, in one line."""
+    folder = Path(where)
+    if isinstance(error, SafetensorError):
+        damaged = next((file for file in sorted(folder.glob("*.safetensors")) if not readable(file)), None)
+        if damaged is not None:
+            return f"{damaged.name} is cut or damaged ({error}), get it again"
+    if isinstance(error, OSError) and folder.is_dir() and not list(folder.glob("*.safetensors")):
+        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+        if pickled is not None:
+            return (
+                f"{pickled.name} is pickled, which can run code, and only safetensors are read; save it as safetensors"
+            )
+    text = str(error).strip().split("\n")[0].rstrip(".")
+    if "custom code" in text:
+        return "it needs code of its own, which is never run; give a model whose class is in transformers"
+    return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+def readable(file: Path) -> bool:
+    """Whether a safetensors file has a whole header and as many bytes as that says."""
+    try:
+        with safe_open(file, "pt"):
+            return True
+    except SafetensorError:
+        return False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back transformers' warnings, among them its table of missing weights: what matters of them is an error here."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def context_length(config: Any) -> int | None:
+    return getattr(config, "max_position_embeddings", None)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        UserError: CUDA is asked for and absent.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is 'cuda' but PyTorch sees no CUDA device; use --device cpu")
+    return device

@@ -1,0 +1,193 @@
+"""Prompts → rows: sampled and verified, or worked solutions; and which of them can be learnt from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lco.config import Experiment
+from lco.methods.objective import Objective, Signal
+from lco.problems import Problem
+from lco.randomness import derived_seed
+from lco.rollout.records import Row, Sampler, Sampling
+from lco.training.engine import Engine
+from lco.training.metrics import describe, group_numbers
+from lco.training.plan import prompt_indices, refill_indices
+from lco.training.state import Clock, Prompt, Rollout, VerifiedRow
+from lco.verifier import Verdict
+
+
+@dataclass
+class Collector:
+    """Makes the rows of a rollout, identical on every rank.
+
+    Attributes:
+        ranks: the engine, asked only for its rank and to gather.
+        prompts: training prompts, none too long.
+        demonstrations: worked solutions as ids, ending with a token on which the sampler stops; one per prompt.
+        sampling: the values that rows are drawn with.
+        verify: (response text, reference answer) pairs → verdicts.
+        decode: ids → text.
+        sampler: this rank's sampler, or None where another rank samples for it.
+        history: mean reward of every rollout so far.
+    """
+
+    experiment: Experiment
+    objective: Objective
+    ranks: Engine
+    prompts: Sequence[Prompt]
+    demonstrations: Sequence[tuple[int, ...]]
+    sampling: Sampling
+    verify: Callable[[Sequence[tuple[str, str]]], Sequence[Verdict]]
+    decode: Callable[[Sequence[int]], str]
+    sampler: Sampler | None = None
+    history: list[float] = field(default_factory=list)
+
+    def collect(self, step: int, clock: Clock) -> Rollout:
+        """Rollout number `step`, from 0."""
+        drawn: dict[str, Any] = {}
+        if self.objective.source == "demonstrations":
+            rows = self.demonstrate(step)
+        else:
+            rows, drawn = self.sample(step, clock)
+        compared = self.rows_to_compare(rows)
+        signal = self.signal_of(compared) if compared else None
+        metrics = {**describe(rows), **drawn}
+        if "accuracy" in metrics:
+            self.history.append(metrics["accuracy"])
+        return Rollout(step, rows, compared, signal, metrics)
+
+    def demonstrate(self, step: int) -> list[VerifiedRow]:
+        """As many rows as a rollout has, one worked solution per problem."""
+        chosen = prompt_indices(len(self.prompts), self.experiment.rows_per_step, step, self.experiment.seed)
+        verdict = Verdict(True, None, "demonstration", 0.0)
+        rows = []
+        for i in chosen:
+            prompt, response = self.prompts[i], self.demonstrations[i]
+            row = Row(prompt.problem.id, prompt.ids, response, "stop", ())
+            rows.append(VerifiedRow(row, prompt.problem, verdict, self.decode(response)))
+        return rows
+
+    def sample(self, step: int, clock: Clock) -> tuple[list[VerifiedRow], dict[str, Any]]:
+        """Verified samples, and what their refill cost.
+
+        Where the method leaves whole groups out and asks for others in their place, further prompts are drawn for them, for at
+        most so many rounds; what they are depends on (seed, step, round) alone, so a resumed run draws them again.
+        """
+        experiment, rounds = self.experiment, self.objective.needs.refill_rounds
+        chosen = prompt_indices(len(self.prompts), experiment.prompts_per_step, step, experiment.seed)
+        rows = self.answer(chosen, f"rollout/{self.ranks.rank}", step, 0, clock)
+        if not rounds:
+            return rows, {}
+        used, done = len(chosen), 0
+        missing = experiment.prompts_per_step - self.count_groups_to_update_on(rows)
+        while done < rounds and missing:
+            done += 1
+            more = refill_indices(len(self.prompts), missing, step, done, experiment.seed, set(chosen))
+            if not more:
+                break
+            chosen += more
+            rows += self.answer(more, f"refill/{done}/{self.ranks.rank}", step, used, clock)
+            used += len(more)
+            missing = experiment.prompts_per_step - self.count_groups_to_update_on(rows)
+        return rows, {
+            "refill_rounds": done,
+            "prompts_drawn": used,
+            "generation_multiplier": used / max(1, experiment.prompts_per_step - missing),
+            "refill_exhausted": bool(missing),
+        }
+
+    def answer(self, prompts: Sequence[int], purpose: str, step: int, first: int, clock: Clock) -> list[VerifiedRow]:
+        """`samples` verified responses to each prompt; the ranks that have a sampler share them.
+
+        `first` numbers the prompts within the rollout: positions keep groups apart where a small set repeats a problem.
+        """
+        samples = self.sampling.samples
+        chosen = [self.prompts[i] for i in prompts]
+        samplers = [rank for rank, has in enumerate(self.ranks.gather(self.sampler is not None)) if has]
+        mine: list[VerifiedRow] = []
+        if self.sampler is not None:
+            place, stride = samplers.index(self.ranks.rank), len(samplers)
+            share = chosen[place::stride]
+            seed = derived_seed(self.experiment.seed, step, purpose)
+            named = [(f"{p.problem.id}#{first + place + i * stride}", p.ids) for i, p in enumerate(share)]
+            problems = {group: p.problem for (group, _), p in zip(named, share, strict=True)}
+            # One part's rows are verified while the next part is generated.
+            with ThreadPoolExecutor(max_workers=1) as verifier:
+                parts: list[Future[list[VerifiedRow]]] = []
+
+                def verify(rows: Sequence[Row]) -> None:
+                    parts.append(verifier.submit(self.verify_rows, rows, [problems[row.group] for row in rows]))
+
+                with clock.phase("generation"):
+                    self.sampler.sample(named, self.sampling, seed, verify)
+                with clock.phase("reward"):
+                    mine = [row for part in parts for row in part.result()]
+        shares = self.ranks.gather(mine)
+        return [
+            row
+            for i in range(len(chosen))
+            for row in _group(shares[samplers[i % len(samplers)]], i // len(samplers), samples)
+        ]
+
+    def verify_rows(self, rows: Sequence[Row], problems: Sequence[Problem]) -> list[VerifiedRow]:
+        """Each row with its verdict, judged as text against its problem's answer."""
+        texts = [self.decode(row.response_ids) for row in rows]
+        verdicts = self.verify([(text, problem.answer) for text, problem in zip(texts, problems, strict=True)])
+        return [VerifiedRow(*found) for found in zip(rows, problems, verdicts, texts, strict=True)]
+
+    def rows_to_compare(self, rows: Sequence[VerifiedRow]) -> list[VerifiedRow]:
+        """The rows that advantages are computed from: those with a reward; or pairs, row 2i right and row 2i + 1 wrong."""
+        rewarded = [row for row in rows if math.isfinite(row.reward)]
+        return pair_rows(rewarded) if self.objective.source == "pairs" else rewarded
+
+    def signal_of(self, rows: Sequence[VerifiedRow]) -> Signal:
+        """What is known of the rows before any policy is asked."""
+        lengths = torch.tensor([len(row.row.response_ids) for row in rows])
+        return Signal(
+            rewards=torch.tensor([row.reward for row in rows]),
+            groups=group_numbers(rows),
+            mask=torch.arange(max(1, int(lengths.max()))) < lengths[:, None],
+            truncated=torch.tensor([row.row.finish_reason == "length" for row in rows]),
+            length_limit=self.experiment.max_new_tokens,
+            responses=tuple(row.text for row in rows),
+            reward_history=tuple(self.history),
+        )
+
+    def count_groups_to_update_on(self, rows: Sequence[VerifiedRow]) -> int:
+        """Groups of which the updates will see a row."""
+        compared = self.rows_to_compare(rows)
+        if not compared:
+            return 0
+        return len(group_numbers(compared)[self.objective.keep(self.signal_of(compared))].unique())
+
+    def synchronise(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Gives the sampler the trainer's weights. Under ZeRO-3 every rank takes part in gathering them.
+
+        The sampler of preference pairs is the reference policy's and keeps its weights.
+        """
+        if self.objective.source == "pairs":
+            return
+        if self.sampler is not None:
+            self.sampler.sync(weights)
+        for _ in weights:
+            pass
+
+
+def _group(rows: Sequence[VerifiedRow], index: int, samples: int) -> Sequence[VerifiedRow]:
+    return rows[index * samples : (index + 1) * samples]
+
+
+def pair_rows(rows: Sequence[VerifiedRow]) -> list[VerifiedRow]:
+    """Right against wrong answers to one prompt, each used at most once; empty responses and lone sides are left out."""
+    sides: dict[str, tuple[list[VerifiedRow], list[VerifiedRow]]] = {}
+    for row in rows:
+        if row.row.response_ids:
+            sides.setdefault(row.row.group, ([], []))[not row.verdict.correct].append(row)
+    return [row for right, wrong in sides.values() for pair in zip(right, wrong, strict=False) for row in pair]

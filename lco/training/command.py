@@ -1,0 +1,143 @@
+"""`lco train`: flags and files → an experiment → its plan → a run in this process or as several ranks."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import typing
+from pathlib import Path
+from typing import Any
+
+from lco.config import Experiment, dump, fields, from_mapping
+from lco.errors import UserError
+from lco.methods import METHODS, method_named
+from lco.training.resolve import resolve
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag per field of `Experiment`, grouped; defaults stay unset so that a file's values survive."""
+    parser.description = "Trains a model on problems whose answers can be verified, and leaves a run folder."
+    parser.epilog = (
+        "example: lco train --method lco_kld --model Qwen/Qwen2.5-0.5B-Instruct --problems gsm8k --prompt boxed "
+        "--max-new-tokens 512 --rollouts vllm --lr 1e-6 --minibatches 4"
+    )
+    parser.add_argument("--config", metavar="FILE", help="JSON file with any of the keys below; flags override it")
+    parser.add_argument(
+        "--preset",
+        default="common",
+        choices=("common", "paper"),
+        help="start from the suite's common settings or from those of the method's paper (`lco methods NAME` shows them); "
+        "--config and flags override them",
+    )
+    parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out where it stopped")
+    types = typing.get_type_hints(Experiment)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, spec in fields().items():
+        group = groups.setdefault(spec.metadata["group"], parser.add_argument_group(spec.metadata["group"]))
+        flag, text = "--" + name.replace("_", "-"), spec.metadata["help"]
+        if spec.metadata["choices"]:
+            text += f"; one of {', '.join(map(str, spec.metadata['choices']))}"
+        if name == "hyper":
+            group.add_argument("--hyper", nargs="+", metavar="NAME=VALUE", help=text)
+        elif types[name] is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            shown = f"{text} (default: {spec.default!r})" if spec.default != "" else text
+            group.add_argument(flag, type=types[name], default=None, metavar=types[name].__name__.upper(), help=shown)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; prints where the run is."""
+    experiment = experiment_of(arguments)
+    if arguments.print_config:
+        print(dump(experiment), end="")
+        return 0
+    plan = resolve(experiment)
+    # torch and transformers, only once the plan stands
+    from lco.training.launch import become_rank, launch_ranks
+    from lco.training.run import train
+
+    is_rank = "LOCAL_RANK" in os.environ
+    if experiment.engine == "deepspeed" and not is_rank:
+        launch_ranks(experiment, arguments.resume)
+        return 0
+    if is_rank:
+        become_rank(experiment)
+    folder = train(plan, arguments.resume)
+    if int(os.environ.get("RANK", 0)) == 0:
+        final = folder / "checkpoints" / "final"
+        told = f"; its model in {final}" if final.exists() else "; continue it with --resume"
+        print(f"the run is in {folder}{told}")
+    return 0
+
+
+def experiment_of(arguments: argparse.Namespace) -> Experiment:
+    """What a command line asks for: the defaults, over them the paper's settings if these are wanted, the configuration
+    file, the flags.
+
+    Raises:
+        UserError: an unknown key, method or value.
+    """
+    given = read(arguments.config) if arguments.config else {}
+    method = arguments.method or given.get("method", Experiment.method)
+    preset = paper_settings(method) if arguments.preset == "paper" else {}
+    if "hyper" in preset and isinstance(given.get("hyper"), dict):
+        given = {**given, "hyper": {**preset["hyper"], **given["hyper"]}}
+    return from_arguments(arguments, from_mapping({**preset, **given}, arguments.config or "preset"))
+
+
+def read(path: str) -> dict[str, Any]:
+    """The keys of a configuration file.
+
+    Raises:
+        UserError: it cannot be read, or is not one JSON object.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected one JSON object with the keys of `lco train --print-config`")
+    return values
+
+
+def from_arguments(arguments: argparse.Namespace, base: Experiment) -> Experiment:
+    """`base` with every flag that was given on the command line."""
+    given = {name: getattr(arguments, name) for name in fields() if getattr(arguments, name, None) is not None}
+    if "hyper" in given:
+        given["hyper"] = {**base.hyper, **parse_hyper(given["hyper"])}
+    return dataclasses.replace(base, **given)
+
+
+def paper_settings(method: str) -> dict[str, Any]:
+    """Keys of `Experiment` with the settings of a method's paper.
+
+    Raises:
+        UserError: no such method, or no settings of its paper are known here.
+    """
+    preset = method_named(method).paper_preset
+    if not preset.hyper and not preset.settings:
+        have = ", ".join(name for name, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings)
+        raise UserError(f"no paper settings are known for {method}; there are some for {have}")
+    return {"method": method, "hyper": dict(preset.hyper), **preset.settings}
+
+
+def parse_hyper(pairs: list[str]) -> dict[str, Any]:
+    """["beta=2", "advantage=group_std"] → {"beta": 2, "advantage": "group_std"}."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UserError(f"--hyper {pair!r} has no value; write NAME=VALUE")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values

@@ -1,0 +1,243 @@
+"""Rows → optimizer steps: what is asked once, each minibatch in micro-batches, and a report of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lco.config import Experiment
+from lco.heads import HeadRequest
+from lco.losses import token_scale
+from lco.methods.objective import Objective, Signal
+from lco.policy import RowLoss, TokenLoss, ValueLoss
+from lco.rollout.records import Batch, collate, select
+from lco.training.engine import Engine, Norms, Step
+from lco.training.metrics import compare_with_sampler, sum_over_tokens, summarise
+from lco.training.once_per_rollout import (
+    ask_before_updates,
+    gather_statistics,
+    snapshot_fixed_policies,
+    snapshot_old_policy,
+    stack_rows,
+)
+from lco.training.plan import MicroBatch, minibatches
+from lco.training.state import Clock, Policies, Rollout, UpdateInputs, UpdateReport
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Learns from rollouts with one objective; every rank has one."""
+
+    experiment: Experiment
+    objective: Objective
+    policies: Policies
+
+    def learn(self, rollout: Rollout, clock: Clock) -> dict[str, Any]:
+        """All optimizer steps of one rollout; what they were, for its metrics.
+
+        Advantages come from all rows with a reward, the updates see those that the method keeps.
+        """
+        rows = [] if rollout.signal is None else self.objective.keep(rollout.signal).nonzero().flatten().tolist()
+        if rollout.signal is None or not rows:
+            return {"updates": 0, "skipped": "no row left to learn from"}
+        experiment, objective = self.experiment, self.objective
+        batch = collate([row.row for row in rollout.compared])
+        plan = minibatches(
+            rows, experiment.minibatches, experiment.epochs, rollout.step, experiment.seed, objective.unit
+        )
+        with clock.phase("logprobs"):
+            signal, on_policy, off_policy = self.prepare_rollout(batch, rollout.signal, plan)
+        if rollout.step < objective.needs.critic_warmup:
+            with clock.phase("update"):
+                return self.train_critic_alone(on_policy, plan)
+        reports: list[UpdateReport] = []
+        diagnosis: dict[str, float] = {}
+        with clock.phase("update"):
+            for number, rows_of_update in enumerate(plan):
+                # On the first update π_old is π: the update's own forward serves as "old", so no kernel noise is clipped.
+                inputs = self.add_minibatch_constants(off_policy if number else on_policy, rows_of_update)
+                if number == len(plan) - 1:
+                    diagnosis = self.gradient_norms_by_sign(inputs, rows_of_update, rollout.step)
+                reports.append(self.update_policy(inputs, rows_of_update))
+                if self.policies.critic is not None:
+                    self.update_critic(self.policies.critic, inputs, rows_of_update)
+        return {
+            "updates": len(plan),
+            "rows_kept": len(rows),
+            **summarise(reports, on_policy.constants, signal, rows),
+            **self.method_metrics(off_policy, plan[-1], reports[-1]),
+            **(compare_with_sampler(rollout.compared, plan, reports) if objective.source == "rollouts" else {}),
+            **diagnosis,
+        }
+
+    def prepare_rollout(
+        self, batch: Batch, signal: Signal, plan: Sequence[Sequence[int]]
+    ) -> tuple[Signal, UpdateInputs, UpdateInputs]:
+        """(what the advantages are computed from, what the first update is given, what the later ones are).
+
+        In the first one π_old is the policy itself; the later ones need what was asked of it before.
+        """
+        known = ask_before_updates(self.policies, self.objective, batch, plan)
+        old = snapshot_old_policy(self.policies, self.objective, batch, plan)
+        fixed = snapshot_fixed_policies(self.policies, self.objective, batch, plan)
+        signal = replace(
+            signal,
+            values=known.get("value"),
+            ref_logprob=known.get("ref_logprob"),
+            old_logprob=known.get("old_logprob"),
+        )
+        constants = self.objective.advantage(signal)
+        measured = {name: value for name, value in known.items() if name.startswith("old_")}
+        on_policy = UpdateInputs(batch, constants, {}, fixed)
+        return signal, on_policy, UpdateInputs(batch, {**constants, **measured}, old, fixed)
+
+    def add_minibatch_constants(self, inputs: UpdateInputs, rows: Sequence[int]) -> UpdateInputs:
+        """Adds to `inputs` what the method computes from the whole minibatch with the current weights (a forward pass
+        without gradient)."""
+        chosen, batch = list(rows), inputs.batch
+        names, forward = self.objective.prepare_statistics, self.policies.engine.forward
+        found = gather_statistics(self.policies, batch, names, forward, chosen)
+        given = {name: value[chosen] for name, value in inputs.constants.items()}
+        measured = {name: value[chosen] for name, value in found.items()}
+        constants = dict(inputs.constants)
+        further = self.objective.prepare_inputs(measured, given, batch.response_mask[chosen])
+        for name, value in further.items():
+            constants[name] = value.new_zeros((len(batch.input_ids), *value.shape[1:])).index_copy(
+                0, torch.tensor(chosen), value
+            )
+        return replace(inputs, constants=constants)
+
+    def update_policy(self, inputs: UpdateInputs, rows: Sequence[int]) -> UpdateReport:
+        """One optimizer step on a minibatch, in micro-batches; the divisor is the whole minibatch's."""
+        engine, scale = self.policies.engine, self.scale_tokens(inputs, rows)
+        parts = self.policies.share(rows, self.objective.unit)
+        loss, mine = 0.0, []
+        for number, part in enumerate(parts):
+            answer = engine.forward(select(inputs.batch, part.rows), self.loss_request(inputs, part, scale))
+            engine.backward(answer.loss, last=number == len(parts) - 1)
+            loss += float(answer.loss.detach())
+            if part.real:
+                mine.append((part.rows, {name: value.cpu() for name, value in answer.statistics.items()}))
+        return report_update(engine.step(), inputs, engine.gather((loss, mine)))
+
+    def scale_tokens(self, inputs: UpdateInputs, rows: Sequence[int]) -> dict[int, Tensor]:
+        """row → [T] weights of its tokens; their divisor is that of the whole minibatch."""
+        chosen = list(rows)
+        scale = token_scale(
+            inputs.batch.response_mask[chosen],
+            self.objective.reduction,
+            inputs.constants["advantage"][chosen],
+            self.experiment.max_new_tokens,
+        )
+        return dict(zip(chosen, scale, strict=True))
+
+    def loss_request(self, inputs: UpdateInputs, part: MicroBatch, scale: Mapping[int, Tensor]) -> TokenLoss | RowLoss:
+        """The method's loss on one micro-batch, as the request that its scope asks for."""
+        objective = self.objective
+        kind = TokenLoss if objective.scope == "token" else RowLoss
+        value_loss = objective.value_loss if self.policies.critic is None else None
+        return kind(objective.loss, self.head_request(inputs, part, scale), value_loss)
+
+    def head_request(self, inputs: UpdateInputs, part: MicroBatch, scale: Mapping[int, Tensor]) -> HeadRequest:
+        """What the head is asked about a micro-batch's N tokens, on the engine's device."""
+        rows, device, objective = list(part.rows), self.policies.engine.device, self.objective
+        constants, weights = self.constants_of(inputs, part, scale)
+        fixed = {name: stack_rows(policy, rows, device) for name, policy in inputs.fixed.items()}
+        return HeadRequest(
+            tokens=inputs.batch.response_ids[rows][inputs.batch.response_mask[rows]].to(device),
+            statistics=objective.statistics,
+            inputs=constants,
+            scale=weights,
+            old=stack_rows(inputs.old, rows, device) if inputs.old else None,
+            target=objective.target,
+            fixed=fixed,
+            report=objective.reported,
+        )
+
+    def constants_of(
+        self, inputs: UpdateInputs, part: MicroBatch, scale: Mapping[int, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """(the loss's constants [N, …], the weights [N]) of a micro-batch's tokens; a row that is not real weighs nothing."""
+        rows, device = list(part.rows), self.policies.engine.device
+        mask = inputs.batch.response_mask[rows]
+        constants = {name: value[rows][mask].to(device) for name, value in inputs.constants.items()}
+        return constants, torch.stack([scale[row] for row in rows])[mask].to(device) * part.real
+
+    def gradient_norms_by_sign(self, inputs: UpdateInputs, rows: Sequence[int], step: int) -> dict[str, float]:
+        """Every `diagnose_every` rollouts: the norm of the parameters' gradient on one micro-batch, from the tokens with
+        positive and with negative advantage apart, as the rollout's last update finds it; and the released code's statistic."""
+        every = self.experiment.diagnose_every
+        if not every or (step + 1) % every:
+            return {}
+        part, scale = self.policies.share(rows, self.objective.unit)[0], self.scale_tokens(inputs, rows)
+
+        def norms(weights: Mapping[int, Tensor]) -> Norms:
+            return self.policies.engine.probe(select(inputs.batch, part.rows), self.loss_request(inputs, part, weights))
+
+        def of_sign(sign: int) -> dict[int, Tensor]:
+            return {row: scale[row] * (sign * inputs.constants["advantage"][row] > 0) for row in part.rows}
+
+        return {
+            "gradient_norm_positive": norms(of_sign(1)).whole,
+            "gradient_norm_negative": norms(of_sign(-1)).whole,
+            "gradient_norm_projections": norms(scale).projections,
+        }
+
+    def update_critic(
+        self, engine: Engine, inputs: UpdateInputs, rows: Sequence[int], body: bool = True
+    ) -> tuple[Step, float]:
+        """One optimizer step on the value loss of a minibatch; (what it did, the loss over all ranks).
+
+        `body`: whether the gradient goes on into the body below the value head.
+        """
+        function = self.objective.value_loss
+        assert function is not None
+        scale, parts, loss = self.scale_tokens(inputs, rows), self.policies.share(rows, self.objective.unit), 0.0
+        for number, part in enumerate(parts):
+            request = ValueLoss(function, *self.constants_of(inputs, part, scale), body)
+            answer = engine.forward(select(inputs.batch, part.rows), request)
+            engine.backward(answer.loss, last=number == len(parts) - 1)
+            loss += float(answer.loss.detach())
+        return engine.step(), sum(engine.gather(loss))
+
+    def train_critic_alone(self, inputs: UpdateInputs, plan: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """All updates of a rollout on the value loss; a body that the policy shares stays as it is."""
+        critic = self.policies.critic
+        engine = critic or self.policies.engine
+        found = [self.update_critic(engine, inputs, rows, body=critic is not None) for rows in plan]
+        norms = [step.gradient_norm for step, _ in found]
+        return {
+            "updates": 0,
+            "critic_updates": len(found),
+            "value_loss": sum(loss for _, loss in found) / len(found),
+            "critic_gradient_norm": sum(norms) / len(norms),
+        }
+
+    def method_metrics(self, inputs: UpdateInputs, rows: Sequence[int], report: UpdateReport) -> dict[str, float]:
+        """What the method itself wants logged, of the last minibatch."""
+        chosen = list(rows)
+        mask = inputs.batch.response_mask[chosen]
+        logprob = torch.zeros(mask.shape)
+        for i, row in enumerate(chosen):
+            logprob[i, : len(report.logprobs[row])] = report.logprobs[row].float()
+        constants = {name: value[chosen] for name, value in inputs.constants.items()}
+        statistics = {"logprob": logprob, "old_logprob": constants.get("old_logprob", logprob)}
+        return self.objective.metrics(statistics, constants, mask)
+
+
+def report_update(step: Step, inputs: UpdateInputs, gathered: Sequence[tuple[float, Any]]) -> UpdateReport:
+    """What all ranks saw of one optimizer step: `gathered` are their losses and (rows, statistics) by micro-batch."""
+    batch, logprobs, totals = inputs.batch, dict[int, Tensor](), dict[str, float]()
+    for _, share in gathered:
+        for indices, statistics in share:
+            for i, row in enumerate(indices):
+                logprobs[row] = statistics["logprob"][i, : int(batch.response_lengths[row])]
+            chosen = list(indices)
+            found = sum_over_tokens(statistics, inputs.constants["advantage"][chosen], batch.response_mask[chosen])
+            for name, value in found.items():
+                totals[name] = totals.get(name, 0.0) + value
+    return UpdateReport(step, sum(loss for loss, _ in gathered), totals, logprobs)

@@ -1,0 +1,301 @@
+"""From a plan to a collector and a learner: problems first, then the tokenizer, then the models, so that mistakes cost
+seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lco import models
+from lco.config import Experiment
+from lco.errors import UserError
+from lco.models.export import export
+from lco.policy import PolicyModel, refuse_softcap
+from lco.problems import Problem
+from lco.problems.prompts import encode, end_token_ids, prompt_facts, style_named
+from lco.problems.sets import content_sha256, load_problems
+from lco.provenance import collect
+from lco.randomness import derived_seed
+from lco.rollout.records import Sampler, Sampling
+from lco.training.collector import Collector
+from lco.training.engine import Engine, TorchEngine
+from lco.training.learner import Learner
+from lco.training.resolve import Plan
+from lco.training.state import Policies, Prompt
+from lco.training.watch import say
+from lco.verifier import Pool, Rules
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a run asks: its prompts, worked solutions and validation prompts as ids, and how many were left out."""
+
+    prompts: Sequence[Prompt]
+    demonstrations: Sequence[tuple[int, ...]]
+    validation: Sequence[Prompt]
+    dropped: int
+    validation_dropped: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that a run needs but its sampler, which starts from the weights that a resume brings."""
+
+    collector: Collector
+    learner: Learner
+    validation: Sequence[Prompt]
+    manifest: dict[str, Any]
+    tokenizer: Any
+
+
+def load(plan: Plan, world: int, pool: Pool) -> Loaded:
+    """
+    Raises:
+        UserError: problems, prompts, tokenizers or models that do not fit the plan.
+    """
+    experiment, objective = plan.experiment, plan.objective
+    sets = load_problem_sets(experiment)
+    config, tokenizer = models.load_config(experiment.model), models.load_tokenizer(experiment.model)
+    refuse_softcap(config, experiment.model)
+    for where in {*plan.fixed_models.values(), experiment.critic_model} - {"", experiment.model}:
+        refuse_softcap(models.load_config(where), where)
+    ends = end_token_ids(tokenizer, experiment.model)
+    asked = prepare_questions(plan, *sets, tokenizer, fitting_context(experiment, config), ends)
+    device = models.resolve_device(experiment.device)
+    model = models.load_model(experiment.model, experiment.dtype, device)
+    if experiment.gradient_checkpointing:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    fixed = load_fixed(plan, tokenizer, model, device)
+    critic = load_critic(experiment, tokenizer, device)
+    others = {name: identity(where, network) for name, (where, network) in fixed.items()}
+    manifest = {
+        **collect(),
+        "model": identity(experiment.model, model),
+        **({"fixed_models": others} if others else {}),
+        **({"critic_model": identity(experiment.critic_model or experiment.model, critic.model)} if critic else {}),
+        "problems_sha256": content_sha256([p.problem for p in asked.prompts]),
+        "problems_used": len(asked.prompts),
+        "problems_dropped": asked.dropped,
+        "validation_dropped": asked.validation_dropped,
+        "end_token_ids": list(ends),
+        "prompt": prompt_facts(tokenizer),
+        "world_size": world,
+    }
+    torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
+    policy = PolicyModel(model, experiment.temperature, critic=critic is None and objective.critic).to(device)
+    engine = build_engine(policy, experiment)
+    policies = Policies(
+        engine=engine,
+        critic=build_engine(critic, dataclasses.replace(experiment, lr=experiment.critic_lr)) if critic else None,
+        fixed={name: PolicyModel(network, experiment.temperature) for name, (_, network) in fixed.items()},
+        micro_batch=experiment.micro_batch,
+    )
+    rules = Rules(extraction=experiment.extraction)
+    collector = Collector(
+        experiment=experiment,
+        objective=objective,
+        ranks=engine,
+        prompts=asked.prompts,
+        demonstrations=asked.demonstrations,
+        sampling=Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends),
+        verify=lambda pairs: pool.verify_many(pairs, rules),
+        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+    )
+    return Loaded(collector, Learner(experiment, objective, policies), asked.validation, manifest, tokenizer)
+
+
+def load_problem_sets(experiment: Experiment) -> tuple[list[Problem], list[Problem]]:
+    """(training problems, validation problems)."""
+    training = load_problems(experiment.problems, experiment.split, experiment.data_dir, experiment.limit)
+    if not experiment.eval_every:
+        return training, []
+    held_out = load_problems(experiment.problems, experiment.eval_split, experiment.data_dir, experiment.eval_problems)
+    return training, held_out
+
+
+def prepare_questions(
+    plan: Plan,
+    training: Sequence[Problem],
+    held_out: Sequence[Problem],
+    tokenizer: Any,
+    context: int | None,
+    ends: Sequence[int],
+) -> Questions:
+    """Problems → prompts (and worked solutions) as ids, those that are too long left out and counted.
+
+    Raises:
+        UserError: none is left, or a worked solution is missing.
+    """
+    style, limit = style_named(plan.experiment.prompt), plan.experiment.max_prompt_tokens
+    kept = short([Prompt(p, encode(tokenizer, p, style)) for p in training], limit, "prompt")
+    validation = short([Prompt(p, encode(tokenizer, p, style)) for p in held_out], limit, "validation prompt")
+    targets: Sequence[tuple[int, ...]] = ()
+    if plan.objective.source == "demonstrations":
+        kept, targets = readable(kept, demonstrations(kept, tokenizer, ends), context)
+    return Questions(kept, targets, validation, len(training) - len(kept), len(held_out) - len(validation))
+
+
+def fitting_context(experiment: Experiment, config: Any) -> int | None:
+    """Tokens that the model reads; None where its configuration does not say.
+
+    Raises:
+        UserError: prompt and response are longer.
+    """
+    context = models.context_length(config)
+    room = experiment.max_prompt_tokens + experiment.max_new_tokens
+    if context is not None and room > context:
+        raise UserError(
+            f"max_prompt_tokens + max_new_tokens is {room}, but {experiment.model} reads at most {context} tokens; "
+            "lower one of them"
+        )
+    return context
+
+
+def short(prompts: Sequence[Prompt], limit: int, what: str) -> list[Prompt]:
+    """The prompts that fit the limit; how many do not is said.
+
+    Raises:
+        UserError: none fits.
+    """
+    kept = [p for p in prompts if len(p.ids) <= limit]
+    if len(kept) < len(prompts):
+        say(f"{len(prompts) - len(kept)} of {len(prompts)} {what}s are longer than {limit} tokens: dropped")
+    if prompts and not kept:
+        raise UserError(f"every {what} is longer than max_prompt_tokens = {limit}; raise it")
+    return kept
+
+
+def readable(
+    prompts: Sequence[Prompt], targets: Sequence[tuple[int, ...]], context: int | None
+) -> tuple[list[Prompt], list[tuple[int, ...]]]:
+    """Prompts and their worked solutions that the model reads together; how many are too long for it is said.
+
+    Raises:
+        UserError: none fits.
+    """
+    pairs = list(zip(prompts, targets, strict=True))
+    kept = [(p, ids) for p, ids in pairs if context is None or len(p.ids) + len(ids) <= context]
+    if not kept:
+        raise UserError(
+            f"every prompt with its solution is longer than the {context} tokens that the model reads; "
+            "give another model or other problems"
+        )
+    if len(kept) < len(pairs):
+        dropped = len(pairs) - len(kept)
+        say(f"{dropped} of {len(pairs)} prompts with their solutions are longer than {context} tokens: dropped")
+    return [p for p, _ in kept], [ids for _, ids in kept]
+
+
+def identity(where: str, model: nn.Module) -> dict[str, str]:
+    """How a record names a model: never by its path."""
+    return {"class": type(model).__name__, "name": models.public_name(where), "sha256": models.weights_sha256(model)}
+
+
+def load_critic(experiment: Experiment, tokenizer: Any, device: str) -> PolicyModel | None:
+    """The critic where it is a model of its own: a body with a value head; its language-model head is not trained.
+
+    Raises:
+        UserError: it has another vocabulary, so that it would read other words than the policy's.
+    """
+    if experiment.critic != "separate":
+        return None
+    where = experiment.critic_model or experiment.model
+    if models.load_tokenizer(where).get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            f"{where} has another vocabulary than {experiment.model}; --critic-model needs the same tokenizer"
+        )
+    network: Any = models.load_model(where, experiment.dtype, device)
+    head, embedding = network.get_output_embeddings().weight, network.get_input_embeddings().weight
+    if head is not embedding:
+        head.requires_grad_(False)
+    return PolicyModel(network, experiment.temperature, critic=True).to(device)
+
+
+def load_fixed(plan: Plan, tokenizer: Any, model: nn.Module, device: str) -> dict[str, tuple[str, nn.Module]]:
+    """{reference, verifier, dpo: (its name, its network)} of those that the run reads, none of them trainable.
+
+    Raises:
+        UserError: a model has another vocabulary, so that its tokens are not the policy's.
+    """
+    found, experiment = {}, plan.experiment
+    for name, where in plan.fixed_models.items():
+        if models.load_tokenizer(where).get_vocab() != tokenizer.get_vocab():
+            raise UserError(
+                f"{where} has another vocabulary than {experiment.model}; --{name}-model needs the same tokenizer"
+            )
+        network = models.load_model(where, experiment.dtype, device).requires_grad_(False)
+        rows, expected = (m.get_output_embeddings().weight.shape[0] for m in (network, model))  # type: ignore[operator]
+        if rows != expected:
+            raise UserError(
+                f"{where} has a head of {rows} rows, {experiment.model} one of {expected}; give a {name} model alike"
+            )
+        found[name] = (where, network)
+    return found
+
+
+def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, ends: Sequence[int]) -> list[tuple[int, ...]]:
+    """Worked solutions as ids, each ending with the tokenizer's end token, on which the sampler stops."""
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else ends[0]
+    missing = next((p.problem.id for p in prompts if not p.problem.solution), None)
+    if missing is not None:
+        raise UserError(
+            f"problem {missing!r} has no worked solution to imitate; use a set with solutions or another method"
+        )
+    return [(*tokenizer.encode(p.problem.solution, add_special_tokens=False), end) for p in prompts]
+
+
+def build_engine(policy: PolicyModel, experiment: Experiment) -> Engine:
+    if experiment.engine == "torch":
+        return TorchEngine(policy, experiment)
+    from lco.training.deepspeed import DeepSpeedEngine
+
+    return DeepSpeedEngine(policy, experiment)
+
+
+def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
+    """The sampler of this rank, of preference pairs the reference policy's. vLLM beside several ranks is one process of
+    its own, owned by rank 0."""
+    experiment, paired, engine = plan.experiment, plan.objective.source == "pairs", loaded.learner.policies.engine
+    if plan.objective.source == "demonstrations" and not experiment.eval_every:
+        return None
+    if experiment.rollouts == "transformers":
+        from lco.rollout.transformers import TransformersSampler
+
+        # ZeRO-3 gathers weights inside every forward, so its ranks must sample in step.
+        in_step = experiment.engine == "deepspeed" and experiment.zero_stage == 3
+        if paired:
+            return TransformersSampler(loaded.learner.policies.fixed["reference"].model)
+        return TransformersSampler(engine.policy.model, any_rank=engine.any if in_step else None)
+    if engine.rank != 0:
+        return None
+    from lco.rollout.vllm import VLLMSampler  # vLLM, which only a run that samples with it has to have
+
+    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
+    with folder_for_vllm(plan.fixed_models["reference"] if paired else experiment.model, policy) as where:
+        return VLLMSampler(
+            where,
+            dtype=experiment.dtype,
+            cache_gib=experiment.vllm_cache_gib,
+            max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,
+            separate_process=world > 1,
+        )
+
+
+@contextmanager
+def folder_for_vllm(where: str, policy: PolicyModel) -> Iterator[str]:
+    """What vLLM reads: a folder or hub id as it was given; a GGUF file, which it cannot read, as an ordinary folder with
+    the de-quantised weights, for as long as the engine starts."""
+    if not where.endswith(".gguf"):
+        yield where
+        return
+    with tempfile.TemporaryDirectory(prefix="lco-gguf-") as folder:
+        export(policy.model, models.load_tokenizer(where), Path(folder), dict(policy.named_weights()))
+        yield folder

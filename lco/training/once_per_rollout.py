@@ -1,0 +1,109 @@
+"""Forward passes made once per rollout, before its first optimizer step, without gradient: π_old's log-probabilities, the
+critic's values, hidden states of frozen models (reference, verifier, DPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lco.heads import FixedHead
+from lco.methods.objective import Objective
+from lco.policy import FixedPolicy, Snapshot, Statistics
+from lco.rollout.records import Batch, select
+from lco.training.state import Policies, SnapshotsByRow
+
+Plan = Sequence[Sequence[int]]
+"""The rows of every optimizer step of a rollout, in order."""
+
+
+def ask_before_updates(policies: Policies, objective: Objective, batch: Batch, plan: Plan) -> dict[str, Tensor]:
+    """[B, T, …] each: the critic's values, the reference's log-probabilities, and what the loss reads of π_old (`old_…`)
+    where there will be more than one update.
+
+    Of the rows in the plan; of all rows where advantages are computed from any of it.
+    """
+    needs, engine = objective.needs, policies.engine
+    wanted = list(objective.old.statistics) if len(plan) > 1 else []
+    if needs.old_logprob and "old_logprob" not in wanted:
+        wanted.append("old_logprob")
+    for_advantages = needs.old_logprob or needs.reference or objective.critic
+    rows = None if for_advantages else sorted({row for part in plan for row in part})
+    if objective.critic and policies.critic is None:
+        wanted.append("value")
+    known = gather_statistics(policies, batch, wanted, engine.forward, rows)
+    if policies.critic is not None:
+        known |= gather_statistics(policies, batch, ["value"], policies.critic.forward)
+    if needs.reference:
+        reference = policies.fixed["reference"]
+        found = gather_statistics(
+            policies, batch, ["logprob"], lambda part, asked: reference(part.to(engine.device), asked)
+        )
+        known["ref_logprob"] = found["logprob"]
+    return known
+
+
+def gather_statistics(
+    policies: Policies,
+    batch: Batch,
+    names: Sequence[str],
+    ask: Callable[[Batch, Statistics], Mapping[str, Tensor]],
+    rows: Sequence[int] | None = None,
+) -> dict[str, Tensor]:
+    """Statistics [B, T, …] of all rows (or of some, 0 elsewhere) on every rank, each rank asking for its share."""
+    if not names:
+        return {}
+    mine = []
+    for part in policies.share(range(len(batch.input_ids)) if rows is None else rows):
+        with torch.no_grad():
+            answer = ask(select(batch, part.rows), Statistics(names))
+        if part.real:
+            mine.append((part.rows, {name: value.cpu() for name, value in answer.items()}))
+    found: dict[str, Tensor] = {}
+    for share in policies.engine.gather(mine):
+        for indices, statistics in share:
+            for name, value in statistics.items():
+                if name not in found:
+                    found[name] = value.new_zeros((*batch.response_mask.shape, *value.shape[2:]))
+                found[name][list(indices), : value.shape[1]] = value
+    return found
+
+
+def snapshot_old_policy(policies: Policies, objective: Objective, batch: Batch, plan: Plan) -> SnapshotsByRow:
+    """π_old of every row that this rank updates on after the first update; empty where nothing has to be kept."""
+    if not objective.old.whole or len(plan) == 1:
+        return {}
+    return snapshot_rows(policies, objective.unit, batch, plan[1:], policies.engine.forward)
+
+
+def snapshot_fixed_policies(
+    policies: Policies, objective: Objective, batch: Batch, plan: Plan
+) -> dict[str, SnapshotsByRow]:
+    """The policies that the target reads, of every row that this rank updates on."""
+    names = objective.target.fixed if objective.target else ()
+    return {name: snapshot_rows(policies, objective.unit, batch, plan, policies.fixed[name]) for name in names}
+
+
+def snapshot_rows(
+    policies: Policies, unit: int, batch: Batch, plan: Plan, ask: Callable[[Batch, Snapshot], FixedPolicy]
+) -> SnapshotsByRow:
+    """Hidden states and head of a policy at the rows of `plan` that are this rank's."""
+    engine, size = policies.engine, policies.micro_batch
+    needed = sorted({row for rows in plan for part in policies.share(rows, unit) for row in part.rows})
+    longest = max(engine.gather(len(needed)))
+    kept: dict[int, Tensor] = {}
+    head = None
+    for start in range(0, longest, size):
+        rows = needed[start : start + size]
+        with torch.no_grad():
+            found = ask(select(batch, rows or [0]).to(engine.device), Snapshot())
+        kept |= dict(zip(rows, found.hidden, strict=False))
+        head = head or found.head  # one copy for all rows: every snapshot of a rollout was taken from the same weights
+    return {row: FixedHead(hidden, head) for row, hidden in kept.items() if head is not None}
+
+
+def stack_rows(snapshots: SnapshotsByRow, rows: Sequence[int], device: torch.device) -> FixedHead:
+    """The policy at the tokens of some rows, one row after another."""
+    found = [snapshots[row] for row in rows]
+    return FixedHead(torch.cat([one.hidden.to(device) for one in found]), found[0].head.to(device))

@@ -1,0 +1,174 @@
+"""What is refused before anything is loaded: values and combinations of a configuration that cannot be meant.
+
+`lco/config.py` says what the keys are; here is what they may be, one sentence with the remedy for each mistake, and what has
+no effect in a run. `resolve` in resolve.py asks for all of it, once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lco.config import Experiment, fields
+from lco.errors import UserError, nearest
+from lco.problems.prompts import style_named
+from lco.problems.sets import SETS, set_named
+from lco.verifier.rules import EXTRACTIONS
+
+if TYPE_CHECKING:  # torch, which a refusal does without
+    from lco.methods.objective import Objective
+
+
+def check_values(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: a value outside its choices or its range; names the key, the value, and the remedy.
+    """
+    for name, spec in fields().items():
+        value = getattr(experiment, name)
+        choices, least, below = (spec.metadata[key] for key in ("choices", "least", "below"))
+        if choices and value not in choices:
+            raise UserError(f"{name} is {value!r}{nearest(value, choices)}")
+        check_finite(name, value)
+        if least is not None and value < least:
+            raise UserError(f"{name} is {value}; the least allowed value is {least}")
+        if below is not None and value >= below:
+            raise UserError(f"{name} is {value}; give a value below {below}")
+
+
+def check_objective(experiment: Experiment, objective: Objective) -> None:
+    """
+    Raises:
+        UserError: the run does not give what its objective needs.
+    """
+    if objective.source == "pairs" and experiment.eval_every:
+        raise UserError(
+            f"eval_every is {experiment.eval_every}, but {objective.name} samples from the reference policy and has no "
+            "sampler of its own weights to validate with; give 0 and score the checkpoint with `lco evaluate`"
+        )
+    if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
+        raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
+    for name, value in objective.hyper.items():
+        check_finite(name, value)
+    check_critic(experiment, objective.critic)
+    needs = objective.needs
+    if needs.critic_warmup >= experiment.steps:
+        raise UserError(
+            f"critic_warmup is {needs.critic_warmup} of {experiment.steps} rollouts: the policy would never be trained; "
+            "lower it or raise --steps"
+        )
+    if needs.length_limit > experiment.max_new_tokens:
+        raise UserError(
+            f"max_new_tokens is {experiment.max_new_tokens}, but {objective.name} with these hyper-parameters needs at least "
+            f"{needs.length_limit}; raise it, or shorten the part of a response that they speak of"
+        )
+    if needs.group and experiment.samples < 2:
+        raise UserError(
+            f"samples is {experiment.samples}: {objective.name} compares samples of one prompt, give at least 2"
+        )
+    if objective.source == "rollouts" and experiment.rows_per_step < experiment.minibatches:
+        raise UserError(
+            f"minibatches is {experiment.minibatches} but a rollout has only {experiment.rows_per_step} rows; lower it"
+        )
+
+
+def check_finite(name: str, value: Any) -> None:
+    """
+    Raises:
+        UserError: nan, which no comparison refuses, or an infinity.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} is {value}; give a finite number")
+
+
+def check_problems(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: no such problem set, split, prompt style or extraction rule, or no split that a validation may read.
+    """
+    style_named(experiment.prompt)
+    if experiment.extraction not in EXTRACTIONS:
+        raise UserError(f"extraction is {experiment.extraction!r}{nearest(experiment.extraction, EXTRACTIONS)}")
+    without = "give eval_every 0 and score the checkpoint with `lco evaluate`"
+    if experiment.eval_split == "test":
+        raise UserError(f"eval_split is 'test', which training never reads; give another split, or {without}")
+    if experiment.problems.endswith(".jsonl"):
+        if experiment.eval_every:
+            raise UserError(
+                f"eval_every is {experiment.eval_every}, but {experiment.problems} is one file without splits, so that "
+                f"validation would read the training problems; {without}, or train on a set with a validation split "
+                "(see `lco problems`)"
+            )
+        return
+    splits = set_named(experiment.problems, experiment.split).splits
+    if experiment.eval_every and experiment.eval_split not in splits:
+        others = [split for split in splits if split not in ("test", experiment.split)]
+        hint = f"{nearest(experiment.eval_split, others)}, or" if others else ";"
+        raise UserError(f"{experiment.problems} has no split {experiment.eval_split!r} to validate on{hint} {without}")
+
+
+def check_installed(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: the sampling or training engine is a package that is not there.
+    """
+    for name, package in (("rollouts", "vllm"), ("engine", "deepspeed")):
+        if getattr(experiment, name) == package and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{name} is {package!r}, but {package} is not installed; install it as docs/install.md says, or give "
+                f"--{name} {fields()[name].default}"
+            )
+
+
+def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
+    """A sentence for each value that is not its default and that nothing in this run reads, of a configuration that has
+    passed the checks."""
+    named = SETS.get(experiment.problems)
+    deepspeed = (experiment.engine == "deepspeed", "with --engine deepspeed")
+    validation = (experiment.eval_every > 0, "with --eval-every")
+    readers = {
+        "data_dir": (named is not None and named.generate is None, "for named problem sets that are not generated"),
+        "split": (named is not None, "for named problem sets"),
+        "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
+        "processes": deepspeed,
+        "zero_stage": deepspeed,
+        "critic_lr": (objective.critic, "by a method with a critic"),
+        "eval_split": validation,
+        "eval_problems": validation,
+    }
+    known = fields()
+    return [
+        f"{name} is {getattr(experiment, name)!r} and has no effect: it is read only {where}"
+        for name, (read_here, where) in readers.items()
+        if not read_here and getattr(experiment, name) != known[name].default
+    ]
+
+
+def check_fixed_models(experiment: Experiment, used: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UserError: a model that the method reads is not given, or one is given that it does not read.
+    """
+    for name in ("reference", "verifier", "dpo"):
+        flag = f"--{name}-model"
+        if name in used and not used[name]:
+            raise UserError(f"{experiment.method} reads a {name} model here; name its folder or hub id with {flag}")
+        if name not in used and getattr(experiment, f"{name}_model"):
+            raise UserError(
+                f"{flag} is given, but {experiment.method} with these hyper-parameters reads none; leave it out"
+            )
+
+
+def check_critic(experiment: Experiment, wanted: bool) -> None:
+    """
+    Raises:
+        UserError: a critic is asked for that the method does not have, or a model for one that is not separate.
+    """
+    if experiment.critic == "separate" and not wanted:
+        raise UserError(
+            f"critic is 'separate', but {experiment.method} with these hyper-parameters has none; leave it out"
+        )
+    if experiment.critic_model and experiment.critic != "separate":
+        raise UserError(f"critic_model is {experiment.critic_model!r}, which is read with --critic separate alone")

@@ -1,0 +1,299 @@
+"""The grammar of answers: tokens in, one `Node` out.
+
+A descent through the usual levels, loosest first; a level is handed the levels that it may call:
+
+    answer    values joined by "," ";" "and" "or"          -> list
+    relation  x = 3, -2 ≤ x < 7, x ∈ [0, 1)                -> rel
+    union     A ∪ B, A ∩ B, A \\ B                          -> union, intersection, minus
+    quantity  a sum with its unit
+    sum       terms, ±                                     -> add, neg, pm
+    product   factors, also those merely written side by side -> mul, div
+    factor    powers, factorials, primes, degrees, percent -> pow, fact, degree, percent
+    atom      (in atoms.py) numbers, letters, commands, brackets, environments
+
+Nothing here computes: `9^{9^{9^9}}` is read in microseconds and refused later by whoever would have to evaluate it.
+"""
+
+from __future__ import annotations
+
+from lco.verifier.read.atoms import Atoms
+from lco.verifier.read.cursor import Cursor
+from lco.verifier.read.names import is_word, starts_value
+from lco.verifier.read.numerals import decimal
+from lco.verifier.read.tokens import Token, tokenize
+from lco.verifier.read.units import CANONICAL, agree, read_unit
+from lco.verifier.tree import Node, UnreadableError, is_scalar
+
+_RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "≤", "ge": "≥", "ne": "≠", "approx": "≈", "in": "∈"}
+_SET_OPERATIONS = {"cup": "union", "cap": "intersection", "setminus": "minus"}
+_CONNECTORS = frozenset(("and", "or", ", and", "and,", ", or", "or,"))
+MAX_TERMS = 400
+
+
+def parse(text: str) -> Node:
+    """The answer a cleaned text states; raises UnreadableError where the grammar does not reach."""
+    cursor = Cursor(tokenize(text))
+    node = Grammar(cursor).answer()
+    if cursor.peek.kind != "end":
+        raise UnreadableError(f"cannot read on at {cursor.peek.text!r}")
+    return node
+
+
+class Grammar:
+    """The levels above a factor; `mixed_at` is the numerator of "1 1/2" while its fraction is being read."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.atoms = Atoms(cursor, self)
+        self.mixed_at: Node | None = None
+
+    def answer(self, *closers: str) -> Node:
+        """Values joined by commas, semicolons and connecting words; one value alone is itself."""
+        values = [self.relation()]
+        joints: set[str] = set()
+        while (joint := self._separator(closers)) is not None:
+            joints.add(joint)
+            values.append(self.relation())
+            if len(values) > MAX_TERMS:
+                raise UnreadableError(f"more than {MAX_TERMS} values")
+        if len(values) == 1:
+            return values[0]
+        word = "or" if "or" in joints else "and" if "and" in joints else ","
+        return Node("list", word, tuple(values))
+
+    def _separator(self, closers: tuple[str, ...]) -> str | None:
+        found = None
+        while self.cursor.at_sign(",") or self.cursor.at_sign(";") or self._at_connector():
+            text = self.cursor.take().text.lower()
+            found = "or" if "or" in text else "and" if "and" in text else found or ","
+        # A separator with nothing behind it ("3, 4,") is punctuation.
+        if self.cursor.peek.kind == "end" or (self.cursor.peek.kind == "close" and self.cursor.peek.text in closers):
+            return None
+        return found
+
+    def _at_connector(self) -> bool:
+        token = self.cursor.peek
+        if token.kind == "command":
+            return token.text in ("lor", "land")
+        return token.kind in ("letters", "text") and token.text.strip().lower() in _CONNECTORS
+
+    def relation(self) -> Node:
+        """One value, or values chained by relation signs."""
+        parts, operators = [self.union()], []
+        while (operator := self._relation_sign()) is not None:
+            operators.append(operator)
+            parts.append(self.union())
+        return parts[0] if not operators else Node("rel", tuple(operators), tuple(parts))
+
+    def _relation_sign(self) -> str | None:
+        token = self.cursor.peek
+        if token.kind not in ("sign", "command") or token.text not in _RELATIONS:
+            return None
+        if token.kind == "sign" and token.text in ("le", "ge", "ne", "in"):
+            return None
+        self.cursor.take()
+        operator = _RELATIONS[token.text]
+        if operator in "<>" and self.cursor.at_sign("="):  # "< =" and "\leq" spelled apart
+            self.cursor.take()
+            operator = "≤" if operator == "<" else "≥"
+        return operator
+
+    def union(self) -> Node:
+        """Sets joined by ∪, ∩ and \\."""
+        left = self.quantity()
+        while self.cursor.peek.kind == "command" and self.cursor.peek.text in _SET_OPERATIONS:
+            kind = _SET_OPERATIONS[self.cursor.take().text]
+            right = self.quantity()
+            if kind == "union" and left.kind == "union":
+                left = Node("union", None, (*left.args, right))
+            else:
+                left = Node(kind, None, (left, right))
+        return left
+
+    def quantity(self) -> Node:
+        """A sum, with the currency before it or the unit behind it."""
+        prefix = ""
+        while self.cursor.at_command("approx"):  # "≈ 8.24": the sign says nothing new
+            self.cursor.take()
+        sign = self.cursor.at_sign("-") and self.cursor.ahead().kind == "text"
+        if sign:
+            self.cursor.take()
+        if self.cursor.peek.kind == "text" and self.cursor.peek.text in CANONICAL and self.cursor.peek.text in "$€£¥":
+            prefix = CANONICAL[self.cursor.take().text]
+        node = self.sum()
+        if sign:
+            node = Node("neg", None, (node,))
+        if self.cursor.at_sign(":") and is_scalar(node):
+            parts = [node]
+            while self.cursor.at_sign(":"):
+                self.cursor.take()
+                parts.append(self.sum())
+            node = Node("ratio", None, tuple(parts))
+        unit = self._unit()
+        if prefix and unit:
+            if not agree(prefix, unit) and not unit.startswith("label "):
+                raise UnreadableError(f"two units, {prefix} and {unit}")
+            unit = prefix
+        unit = prefix or unit
+        if node.kind == "percent" and not unit:
+            return Node("quantity", "%", node.args)
+        return Node("quantity", unit, (node,)) if unit else node
+
+    def _unit(self) -> str:
+        """The unit or label that ends a value; "" if there is none. Only words, `/` and exponents belong to it."""
+        start = self.cursor.at
+        words: list[str] = []
+        opened = False
+        while True:
+            token = self.cursor.peek
+            word = token.kind in ("text", "letters") and not self._at_connector()
+            sign = bool(words) and token.kind == "sign" and token.text in "^/.-"
+            exponent = bool(words) and token.kind == "num" and words[-1] in "^{-"
+            if word or sign or exponent:
+                words.append(token.text)
+            elif words and words[-1] == "^" and token.kind == "open" and token.text == "{":
+                words.append("{")
+                opened = True
+            elif opened and token.kind == "close" and token.text == "}":
+                words.append("}")
+                opened = False
+            else:
+                break
+            self.cursor.take()
+        if not words:
+            return ""
+        unit = read_unit(" ".join(words).replace("^ ", "^").replace("{ ", "{").replace(" }", "}"))
+        if unit is None:
+            self.cursor.at = start
+            raise UnreadableError(f"the words {' '.join(words)!r} are no unit")
+        return unit
+
+    def sum(self) -> Node:
+        """Terms joined by + - ± ∓."""
+        self.cursor.enter()
+        terms = [self._term(self._leading_sign())]
+        while True:
+            token = self.cursor.peek
+            if (token.kind == "sign" and token.text in "+-") or (
+                token.kind == "command" and token.text in ("pm", "mp")
+            ):
+                self.cursor.take()
+                terms.append(self._term(token.text, self._leading_sign()))
+            else:
+                break
+            if len(terms) > MAX_TERMS:
+                raise UnreadableError(f"more than {MAX_TERMS} terms")
+        self.cursor.leave()
+        return terms[0] if len(terms) == 1 else Node("add", None, tuple(terms))
+
+    def _leading_sign(self) -> str:
+        """The sign before a term, several of them (`--3`) multiplied out."""
+        result = ""
+        while True:
+            token = self.cursor.peek
+            if token.kind == "sign" and token.text in "+-":
+                result = result if token.text == "+" else ("" if result == "-" else "-")
+            elif token.kind == "command" and token.text in ("pm", "mp"):
+                result = token.text
+            else:
+                return result
+            self.cursor.take()
+
+    def _term(self, *signs: str) -> Node:
+        node = self.product()
+        for sign in reversed(signs):
+            if sign == "-":
+                node = Node("neg", None, (node,))
+            elif sign in ("pm", "mp"):
+                node = Node("pm", 1 if sign == "pm" else -1, (node,))
+        return node
+
+    def product(self) -> Node:
+        """Factors joined by × · / or nothing; `/` divides by the one factor behind it."""
+        result = self.atoms.factor()
+        pending = [result]
+        divisions = 0
+        while True:
+            token = self.cursor.peek
+            if token.kind == "sign" and token.text == "*":
+                self.cursor.take()
+                pending.append(self._signed_factor())
+            elif token.kind == "sign" and token.text == "/":
+                self.cursor.take()
+                divisor = self._signed_factor()
+                pending = [self._divide(pending, divisor)]
+                divisions += 1
+                if divisions > 40:
+                    raise UnreadableError("too many divisions in a row")
+            elif self._starts_factor(token):
+                pending.append(self._juxtaposed(pending))
+            else:
+                break
+            if len(pending) > MAX_TERMS:
+                raise UnreadableError(f"more than {MAX_TERMS} factors")
+        return pending[0] if len(pending) == 1 else Node("mul", None, tuple(pending))
+
+    def _signed_factor(self) -> Node:
+        negative = self._leading_sign()
+        node = self.atoms.factor()
+        if negative in ("pm", "mp"):
+            return Node("pm", 1 if negative == "pm" else -1, (node,))
+        return Node("neg", None, (node,)) if negative else node
+
+    def _divide(self, factors: list[Node], divisor: Node) -> Node:
+        """`a b / c`; in "1 1/2" the last two numbers are a mixed number's fraction."""
+        if self.mixed_at is not None:
+            self.mixed_at = None
+            if len(factors) == 2 and divisor.kind == "num" and factors[1].value < divisor.value:
+                return Node("add", None, (factors[0], Node("div", None, (factors[1], divisor))))
+            raise UnreadableError("two numbers side by side")
+        dividend = factors[0] if len(factors) == 1 else Node("mul", None, tuple(factors))
+        return Node("div", None, (dividend, divisor))
+
+    def _starts_factor(self, token: Token) -> bool:
+        if token.kind == "num" or (token.kind == "open" and token.text != "\\{"):
+            return True
+        if token.kind == "letters":
+            return not is_word(token.text, after_value=True)
+        if token.kind == "command":
+            return starts_value(token.text)
+        return token.kind == "sign" and token.text == "|" and not self.cursor.in_bars
+
+    def _juxtaposed(self, factors: list[Node]) -> Node:
+        """A factor written behind another: numbers side by side are only read as mixed numbers or grouped digits."""
+        previous, token = factors[-1], self.cursor.peek
+        if token.kind == "num" and previous.kind == "num" and len(factors) == 1:
+            return self._second_number(factors)
+        literal = self.cursor.literal
+        node = self.atoms.factor()
+        if literal and len(factors) == 1 and self.cursor.literal_fraction is node and previous.kind == "num":
+            top, bottom = node.args
+            if top.value >= bottom.value:
+                raise UnreadableError("a number beside an improper fraction")
+            factors.pop()
+            return Node("add", None, (previous, node))
+        if token.kind == "num" and previous.kind == "num":
+            raise UnreadableError("two numbers side by side")
+        return node
+
+    def _second_number(self, factors: list[Node]) -> Node:
+        """The number after a number and a space: thousands (`10 000`) or the numerator of a mixed number (`1 1/2`)."""
+        token = self.cursor.take()
+        following = self.cursor.peek
+        if _is_thousands(token) and factors[0].value < 1000:
+            whole = token.text
+            while _is_thousands(self.cursor.peek):
+                whole += self.cursor.take().text
+            first = factors.pop()
+            if first.value.denominator == 1 and not (self.cursor.at_sign("/")):
+                return Node("num", first.value * 10 ** len(whole) + int(whole))
+            raise UnreadableError("two numbers side by side")
+        if token.spaced and following.kind == "sign" and following.text == "/" and token.text.isdigit():
+            self.mixed_at = decimal(token.text)
+            return self.mixed_at
+        raise UnreadableError("two numbers side by side")
+
+
+def _is_thousands(token: Token) -> bool:
+    """Whether a token is three digits behind a space: `10 000`."""
+    return token.kind == "num" and token.spaced and len(token.text) == 3 and token.text.isdigit()

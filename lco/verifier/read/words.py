@@ -1,0 +1,176 @@
+"""Answers that are words: names, yes and no, choice letters, "no solution", times and dates."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from lco.verifier.read.units import CANONICAL
+from lco.verifier.tree import INFINITY, MINUS_INFINITY, Node, number
+
+_NOTHING = frozenset(
+    (
+        "no solution|no solutions|none|empty set|empty|there is no solution|there are no solutions|null set|"
+        "has no solution|no real solution|no real solutions|there are no real solutions|no solution exists|"
+        "no solutions exist|solution set is empty|no such solution|no answer exists"
+    ).split("|")
+)
+_REALS = frozenset(
+    (
+        "all real numbers|all reals|set of all real numbers|any real number|every real number|all real|real numbers|"
+        "set of real numbers|all real x|all real values|all real values of x"
+    ).split("|")
+)
+_ALIKE = {
+    "infinity": INFINITY, "positive infinity": INFINITY, "infinite": Node("text", "infinite"),
+    "negative infinity": MINUS_INFINITY, "minus infinity": MINUS_INFINITY, "dne": Node("text", "does not exist"),
+    "does not exist": Node("text", "does not exist"), "doesnt exist": Node("text", "does not exist"),
+    "limit does not exist": Node("text", "does not exist"), "not defined": Node("text", "undefined"),
+    "infinitely many solutions": Node("text", "infinitely many"), "infinitely many": Node("text", "infinitely many"),
+    "noon": Node("time", (12, 0, 0, "pm")), "midnight": Node("time", (12, 0, 0, "am")),
+}  # fmt: skip
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty"
+).split()
+_COUNTS = {word: value for value, word in enumerate(_SMALL)} | {
+    word: 10 * value for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)
+}
+_DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS = "january february march april may june july august september october november december".split()
+_SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
+    "tues": "tuesday",
+    "thur": "thursday",
+    "thurs": "thursday",
+    "sept": "september",
+}
+_TEXT = re.compile(r"\\(?:text|mbox|textbf|textrm|textnormal|mathrm|textit|emph|operatorname)\s*\{([^{}]*)\}")
+_CLOCK = re.compile(
+    r"(\d{1,2})\s*:\s*(\d{2})(?:\s*:\s*(\d{2}))?\s*(?:(a|p)\s*\.?\s*m\b\.?)?(?:\s*o'?clock)?", re.IGNORECASE
+)
+_HOUR = re.compile(r"(\d{1,2})\s*(?:o'?clock)?\s*(?:(a|p)\s*\.?\s*m\b\.?)", re.IGNORECASE)
+_MONTH = "(" + "|".join(sorted({*_MONTHS, *(m[:3] for m in _MONTHS), "sept"}, key=len, reverse=True)) + r")\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_YEAR = r"(?:\s*,?\s+(?P<year>\d{4}))?"
+_DATE = (
+    re.compile(rf"{_MONTH}\s+{_DAY}{_YEAR}", re.IGNORECASE),
+    re.compile(rf"(?:the\s+)?{_DAY}\s+(?:of\s+)?{_MONTH}{_YEAR}", re.IGNORECASE),
+)
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_AMOUNTS = re.compile(r"(?:\d+(?:\.\d+)?\s*[A-Za-z]+[\s,]*(?:and\s+)?){2,4}")
+_CHOICE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:?\s*)?(\(?)([A-Z])(\)?)[.:]?", re.IGNORECASE
+)
+_CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-H])\)|([A-H])[).:])\s*(?=\S)(.+)", re.DOTALL)
+
+
+def unwrap(text: str) -> str:
+    """The text with `\\text{…}` replaced by what it holds."""
+    return _TEXT.sub(r"\1", text)
+
+
+def canonical(text: str) -> str:
+    """Words as they are compared: lower case, no articles, no punctuation, days and months in full."""
+    words = re.sub(r"[^\w\s+%]", " ", re.sub(r"['’]", "", unwrap(text).lower())).replace("_", " ").split()
+    kept = [word for word in words if word not in ("a", "an", "the")] or words
+    return " ".join(_SHORT.get(word, word) for word in kept)
+
+
+def read_words(text: str) -> list[Node]:
+    """The readings of a cleaned text as words, the likeliest first; empty if it is none that is known here."""
+    plain = unwrap(text).strip()
+    known = _fixed(canonical(plain)) or _clock(plain) or _date(plain) or _compound(plain)
+    if known:
+        return known
+    letter = _CHOICE.fullmatch(plain)
+    if letter:
+        return _choice(letter[1] + letter[3], letter[2], text, plain)
+    return []
+
+
+def choice_with_text(text: str) -> tuple[str, str] | None:
+    """`(B) 12` as its letter and its text."""
+    found = _CHOICE_WITH_TEXT.fullmatch(unwrap(text).strip())
+    return ((found[1] or found[2]), found[3]) if found else None
+
+
+def _choice(brackets: str, letter: str, text: str, plain: str) -> list[Node]:
+    if letter.isupper() and len(plain) <= 2:
+        return [Node("choice", letter), Node("sym", letter)]
+    if brackets == "()" or len(plain) > 3:
+        return [Node("choice", letter.upper()), *([Node("sym", letter)] if letter not in "ei" else [])]
+    return [Node("choice", letter)] if letter.isupper() else []
+
+
+def _fixed(words: str) -> list[Node]:
+    if words in _NOTHING:
+        return [Node("nothing")]
+    if words in _REALS:
+        return [Node("reals")]
+    if words in _ALIKE:
+        return [_ALIKE[words]]
+    if words in _DAYS or words in _MONTHS:
+        return [Node("text", words)]
+    if words in _COUNTS:
+        return [number(_COUNTS[words]), Node("text", words)]
+    tens, _, ones = words.partition(" ")
+    if tens.endswith("ty") and 0 < _COUNTS.get(ones, 0) < 10 and tens in _COUNTS:
+        return [number(_COUNTS[tens] + _COUNTS[ones])]
+    return []
+
+
+def _clock(plain: str) -> list[Node]:
+    found = _CLOCK.fullmatch(plain)
+    if found:
+        hour, minute, second = int(found[1]), int(found[2]), int(found[3] or 0)
+        half = f"{found[4].lower()}m" if found[4] else ""
+        time = Node("time", (hour, minute, second, half))
+        parts = [number(hour), number(minute), *([number(second)] if found[3] else [])]
+        return [time] if half else [time, Node("ratio", None, tuple(parts))]
+    found = _HOUR.fullmatch(plain)
+    return [Node("time", (int(found[1]), 0, 0, f"{found[2].lower()}m"))] if found else []
+
+
+def _date(plain: str) -> list[Node]:
+    for pattern in _DATE:
+        found = pattern.fullmatch(plain)
+        if found:
+            month = next(group for group in found.groups() if group and group[0].isalpha()).lower()
+            year = found["year"]
+            return [Node("date", (_SHORT[month[:3]], int(found["day"]), int(year) if year else None))]
+    return []
+
+
+def _compound(plain: str) -> list[Node]:
+    """`3 hours 20 minutes`: amounts of different units that are added up."""
+    if not _AMOUNTS.fullmatch(plain):
+        return []
+    amounts = [(Fraction(amount), CANONICAL.get(unit, "")) for amount, unit in _AMOUNT.findall(plain)]
+    kinds = {unit for _, unit in amounts}
+    if len(amounts) < 2 or len(kinds) < len(amounts) or "" in kinds:
+        return []
+    return [Node("compound", tuple(amounts))]
+
+
+def same_time(one: tuple[int, int, int, str], other: tuple[int, int, int, str]) -> bool:
+    """Clock times agree, also 1:58 pm with 13:58; a missing half of the day is no contradiction."""
+    if one[3] and other[3]:
+        return _seconds(one) == _seconds(other)
+    if one[:3] == other[:3]:
+        return True
+    return (bool(one[3]) != bool(other[3])) and _seconds(one) == _seconds(other)
+
+
+def _seconds(time: tuple[int, int, int, str]) -> int:
+    hour, minute, second, half = time
+    if half:
+        hour = hour % 12 + (12 if half == "pm" else 0)
+    return (hour * 60 + minute) * 60 + second
+
+
+def is_prose(text: str) -> bool:
+    """Whether the text consists of words alone and at least one is a real word."""
+    plain = unwrap(text)
+    if not re.fullmatch(r"[A-Za-zÀ-ÿ0-9 ,.'’\-_/&]+", plain) or not re.search(r"[A-Za-z]{2}", plain):
+        return False
+    return not re.fullmatch(r"[\d.,\s]*", plain)

@@ -1,0 +1,74 @@
+"""The records of the miniature: of a finished run, and of a start model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lco import models
+from lco.disk import write_json
+from lco.evaluation.language_model import SamplerLM
+from lco.evaluation.run import evaluate
+from lco.evidence import records
+from lco.problems.prompts import end_token_ids
+from lco.problems.sets import content_sha256, load_problems
+from lco.provenance import collect
+from lco.rollout.transformers import TransformersSampler
+
+TEST, VALIDATION = "lco_miniature", "lco_miniature_validation"
+SAMPLES = 8
+COOLED = (0.2, 0.4, 0.6, 0.8)
+"""Temperatures from which the start model's best one is chosen on validation problems."""
+EVALUATION_SEED = 0
+
+
+@contextmanager
+def asked(model: Path, temperature: float) -> Iterator[SamplerLM]:
+    """A model folder as lm-eval's language model at one temperature."""
+    tokenizer = models.load_tokenizer(str(model))
+    sampler = TransformersSampler(models.load_model(str(model), "float32", "cpu"), rows_at_once=1024)
+    yield SamplerLM(sampler, tokenizer, end_token_ids(tokenizer, str(model)), EVALUATION_SEED, temperature)
+
+
+def scored(model: Path, task: str, temperature: float) -> dict[str, Any]:
+    with asked(model, temperature) as lm:
+        return evaluate(lm, [task], samples=SAMPLES if temperature else 1)[task]
+
+
+def record_start(model: Path) -> dict[str, Any]:
+    """The record of a start model's scores: T = 1, greedy, and the temperature that is best on validation problems."""
+    on_validation = {t: scored(model, VALIDATION, t)["scores"]["pass@1"] for t in COOLED}
+    best = max(on_validation, key=lambda t: on_validation[t])
+    found = [scored(model, TEST, t) for t in (1.0, 0.0, best)]
+    network = models.load_model(str(model), "float32", "cpu")
+    return records.rounded(
+        {
+            "schema": records.SCHEMA,
+            "experiment": {"cooled_on_validation": {str(t): score for t, score in on_validation.items()}},
+            "method": "start",
+            "seed": None,
+            "model": {
+                "class": type(network).__name__,
+                "name": model.name,
+                "sha256": models.weights_sha256(network),
+            },
+            "budget": {"rollouts": 0, "rows": 0, "updates": 0, "response_tokens": 0},
+            "curves": {},
+            "evaluations": [records.distil_evaluation(e) for e in found],
+            "seconds": {},
+            "provenance": collect(),
+            "problems_sha256": content_sha256(load_problems("arithmetic", "test")),
+            "source_sha256": {},
+        }
+    )
+
+
+def record_run(run: Path) -> dict[str, Any]:
+    """The record of a finished run, whose last checkpoint lm-eval scores on the test problems."""
+    found = [scored(run / "checkpoints" / "final", TEST, temperature) for temperature in (1.0, 0.0)]
+    for evaluation in found:
+        temperature = evaluation["sampling"]["temperature"]
+        write_json(run / "evals" / f"{TEST}-T{temperature:g}.json", evaluation)
+    return records.distil(run, found)
