@@ -151,6 +151,13 @@ def check_evaluation(evaluation: Any, where: str) -> None:
         if not is_number(value) and name not in ("pass@k", "interval"):
             raise UserError(f"{where}: {name} is {json.dumps(value)[:40]}; expected a number")
     samples, told = evaluation["samples"], evaluation["sampling"].get("samples", evaluation["samples"])
+    if not is_number(evaluation["sampling"]["temperature"]):
+        raise UserError(
+            f"{where}: temperature is {json.dumps(evaluation['sampling']['temperature'])[:40]}; expected a number"
+        )
+    if not (samples is None or (type(samples) is int and samples > 0)):
+        raise UserError(f"{where}: samples is {json.dumps(samples)[:40]}; expected a whole number or null")
+    check_examples(evaluation.get("examples", []), where)
     for name in ("correct", *COUNTED.values()):
         if name in evaluation:
             check_counts(evaluation[name], evaluation["problems"], samples, name, where)
@@ -167,6 +174,20 @@ def check_evaluation(evaluation: Any, where: str) -> None:
     low, high = interval
     if not low - TOLERANCE <= scores["pass@1"] <= high + TOLERANCE:
         raise UserError(f"{where}: pass@1 {scores['pass@1']} is outside its interval [{low}, {high}]; {RESTORE}")
+
+
+def check_examples(examples: Any, where: str) -> None:
+    """
+    Raises:
+        UserError: not a list of problems with an answer, a response and its verdict.
+    """
+    if not isinstance(examples, list):
+        raise UserError(f"{where}: examples is {json.dumps(examples)[:40]}; expected a list")
+    for example in examples:
+        present(example, ("problem", "answer", "response", "correct"), f"{where}: examples")
+        for key in ("problem", "answer", "response"):
+            if not isinstance(example[key], str):
+                raise UserError(f"{where}: examples: {key} is {json.dumps(example[key])[:40]}; expected a str")
 
 
 def check_counts(counts: Any, problems: Any, samples: int | None, name: str, where: str) -> None:

@@ -21,11 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lco.evidence.formats import latex, markdown
+    from lco.errors import UserError
+    from lco.evidence.formats import latex, markdown, visible
     from lco.evidence.report import build
 
     out = arguments.out or arguments.results / "report"
-    for table in build(arguments.results, out, arguments.title):
+    try:
+        tables = build(arguments.results, out, arguments.title)
+    except UserError as error:  # it names what stands in somebody's record
+        raise UserError(visible(str(error))) from None
+    for table in tables:
         print(markdown(table) if arguments.format == "md" else latex(table))
-    print(f"written to {out}: table.md, table.tex, learning_curves.png, validation.png, index.html")
+    print(f"written to {out}: table.md, table.tex, index.html, and the figures as PNG and SVG")
     return 0

@@ -13,6 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from lco.evidence.formats import visible
+
 KEYS = ("title", "family", "source")
 """By these names in a record, a run's manifest and `lco.methods.Method`."""
 
@@ -44,7 +46,7 @@ def source(record: Mapping[str, Any]) -> str:
 def titles(records: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:
     """{method: printed name} of all earlier methods and of those in the records; no two are printed alike."""
     known = {method: said["title"] for method, said in earlier().items()}
-    known |= {record["method"]: title(record) for record in records}
+    known |= {record["method"]: visible(title(record)) for record in records}
     often = Counter(known.values())
     return {
         method: name if often[name] == 1 or earlier().get(method, {}).get("title") == name else f"{name} ({method})"

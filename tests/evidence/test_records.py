@@ -1,5 +1,6 @@
 """Records: what a run becomes, and what is refused as one: broken, contradicting itself, or changed after it was written."""
 
+import contextlib
 import copy
 import json
 import subprocess
@@ -12,7 +13,7 @@ from lco.errors import UserError
 from lco.evidence import records
 from lco.evidence.check import SEAL, seal, validate
 from lco.provenance import git_state
-from tests.evidence.made import evaluation, finished, record, tables, write
+from tests.evidence.made import evaluation, finished, page_of, record, tables, write
 
 LINE = {"rows": 4, "updates": 2, "tokens": 9, "accuracy": 0.5, "seconds": {"total": 1.0}, "updates_skipped": 0}
 RESULTS = Path(__file__).parents[2] / "results"
@@ -172,6 +173,39 @@ def test_no_single_value_of_a_record_can_be_changed(tmp_path):
         with pytest.raises(UserError):
             validate({k: v for k, v in written.items() if k != key}, "a.json")
     validate(json.loads(json.dumps(written, sort_keys=True)), "another layout of the same content")
+
+
+def places(value, path=()):
+    """Paths of everything inside, objects and lists too."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+@pytest.mark.parametrize("junk", [None, "x", -1, True, [], {}, [None], {"a": 1}], ids=repr)
+def test_whatever_stands_in_a_record_is_read_or_refused_in_words(tmp_path, junk):
+    """Without a hash, as a stranger's older record comes: every value replaced in turn; nothing ends in a traceback."""
+    whole = record("grpo", 0, 5, samples=2)
+    whole["curves"]["validation"] = {"step": [0, 4], "pass@1": [0.1, 0.5], "greedy": [0.5, 0.6]}
+    whole["evaluations"][0]["examples"] = [{"problem": "p", "answer": "1", "response": "r", "correct": True}]
+    whole["evaluations"] = [{**e, "correct": e["correct"][:4]} for e in whole["evaluations"]]
+    for e, rate in zip(whole["evaluations"], (1.0, 1.0), strict=True):
+        e |= {"problems": 4, "correct": [e["samples"]] * 4, "scores": {"pass@1": rate, "pass@k": {"1": rate}}}
+    start = copy.deepcopy(whole) | {"method": "start", "seed": None}
+    start["evaluations"].append({**start["evaluations"][0], "sampling": {"temperature": 0.5, "max_new_tokens": 32}})
+    records.write(tmp_path / "start.json", start)
+    read = 0
+    for path in places(whole):
+        broken = copy.deepcopy(whole)
+        place = broken
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = copy.deepcopy(junk)
+        (tmp_path / "grpo.json").write_text(json.dumps(broken))
+        with contextlib.suppress(UserError):
+            page_of(tmp_path)
+            read += 1
+    assert read > 0
 
 
 @pytest.mark.parametrize(
