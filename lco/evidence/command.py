@@ -14,16 +14,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: lco table --results results/miniature --out results/miniature/report"
     parser.add_argument("--results", type=Path, default=Path("results/miniature"), help="folder of records")
     parser.add_argument("--out", type=Path, help="where the report goes (default: RESULTS/report)")
-    parser.add_argument("--title", default="The miniature", help="title of the page")
+    parser.add_argument(
+        "--title", default="", help="title of the page (default: what the README in --results is headed)"
+    )
     parser.add_argument("--format", default="md", choices=("md", "latex"), help="what is printed (all are written)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from lco.errors import UserError
+    from lco.evidence.formats import latex, markdown, visible
     from lco.evidence.report import build
-    from lco.evidence.tables import latex, markdown
 
     out = arguments.out or arguments.results / "report"
-    for table in build(arguments.results, out, arguments.title):
+    try:
+        tables = build(arguments.results, out, arguments.title)
+    except UserError as error:  # it names what stands in somebody's record
+        raise UserError(visible(str(error))) from None
+    for table in tables:
         print(markdown(table) if arguments.format == "md" else latex(table))
-    print(f"written to {out}: table.md, table.tex, learning_curves.png, validation.png, index.html")
+    print(f"written to {out}: table.md, table.tex, index.html, and the figures as PNG and SVG")
     return 0

@@ -3,6 +3,7 @@
 Two means with overlapping intervals say little: the runs share start, seeds and test problems, so their difference is
 known better than either of them. Resampled are seeds and problems, alike for both sides; p-values are corrected by
 Holm's step-down over all pairs of a table, because of nine true zeros one falls below 0.05 by luck in about every third table.
+From one seed nothing is known of other seeds, so such a pair has an interval over problems and no p-value.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lco.evidence.formats import Table
+from lco.evidence.names import family
 from lco.evidence.statistics import hierarchical_difference, holm
-from lco.evidence.tables import APART, Record, Table, rates, runs_of
+from lco.evidence.tables import Record, points, rates, runs_of, set_apart
 
-SUBJECT = "lco_"
-"""Methods whose name begins so are compared with those whose name does not."""
+SUBJECT = "lco"
+"""The family whose methods are compared with those of the others."""
+ONE_SEED = "one seed"
 
 
 def paired(a: Sequence[Record], b: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
@@ -30,28 +34,38 @@ def differences(model_class: str, records: Sequence[Record], titles: Mapping[str
 
     The records are those that `tables.comparison` accepts: same problems, same budgets.
     """
-    runs = {method: found for method, found in runs_of(records).items() if method not in APART}
-    pairs = [(a, b) for a in runs if a.startswith(SUBJECT) for b in runs if not b.startswith(SUBJECT)]
+    runs = {method: found for method, found in runs_of(records).items() if not set_apart(found)}
+    subjects = [method for method, found in runs.items() if family(found[0]) == SUBJECT]
+    pairs = [(a, b) for a in subjects for b in runs if b not in subjects]
     pairs = [(a, b) for a, b in pairs if {r["seed"] for r in runs[a]} & {r["seed"] for r in runs[b]}]
     if not pairs:
         return None
     found = [(len(x), hierarchical_difference(x, y)) for x, y in (paired(runs[a], runs[b]) for a, b in pairs)]
-    corrected = holm([p for _, (_, _, _, p) in found])
+    tested = [p for seeds, (_, _, _, p) in found if seeds > 1]
+    corrected = iter(holm(tested))
     rows = tuple(
         (
             f"{titles.get(a, a)} − {titles.get(b, b)}",
-            f"{100 * mean:+.1f}",
-            f"[{100 * low:+.1f}, {100 * high:+.1f}]",
-            f"{p:.4f}",
-            f"{adjusted:.4f}",
+            points(mean),
+            f"[{points(low)}, {points(high)}]",
+            *((f"{p:.4f}", f"{next(corrected):.4f}") if seeds > 1 else (ONE_SEED, ONE_SEED)),
             str(seeds),
         )
-        for (a, b), (seeds, (mean, low, high, p)), adjusted in zip(pairs, found, corrected, strict=True)
-    )
-    notes = (
-        "Points of pass@1 at T = 1 on the test problems; bootstrap over seeds and problems, paired by both.",
-        f"p: two-sided, floor 1/10 001; with few seeds it is too small, so read the interval first. Holm: corrected over "
-        f"{len(pairs)} pairs.",
+        for (a, b), (seeds, (mean, low, high, p)) in zip(pairs, found, strict=True)
     )
     header = ("difference", "points", "95 % interval", "p", "p, Holm", "seeds")
-    return Table(f"{model_class}: differences between methods", header, rows, notes)
+    return Table(f"{model_class}: differences between methods", header, rows, notes(len(tested), len(pairs)))
+
+
+def notes(tested: int, pairs: int) -> tuple[str, ...]:
+    said = ["Points of pass@1 at T = 1 on the test problems; bootstrap over seeds and problems, paired by both."]
+    if tested:
+        said.append(
+            "p: two-sided, floor 1/10 001; with few seeds it is too small, so read the interval first. Holm: corrected over "
+            f"{tested} pairs."
+        )
+    if tested < pairs:
+        said.append(
+            f"{ONE_SEED}: no p-value, because nothing is known of other seeds; the interval is over problems alone."
+        )
+    return tuple(said)

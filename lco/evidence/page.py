@@ -1,103 +1,164 @@
-"""One self-contained HTML page: tables, figures, provenance. No script, no network, light and dark."""
+"""The result page: who stands where, all numbers, curves, what the models write, and where the numbers come from."""
 
 from __future__ import annotations
 
-import base64
-import html
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lco.evidence.tables import Record, Table, by_class, html_table, runs_of, sampled
+from lco.evidence.check import SEAL
+from lco.evidence.formats import Table
+from lco.evidence.render import page
+from lco.evidence.styles import Style
+from lco.evidence.tables import (
+    Record,
+    Standing,
+    by_class,
+    percent,
+    runs_of,
+    sampled,
+    sharpened,
+    spread,
+    start_of,
+)
 
-STYLE = """
-:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
-body { font: 15px/1.55 system-ui, sans-serif; max-width: 76rem; margin: 2.5rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--line); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .32rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child { text-align: left; } thead th { font-weight: 600; } tbody th { font-weight: 500; }
-.note { font-size: .85rem; opacity: .75; margin: .25rem 0; } img { width: 100%; height: auto; background: #fff; }
-td.text { white-space: pre-wrap; text-align: left; min-width: 24rem; } details { margin: .4rem 0; }
-code { font-size: .9em; } dt { font-weight: 600; } dd { margin: 0 0 .5rem 0; }
-"""
+
+@dataclass(frozen=True)
+class Bar:
+    """One method's mean with its interval, shares in [0, 1]."""
+
+    title: str
+    style: Style
+    mean: float
+    low: float
+    high: float
+    seeds: tuple[float, ...]
+    value: str
+    apart: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one class of models.
+
+    Attributes:
+        start, sharpened: pass@1 of the start model as it samples, and at its best without training.
+        ticks: from the lower end of the bars' axis to its upper end.
+        kinds, looks: of the table's rows, their CSS class and their line's style.
+    """
+
+    name: str
+    start: float
+    sharpened: float
+    ticks: tuple[float, ...]
+    bars: tuple[Bar, ...]
+    table: Table
+    kinds: tuple[str, ...]
+    looks: tuple[Style | None, ...]
+    differences: Table | None
+
+    def place(self, value: float) -> str:
+        """Per cent of the axis's length."""
+        return f"{100 * (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0]):.2f}"
+
+    def width(self, low: float, high: float) -> str:
+        return f"{100 * (high - low) / (self.ticks[-1] - self.ticks[0]):.2f}"
+
+    def percent(self, value: float) -> str:
+        return f"{percent(value)} %"
+
+    def whole(self, value: float) -> str:
+        return f"{100 * value:.0f}"
+
+
+def section(
+    name: str, records: Sequence[Record], ranked: Sequence[Standing], tables: tuple[Table, Table | None],
+    titles: Mapping[str, str], looks: Mapping[str, Style],
+) -> Section:  # fmt: skip
+    start = start_of(name, records)
+    before = len(tables[0].rows) - len(ranked)
+    bars = tuple(
+        Bar(
+            titles.get(s.method, s.method) + (" *" if s.apart else ""), looks[s.method], s.mean, *s.interval,
+            tuple(s.scores) if len(s.scores) > 1 else (), spread(s.scores), bool(s.apart),
+        ) for s in ranked
+    )  # fmt: skip
+    base, best = sampled(start)["scores"]["pass@1"], sharpened(start)
+    seen = [base, best, *(value for bar in bars for value in (bar.low, bar.high, *bar.seeds))]
+    return Section(
+        name, base, best, ticks(min(seen), max(seen)), bars, tables[0],
+        (*["start"] * before, *("apart" if s.apart else "" for s in ranked)),
+        (*[None] * before, *(looks[s.method] for s in ranked)), tables[1],
+    )  # fmt: skip
+
+
+def ticks(low: float, high: float) -> tuple[float, ...]:
+    """Round shares from below `low` to above `high`, at most eleven."""
+    step = 0.1 if high - low > 0.25 else 0.05
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return tuple(round(i * step, 2) for i in range(first, max(last, first + 1) + 1))
 
 
 def build(
-    title: str, lead: str, tables: Sequence[Table], figures: Sequence[tuple[str, Path]], records: Sequence[Record],
-    titles: Mapping[str, str],
+    title: str, lead: Sequence[str], sections: Sequence[Section], figures: Sequence[tuple[str, Path]],
+    records: Sequence[Record], titles: Mapping[str, str],
 ) -> str:  # fmt: skip
     """The page's text; `figures` are (caption, PNG file)."""
-    parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(p)}</p>" for p in lead.split("\n\n"))]
-    parts += ["<h2>Results</h2>", *(html_table(table) for table in tables), "<h2>Curves</h2>"]
-    for caption, file in figures:
-        data = base64.b64encode(file.read_bytes()).decode()
-        text = html.escape(caption)
-        image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
-        parts.append(f"<figure>{image}<figcaption class=note>{text}</figcaption></figure>")
     shown = examples(records, titles)
-    if shown:
-        parts += ["<h2>What the models write</h2>", shown]
-    parts += ["<h2>Where the numbers come from</h2>", provenance(records)]
-    body = "\n".join(parts)
-    head = (
-        "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\n"
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n"
-    )
-    return f"{head}<body>\n{body}\n</body></html>\n"
+    contents = [s.name for s in sections] + ["Curves", *(["What the models write"] if shown else [])]
+    return page(
+        "report.html", title=title, lead=lead, facts=facts(records), sections=sections, examples=shown,
+        contents=[*contents, "Where the numbers come from"], provenance=provenance(records),
+        figures=[(caption, file.read_bytes()) for caption, file in figures],
+    )  # fmt: skip
 
 
-def examples(records: Sequence[Record], titles: Mapping[str, str]) -> str:
-    """The first response at T = 1 to the first test problems, start and first seed of each method; "" if none is kept."""
-    parts = []
-    for model_class, found in by_class(records).items():
-        start = [record for record in found if record["method"] == "start"]
-        writers = [*start, *(runs[0] for runs in runs_of(found).values())]
-        kept = [(record["method"], sampled(record).get("examples", [])) for record in writers]
-        asked = {example["problem"]: example["answer"] for _, shown in kept for example in shown}
-        for problem, answer in asked.items():
-            answered = [(method, e) for method, shown in kept for e in shown if e["problem"] == problem]
-            rows = "".join(
-                f"<tr><th>{html.escape(titles.get(method, method))}</th><td class=text>{html.escape(e['response'])}</td>"
-                f"<td>{'right' if e['correct'] else 'wrong'}</td></tr>"
-                for method, e in answered
-            )
-            ask = f"{html.escape(problem)} <b>{html.escape(answer)}</b>"
-            parts.append(
-                f"<details><summary>{html.escape(model_class)}: {ask}</summary><div class=scroll><table>{rows}</table>"
-                "</div></details>"
-            )
-    note = "<p class=note>The first sample at T = 1 on the first test problems, picked by nobody.</p>"
-    return note + "\n".join(parts) if parts else ""
+def facts(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The report in numbers."""
+    runs, tested = runs_of(records), sampled(records[0])
+    trained = [record for found in runs.values() for record in found]
+    seeds = sorted({len({r["seed"] for r in found}) for found in runs.values()})
+    return [
+        ("methods", str(len(runs))),
+        ("models", str(len(by_class(records)))),
+        ("seeds a method", "–".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "0"),
+        ("runs", str(len(trained))),
+        ("test problems", f"{tested['problems']} × {tested['samples']} samples"),
+    ]
 
 
-def provenance(records: Sequence[Record]) -> str:
+def examples(records: Sequence[Record], titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The first response at T = 1 to the first test problems, start and first seed of each method; none if none is kept."""
+    found = []
+    for model_class, of_class in by_class(records).items():
+        start = [record for record in of_class if record["method"] == "start"]
+        writers = [*start, *(runs[0] for runs in runs_of(of_class).values())]
+        kept = [(titles.get(r["method"], r["method"]), e) for r in writers for e in sampled(r).get("examples", [])]
+        for problem, answer in {e["problem"]: e["answer"] for _, e in kept}.items():
+            answers = [(name, e["response"], e["correct"]) for name, e in kept if e["problem"] == problem]
+            found.append({"model_class": model_class, "problem": problem, "answer": answer, "answers": answers})
+    return found
+
+
+def provenance(records: Sequence[Record]) -> dict[str, list[str]]:
     """What the records say of code, packages, machine and models, each distinct value once."""
-    facts: dict[str, list[str]] = {}
-
-    def add(name: str, value: object) -> None:
-        text = str(value)
-        if text not in facts.setdefault(name, []):
-            facts[name].append(text)
-
+    found: dict[str, dict[str, None]] = {}
     for record in records:
-        source = record["provenance"]
-        commit = source["git"]["commit"]
-        add(
-            "commit",
-            f"{commit}{' with uncommitted changes' if source['git']['dirty'] else ''}" if commit else "not a checkout",
-        )
-        add("packages", ", ".join(f"{name} {version}" for name, version in source["packages"].items()))
-        hardware = source["hardware"]
-        add(
-            "machine",
-            f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, GPU {hardware['gpu']}",
-        )
-        add(
-            "models",
-            f"{record['model']['class']} ({record['model']['name']}), weights {record['model']['sha256'][:16]}…",
-        )
-    items = "".join(
-        f"<dt>{html.escape(name)}</dt>" + "".join(f"<dd><code>{html.escape(value)}</code></dd>" for value in values)
-        for name, values in facts.items()
-    )
-    return f"<p class=note>{len(records)} records.</p><dl>{items}</dl>"
+        source, model = record["provenance"], record["model"]
+        git, hardware = source["git"], source["hardware"]
+        changed = " with uncommitted changes" if git["dirty"] else ""
+        for name, value in {
+            "commit": f"{git['commit']}{changed}" if git["commit"] else "not a checkout",
+            "packages": ", ".join(f"{package} {version}" for package, version in source["packages"].items()),
+            "machine": f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, "
+            f"GPU {hardware['gpu']}",
+            "models": f"{model['class']} ({model['name']}), weights {model['sha256'][:16]}…",
+        }.items():
+            found.setdefault(name, {})[value] = None
+    sealed = sum(SEAL in record for record in records)
+    return {
+        "records": [f"{len(records)}, {sealed} of them with a hash of their content"],
+        **{k: [*v] for k, v in found.items()},
+    }

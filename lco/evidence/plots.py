@@ -9,19 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from lco.evidence.formats import visible
+from lco.evidence.names import earlier, source
+from lco.evidence.styles import Style, styles
 from lco.evidence.tables import Record, by_class, runs_of
 
-# Okabe and Ito's palette, then Tol's: readable with every kind of colour vision; a method keeps its colour in every figure.
-COLOURS = {
-    "lco_kld": "#0072B2", "lco_mse": "#56B4E9", "lco_lch": "#009E73", "ppo": "#D55E00", "grpo": "#E69F00",
-    "reinforce": "#CC79A7", "rft": "#7F7F7F", "sft": "#000000",
-    "lco_kld_reference": "#882255", "lco_mse_reference": "#AA4499", "lco_lch_reference": "#DDCC77",
-    "dr_grpo": "#F0E442", "dapo": "#CC3311", "dapo_refill": "#EE7733", "gspo": "#117733", "cispo": "#999933", "rloo": "#332288",
-    "reinforce_pp": "#EE3377", "reinforce_pp_baseline": "#BB5566", "kimi": "#33BBEE", "kimi_token": "#88CCEE",
-    "pmd_mean": "#44AA99", "pmd_partition": "#004488",
-}  # fmt: skip
-DEMONSTRATED = ("sft",)
-"""Methods whose rows are reference solutions, all of them right: no accuracy of a policy, so it is not drawn as one."""
+COLOURS = {name: style.colour for name, style in styles(earlier()).items()}
+"""Colours of single lines by method's name, in the order of names.json. Figures of records take `styles` of their table."""
 PANELS = (("accuracy", "right answers in the rollout", False), ("entropy", "entropy, nats per token", False),
           ("gradient_norm", "gradient norm", True), ("kl_old", "KL(old ‖ new), last update", True))  # fmt: skip
 CROWDED = 9
@@ -34,18 +28,18 @@ def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: 
     With many methods only the means are drawn.
     """
     plt = prepared()
-    classes = by_class(records)
+    classes, looks = by_class(records), styles(runs_of(records))
     figure, axes = plt.subplots(
         len(classes), len(PANELS), figsize=(4 * len(PANELS), 3.1 * len(classes)), squeeze=False, layout="constrained"
     )
     for row, (model_class, found) in zip(axes, classes.items(), strict=True):
-        for axis, (name, label, logarithmic) in zip(row, PANELS, strict=True):
-            draw(axis, runs_of(found), name, titles)
-            axis.set_title(label, fontsize=10)
+        for axis, (name, heading, logarithmic) in zip(row, PANELS, strict=True):
+            draw(axis, runs_of(found), name, titles, looks)
+            axis.set_title(heading, fontsize=10)
             axis.set_xlabel("rollout")
             if logarithmic:
                 axis.set_yscale("log")
-        row[0].set_ylabel(model_class)
+        row[0].set_ylabel(label(model_class))
     legend(figure, axes[0][1])
     return save(figure, stem)
 
@@ -53,15 +47,15 @@ def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: 
 def validation_curves(records: Sequence[Record], titles: Mapping[str, str], stem: Path) -> list[Path]:
     """pass@1 at T = 1 and greedy on validation problems, during training."""
     plt = prepared()
-    classes = by_class(records)
+    classes, looks = by_class(records), styles(runs_of(records))
     figure, axes = plt.subplots(len(classes), 2, figsize=(10, 3.1 * len(classes)), squeeze=False, layout="constrained")
     for row, (model_class, found) in zip(axes, classes.items(), strict=True):
         for axis, name in zip(row, ("pass@1", "greedy"), strict=True):
-            draw(axis, runs_of(found), name, titles, "validation")
+            draw(axis, runs_of(found), name, titles, looks, "validation")
             axis.set_title("pass@1, T = 1" if name == "pass@1" else "greedy", fontsize=10)
             axis.set_xlabel("rollout")
             axis.set_ylim(0, 1.02)
-        row[0].set_ylabel(model_class)
+        row[0].set_ylabel(label(model_class))
     legend(figure, axes[0][0], columns=5)
     return save(figure, stem)
 
@@ -70,6 +64,7 @@ def one_by_one(records: Sequence[Record], titles: Mapping[str, str], stem: Path)
     """A panel for every method: its seeds' pass@1 (T = 1) on validation problems, over the means of all other methods."""
     plt = prepared()
     classes = {name: runs_of(found) for name, found in by_class(records).items()}
+    looks = styles(classes)
     methods = list(runs_of(records))
     columns = min(5, len(methods))
     rows = -(-len(methods) // columns)
@@ -87,10 +82,11 @@ def one_by_one(records: Sequence[Record], titles: Mapping[str, str], stem: Path)
         for (_, other), found in lines.items():
             if other != method:
                 axis.plot(*mean_curve(found), color="#d0d0d0", linewidth=0.6)
-        for model_class, colour in zip(classes, ("#0072B2", "#D55E00"), strict=False):
+        for model_class, look in looks.items():
             for i, (steps, line) in enumerate(lines.get((model_class, method), [])):
-                axis.plot(steps, line, color=colour, linewidth=1.1, label=model_class if i == 0 else None)
-        axis.set_title(titles.get(method, method), fontsize=9)
+                name = label(model_class) if i == 0 else None
+                axis.plot(steps, line, color=look.colour, linestyle=look.linestyle, linewidth=1.1, label=name)
+        axis.set_title(label(titles.get(method, method)), fontsize=9)
         axis.set_ylim(0, 1.02)
     for axis in axes[-1]:
         axis.set_xlabel("rollout")
@@ -98,19 +94,31 @@ def one_by_one(records: Sequence[Record], titles: Mapping[str, str], stem: Path)
     return save(figure, stem)
 
 
+def label(name: str) -> str:
+    """A name as matplotlib shows it: no formula begins at a dollar, and no leading underline hides it from the legend."""
+    text = visible(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def legend(figure: Any, axis: Any, columns: int = 8) -> None:
-    """One legend below all panels, with as many rows as the names need."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, max(1, len(labels))), frameon=False)
+    """One legend below all panels, of the lines of this one and of what the others have besides."""
+    found: dict[str, Any] = {}
+    for panel in (axis, *figure.axes):
+        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    figure.legend(
+        found.values(), found, loc="outside lower center", ncols=min(columns, max(1, len(found))), frameon=False,
+        handlelength=2.8,
+    )  # fmt: skip
 
 
 def curves(seeds: Sequence[Record], name: str, part: str = "") -> list[tuple[Sequence[float], list[float]]]:
     """(steps, values) of every seed that recorded this curve; what is missing is NaN."""
     found = []
     for record in seeds:
-        source = record["curves"].get(part, {}) if part else record["curves"]
-        if name in source:
-            found.append((source["step"], [np.nan if value is None else value for value in source[name]]))
+        kept = record["curves"].get(part, {}) if part else record["curves"]
+        if name in kept:
+            found.append((kept["step"], [np.nan if value is None else value for value in kept[name]]))
     return found
 
 
@@ -121,17 +129,21 @@ def mean_curve(lines: Sequence[tuple[Sequence[float], list[float]]]) -> tuple[Se
     return lines[0][0], np.mean([line for _, line in lines], 0).tolist()
 
 
-def draw(axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Mapping[str, str], part: str = "") -> None:
+def draw(
+    axis: Any, runs: Mapping[str, Sequence[Record]], name: str, titles: Mapping[str, str], looks: Mapping[str, Style],
+    part: str = "",
+) -> None:  # fmt: skip
     """One panel: every seed of every method that recorded this curve."""
     for method, seeds in runs.items():
-        if name == "accuracy" and method in DEMONSTRATED:
-            continue
-        colour, lines = COLOURS.get(method, "#999999"), curves(seeds, name, part)
+        if name == "accuracy" and source(seeds[0]) != "rollouts":
+            continue  # demonstrations are all right, and pairs are another policy's: no accuracy of the one that learns
+        look, lines = looks[method], curves(seeds, name, part)
         for steps, line in lines if len(runs) <= CROWDED else ():
-            axis.plot(steps, line, color=colour, linewidth=0.6, alpha=0.5)
+            axis.plot(steps, line, color=look.colour, linewidth=0.6, alpha=0.5)
         steps, mean = mean_curve(lines)
         if mean:
-            axis.plot(steps, mean, color=colour, label=titles.get(method, method))
+            printed = label(titles.get(method, method))
+            axis.plot(steps, mean, color=look.colour, linestyle=look.linestyle, label=printed)
 
 
 def prepared() -> Any:

@@ -10,15 +10,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lco import disk
 from lco.errors import UserError
+from lco.evidence.check import SCHEMA, SEAL, seal, validate
+from lco.evidence.names import naming
 
-SCHEMA = "lco-result/1"
 CURVES = (
+    *("rows", "tokens", "updates", "updates_skipped"),
     *("accuracy", "entropy", "gradient_norm", "kl_old", "ratio_outside", "response_length", "truncated", "no_answer"),
-    *("sampler_gap_mean", "updates_skipped", "target_tv", "target_kl", "kl_target", "kl_old_exact", "tilt_clamped"),
+    *("sampler_gap_mean", "target_tv", "target_kl", "kl_target", "kl_old_exact", "tilt_clamped"),
     *("hidden_gradient_positive", "hidden_gradient_negative", "gradient_norm_positive", "gradient_norm_negative"),
     *("length_right", "length_wrong", "rows_kept", "prompts_drawn", "generation_multiplier"),
     *("clip_high", "clip_low", "weight_effective_share", "log_ratio_abs", "explained_variance"),
@@ -26,14 +28,6 @@ CURVES = (
 )
 CURVES_WITH_PARAMETER = ("outside_top/",)
 """Curves whose names end in a number that the method's knobs set."""
-KEYS = ("schema", "experiment", "model", "seed", "method", "budget", "curves", "evaluations", "seconds", "provenance",
-        "problems_sha256", "source_sha256")  # fmt: skip
-PARTS = {
-    "model": ("class", "name", "sha256"),
-    "budget": ("rollouts", "rows", "updates", "response_tokens"),
-    "provenance": ("git", "packages", "torch_wheel_sha256", "python", "hardware"),
-}
-"""Keys inside a record's parts, on which tables and the page rely."""
 PRIVATE = ("model", "data_dir", "out")
 """Configuration keys that may hold a path and say nothing else; a record leaves them out."""
 
@@ -53,19 +47,24 @@ def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str
         lines = disk.read_lines(run / "metrics.jsonl")
     except OSError as error:
         raise UserError(f"{run} is not a finished run: {error.strerror} ({error.filename})") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{run} holds a file that is not JSON ({error.msg}); its run cannot become a record") from None
     steps = [line for line in lines if line["step"] > 0]
+    skipped = sum(line.get("updates_skipped") or 0 for line in steps)
     return rounded(
         {
             "schema": SCHEMA,
             "experiment": public(config, manifest),
             "method": config["method"],
+            **naming(config["method"], manifest.get("method", {})),
             "seed": config["seed"],
             "model": manifest["model"],
             **{key: manifest[key] for key in ("fixed_models", "critic_model") if key in manifest},
             "budget": {
                 "rollouts": len(steps),
                 "rows": sum(line["rows"] for line in steps),
-                "updates": sum(line["updates"] for line in steps),
+                "updates": sum(line["updates"] for line in steps) - skipped,
+                "updates_skipped": skipped,
                 "response_tokens": sum(line["tokens"] for line in steps),
             },
             "curves": curves(lines),
@@ -132,7 +131,7 @@ def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
         "problems": len(found["problems"]),
         "samples": sizes.pop() if len(sizes) == 1 else None,
         "ids_sha256": hashlib.sha256("\n".join(p["id"] for p in found["problems"]).encode()).hexdigest(),
-        "correct": [p["correct"] for p in found["problems"]],
+        **{name: [p[name] for p in found["problems"]] for name in ("correct", "no_answer", "truncated", "majority")},
         "examples": examples(found),
     }
 
@@ -174,9 +173,10 @@ def rounded(value: Any, digits: int = 6) -> Any:
 
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Indented JSON with every array of numbers on one line; temporary name, then rename."""
-    validate(record, str(path))
-    disk.write_text(path, layout(record) + "\n")
+    """Sealed with the hash of its content; indented JSON with every array of numbers on one line."""
+    sealed = {**record, SEAL: seal(record)}
+    validate(sealed, str(path))
+    disk.write_text(path, layout(sealed) + "\n")
 
 
 def layout(value: Any, indent: int = 0) -> str:
@@ -190,54 +190,6 @@ def layout(value: Any, indent: int = 0) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def validate(record: Mapping[str, Any], where: str) -> None:
-    """Refuses what is not a record of this schema.
-
-    Raises:
-        UserError: another schema, a missing key, or a value of another kind, named with the file.
-    """
-    if record.get("schema") != SCHEMA:
-        raise UserError(f"{where}: schema is {record.get('schema')!r}; this version reads {SCHEMA!r}")
-    for key in KEYS:
-        if key not in record:
-            raise UserError(f"{where}: key {key!r} is missing from the record")
-    for key, kind in {"experiment": dict, "model": dict, "budget": dict, "curves": dict, "evaluations": list,
-                      "seconds": dict, "provenance": dict, "method": str}.items():  # fmt: skip
-        if not isinstance(record[key], kind):
-            raise UserError(f"{where}: {key} is {json.dumps(record[key])[:40]}; expected a {kind.__name__}")
-    for part, keys in PARTS.items():
-        present(record[part], keys, f"{where}: {part}")
-    for i, evaluation in enumerate(record["evaluations"]):
-        check_evaluation(evaluation, f"{where}: evaluations[{i}]")
-    for name, curve in record["curves"].items():
-        steps = record["curves"].get("step", curve)
-        if isinstance(curve, list) and len(curve) != len(steps):
-            raise UserError(f"{where}: curve {name!r} has {len(curve)} values for {len(steps)} steps")
-
-
-def present(value: Any, keys: Iterable[str], where: str) -> None:
-    for key in keys:
-        if not isinstance(value, Mapping) or key not in value:
-            raise UserError(f"{where}: key {key!r} is missing from the record")
-
-
-def check_evaluation(evaluation: Any, where: str) -> None:
-    """Counts per problem must be possible ones and say what the score says, whoever edited the file."""
-    present(evaluation, ("task", "sampling", "limit", "scores", "problems", "samples", "ids_sha256", "correct"), where)
-    present(evaluation["sampling"], ("temperature", "max_new_tokens"), f"{where}: sampling")
-    present(evaluation["scores"], ("pass@1", "pass@k"), f"{where}: scores")
-    correct, samples = evaluation["correct"], evaluation["samples"]
-    if len(correct) != evaluation["problems"]:
-        raise UserError(f"{where}: {len(correct)} counts for {evaluation['problems']} problems")
-    if samples is None or not correct:
-        return
-    if not all(isinstance(c, int) and 0 <= c <= samples for c in correct):
-        raise UserError(f"{where}: a count of right samples is not between 0 and {samples}")
-    counted = sum(correct) / samples / len(correct)
-    if abs(counted - evaluation["scores"]["pass@1"]) > 1e-5:
-        raise UserError(f"{where}: pass@1 is {evaluation['scores']['pass@1']}, its counts say {counted:.6g}")
-
-
 def read_all(folder: Path) -> list[dict[str, Any]]:
     """All result records below a folder, in order of their paths; other JSON files are passed over.
 
@@ -245,21 +197,49 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         UserError: no record, a file that is not JSON, a broken record, or two records of one run.
     """
     found: list[dict[str, Any]] = []
-    homes: dict[tuple[Any, ...], Path] = {}
+    homes: dict[tuple[Any, ...], tuple[Path, Mapping[str, Any]]] = {}
     for path in sorted(folder.rglob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
-        if isinstance(record, dict) and str(record.get("schema", "")).startswith("lco-result/"):
-            validate(record, str(path))
-            run = (record["model"]["class"], record["method"], record["seed"])
-            if run in homes:
-                raise UserError(
-                    f"{path} and {homes[run]} are both {run[1]} seed {run[2]} on {run[0]}; a run counts once: move one away"
-                )
-            homes[run] = path
-            found.append(record)
+        record = read_json(path)
+        if record is None:
+            continue
+        validate(record, str(path))
+        run = (record["model"]["class"], record["method"], record["seed"])
+        if run in homes:
+            refuse_twins(homes[run], (path, record))
+        homes[run] = path, record
+        found.append(record)
     if not found:
         raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")
     return found
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The record in a file; None where it holds something else.
+
+    Raises:
+        UserError: it cannot be read, or is not JSON, which has no NaN.
+    """
+    constants: list[str] = []
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=constants.append)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}); mend it or move it away") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}); mend it or move it away") from None
+    if not isinstance(value, dict) or not str(value.get("schema", "")).startswith("lco-result/"):
+        return None
+    if constants:
+        raise UserError(f"{path}: {constants[0]} is no number in JSON; restore the file")
+    return value
+
+
+def refuse_twins(first: tuple[Path, Mapping[str, Any]], second: tuple[Path, Mapping[str, Any]]) -> NoReturn:
+    """Says whether two records with one class, method and seed are one run or two models."""
+    (home, one), (path, other) = first, second
+    names = f"{path} and {home} are both {one['method']} seed {one['seed']} on {one['model']['class']}"
+    if one["model"]["sha256"] != other["model"]["sha256"]:
+        models = " and ".join(f"{r['model']['name']} ({r['model']['sha256'][:8]}…)" for r in (other, one))
+        raise UserError(
+            f"{names}, of different start models, {models}; a report shows one model a class: give each a folder of its own"
+        )
+    raise UserError(f"{names}; a run counts once: move one away")

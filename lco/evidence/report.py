@@ -2,60 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lco.evidence import page, plots, records
 from lco.evidence.differences import differences
-from lco.evidence.tables import Record, Table, by_class, comparison, latex, markdown
+from lco.evidence.folders import replacing
+from lco.evidence.formats import Table, latex, markdown
+from lco.evidence.names import titles
+from lco.evidence.styles import styles
+from lco.evidence.tables import Record, by_class, comparison, runs_of, sampled, standings
 
 LEAD = (
-    "Every method improved the same start models with equal budgets: prompts, samples, token limit, updates and seeds. "
-    "Knobs were chosen by a search on validation problems: four tries a method, unless the README beside the records says more."
-    "\n\n"
-    "Sampling at a lower temperature lifts the start model without any training, so “beyond sharpening” says what is left "
-    "of a gain after that. A miniature shows which methods are stable on this problem; it does not rank methods for large "
-    "models."
+    "Every run of a model starts from the same weights and has the same prompts, samples, token limit and updates; rows marked * "
+    "differ in their data. How the knobs were chosen is not in the records: the README beside them says it.",
+    "Sampling at a lower temperature lifts the start model without any training, so “beyond sharpening” says what is left of a "
+    "gain after that. What is measured here holds for these models on these problems, and ranks no method for others.",
 )
 
 
-def titles() -> dict[str, str]:
-    """Printed names. The registry is not imported here, because it needs torch and this package does not."""
-    return {
-        "lco_kld": "LCO-KLD", "lco_mse": "LCO-MSE", "lco_lch": "LCO-LCH", "ppo": "PPO", "grpo": "GRPO",
-        "reinforce": "REINFORCE", "rft": "RFT", "sft": "SFT",
-        "lco_kld_reference": "LCO-KLD, released code", "lco_mse_reference": "LCO-MSE, released code",
-        "dr_grpo": "Dr. GRPO", "dapo": "DAPO", "dapo_refill": "DAPO with refill", "gspo": "GSPO", "gspo_token": "GSPO-token",
-        "cispo": "CISPO", "reinforce_pp": "REINFORCE++", "reinforce_pp_baseline": "REINFORCE++-baseline", "rloo": "RLOO",
-        "kimi": "Kimi OPMD", "kimi_token": "Kimi, token level", "pmd_mean": "PMD-mean", "pmd_partition": "PMD-partition",
-        "lco_lch_reference": "LCO-LCH, released code", "lco_rkl": "LCO, reverse KL", "lco_rho": "LCO, ρ-target", "dpo": "DPO",
-    }  # fmt: skip
+def build(source: Path, out: Path, title: str = "") -> list[Table]:
+    """Reads all records below `source` and writes the report into `out`; returns its tables.
 
+    Args:
+        title: of the page; by default what the records' README is headed.
 
-def build(source: Path, out: Path, title: str = "The miniature") -> list[Table]:
-    """Reads all records below `source` and writes the report into `out`; returns its tables."""
+    Raises:
+        UserError: the records cannot be read or do not belong into one table, or the folder cannot be written.
+    """
     found = records.read_all(source)
-    names = titles()
-    tables: list[Table] = []
-    for model_class, runs in by_class(found).items():
-        between = differences(model_class, runs, names)
-        tables += [comparison(model_class, runs, names), *([between] if between else [])]
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text("\n".join(markdown(table) for table in tables), encoding="utf-8")
-    (out / "table.tex").write_text("\n".join(latex(table) for table in tables), encoding="utf-8")
-    figures = draw(found, names, out)
-    (out / "index.html").write_text(page.build(title, LEAD, tables, figures, found, names), encoding="utf-8")
+    names = titles(found)
+    parts = sections(found, names)
+    tables = [table for part in parts for table in (part.table, part.differences) if table is not None]
+    with replacing(out, "the report") as folder:
+        (folder / "table.md").write_text("\n".join(map(markdown, tables)), encoding="utf-8")
+        (folder / "table.tex").write_text("\n".join(map(latex, tables)), encoding="utf-8")
+        figures = draw(found, names, folder)
+        text = page.build(title or heading(source, found), LEAD, parts, figures, found, names)
+        (folder / "index.html").write_text(text, encoding="utf-8")
     return tables
 
 
-def draw(found: Sequence[Record], names: dict[str, str], out: Path) -> list[tuple[str, Path]]:
+def sections(found: Sequence[Record], names: Mapping[str, str]) -> list[page.Section]:
+    """What is said of each class of models.
+
+    Raises:
+        UserError: the records do not belong into one table.
+    """
+    looks, parts = styles(runs_of(found)), []
+    for model_class, runs in by_class(found).items():
+        ranked = standings(model_class, runs)
+        tables = comparison(model_class, runs, names, ranked), differences(model_class, runs, names)
+        parts.append(page.section(model_class, runs, ranked, tables, names, looks))
+    return parts
+
+
+def heading(source: Path, found: Sequence[Record]) -> str:
+    """The first heading of the README beside the records; without one, the task and the models."""
+    readme = source / "README.md"
+    lines = readme.read_text(encoding="utf-8", errors="replace").split("\n") if readme.is_file() else []
+    said = next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), "")
+    return said or f"{sampled(found[0])['task']}: {', '.join(by_class(found))}"
+
+
+def draw(found: Sequence[Record], names: Mapping[str, str], out: Path) -> list[tuple[str, Path]]:
     curves = plots.learning_curves(found, names, out / "learning_curves")[0]
     watched = plots.validation_curves(found, names, out / "validation")[0]
     each = plots.one_by_one(found, names, out / "one_by_one")[0]
     return [
         ("Training: right answers, entropy, gradient norm before clipping, and KL from the sampling policy to the policy "
-         "of the last update, by rollout. Thin lines, where few methods are shown, are seeds. SFT learns from reference "
-         "solutions, so it has no rollout whose answers could be right.", curves),
+         "of the last update, by rollout. Thin lines, where few methods are shown, are seeds. Methods that learn from reference "
+         "solutions or from another policy's pairs have no rollout whose answers could be right.", curves),
         ("Validation problems during training.", watched),
         ("Every method by itself: pass@1 at T = 1 on validation problems, one line a seed; grey are the other methods' means.",
          each),

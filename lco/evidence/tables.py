@@ -1,54 +1,70 @@
-"""Tables as pure functions of records: the comparison of methods, in Markdown, LaTeX and HTML."""
+"""The comparison of methods, and what of the records may stand in one table: pure functions of records."""
 
 from __future__ import annotations
 
-import html
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lco.errors import UserError
+from lco.evidence.check import SEAL
+from lco.evidence.formats import Table
+from lco.evidence.names import family
 from lco.evidence.statistics import hierarchical_interval
 
 Record = Mapping[str, Any]
 
-APART = ("dapo_refill", "rft", "sft")
-"""Methods that draw more samples, or learn from verified samples or reference solutions alone; they stand below a line."""
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
+COMPARED = ("lco", "baseline")
+"""Families whose methods are compared with each other. The others stand last, marked *: their data differ."""
+DATA = {"imitation": "right answers alone", "preference": "pairs of a right and a wrong answer"}
+"""What those families learn from."""
 
 
 def sampled(record: Record) -> Mapping[str, Any]:
     """The record's evaluation at T = 1."""
-    return evaluation(record, lambda e: e["sampling"]["temperature"] == 1.0)
+    return evaluation(record, lambda t: t == 1, "at T = 1", "--temperature 1 --samples 8")
 
 
 def greedy(record: Record) -> Mapping[str, Any]:
-    return evaluation(record, lambda e: e["sampling"]["temperature"] == 0.0)
+    return evaluation(record, lambda t: t == 0, "at T = 0", "--temperature 0")
 
 
-def evaluation(record: Record, wanted: Any) -> Mapping[str, Any]:
-    """The one evaluation that fits.
+def cooled(record: Record) -> Mapping[str, Any]:
+    return evaluation(record, lambda t: 0 < t < 1, "between T = 0 and 1", "--temperature 0.6 --samples 8")
+
+
+def evaluation(record: Record, wanted: Callable[[float], bool], where: str, flags: str) -> Mapping[str, Any]:
+    """The one evaluation at such a temperature.
 
     Raises:
-        UserError: none or several do.
+        UserError: none or several are, or its problems have unequal numbers of samples.
     """
-    found = [e for e in record["evaluations"] if wanted(e)]
-    if len(found) != 1:
+    found = [e for e in record["evaluations"] if wanted(e["sampling"]["temperature"])]
+    if not found:
         raise UserError(
-            f"record of {record['method']} seed {record['seed']} has {len(found)} evaluations where one is needed"
+            f"{label(record)} has no evaluation {where}, which the table needs; run `lco evaluate {flags}` on its model and "
+            "make the record again with it"
+        )
+    if len(found) > 1:
+        tasks = ", ".join(str(e["task"]) for e in found)
+        raise UserError(
+            f"{label(record)} has {len(found)} evaluations {where} ({tasks}), and a table shows one task; keep records of "
+            "one task each, a folder a task"
+        )
+    if not found[0]["samples"] or not found[0]["correct"]:
+        raise UserError(
+            f"{label(record)}: its evaluation {where} has no problem, or not as many samples of each; evaluate it again"
         )
     return found[0]
+
+
+def label(record: Record) -> str:
+    seed = "" if record["seed"] is None else f" seed {record['seed']}"
+    return f"{record['model']['class']} {record['method']}{seed}"
 
 
 def comparable(records: Iterable[Record]) -> None:
@@ -57,9 +73,8 @@ def comparable(records: Iterable[Record]) -> None:
     Raises:
         UserError: other problems, a limit on one side, other sample counts, or unequal budgets; both sides are named.
     """
-    first: dict[str, tuple[str, Any]] = {}
+    first: dict[str, tuple[Record, Any]] = {}
     for record in records:
-        name = f"{record['model']['class']} {record['method']} seed {record['seed']}"
         facts = {
             "test problems": sampled(record)["ids_sha256"],
             "limit": sampled(record)["limit"],
@@ -73,15 +88,38 @@ def comparable(records: Iterable[Record]) -> None:
         }
         for key in ("top_p", "top_k"):
             facts[key] = sampled(record)["sampling"].get(key)
-        if record["method"] not in (*APART, "start"):
+        if record["method"] != "start" and not set_apart([record]):
             budget = record["budget"]
             facts |= {key: budget[key] for key in ("rollouts", "rows")}
             if not filtered(record):
-                facts["updates"] = budget["updates"]
+                facts["updates"] = budget["updates"] + budget.get("updates_skipped", 0)
         for fact, value in facts.items():
-            other, expected = first.setdefault(fact, (name, value))
+            other, expected = first.setdefault(fact, (record, value))
             if value != expected:
-                raise UserError(f"cannot compare {other} and {name}: {fact} is {expected} and {value}")
+                if fact.startswith("start weights"):
+                    expected, value = (f"{r['model']['name']} ({r['model']['sha256'][:8]}…)" for r in (other, record))
+                raise UserError(
+                    f"cannot compare {label(other)} and {label(record)}: {fact} is {expected} and {value}; give records that "
+                    "differ in this a folder of their own"
+                )
+
+
+def set_apart(runs: Iterable[Record]) -> str:
+    """Why a method's runs are not compared with the others: other data, or more samples than they learnt from; "" if they
+    are."""
+    for record in runs:
+        group = family(record)
+        if group not in COMPARED:
+            return DATA.get(group, f"the family {group}")
+        drawn = record["curves"].get("generation_multiplier", [])
+        if any(times > 1 for times in drawn if times is not None):
+            return "more prompts drawn than learnt from"
+    return ""
+
+
+def skipped(record: Record) -> int:
+    """Updates that moved nothing, because their gradient was no number."""
+    return sum(count or 0 for count in record["curves"].get("updates_skipped", []))
 
 
 def filtered(record: Record) -> bool:
@@ -92,8 +130,8 @@ def filtered(record: Record) -> bool:
 
 def collapsed(record: Record) -> bool:
     """Whether pass@1 on validation problems ended below half of its running maximum, or was no number."""
-    path = [float(x) for x in record["curves"]["validation"]["pass@1"]]
-    return not all(map(math.isfinite, path)) or path[-1] < max(path) / 2
+    path = record["curves"]["validation"]["pass@1"]
+    return any(x is None or not math.isfinite(x) for x in path) or path[-1] < max(path) / 2
 
 
 def by_class(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -104,22 +142,17 @@ def by_class(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def runs_of(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """{method: its records by seed}, methods in the order of the registry's names, those that stand apart last."""
+    """{method: its records by seed}: the LCO losses first, then the methods that they are compared with, then the others;
+    by name within each."""
     found: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda r: (r["method"] in APART, r["method"], r["seed"] or 0)):
+    for record in sorted(records, key=lambda r: (r["method"], r["seed"] or 0)):
         if record["method"] != "start":
             found.setdefault(record["method"], []).append(record)
-    return found
 
+    def place(runs: Sequence[Record]) -> tuple[bool, bool]:
+        return bool(set_apart(runs)), family(runs[0]) != "lco"
 
-def leaderboard(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """`runs_of` with the highest mean pass@1 at T = 1 first; those that stand apart stay last."""
-
-    def place(item: tuple[str, list[Record]]) -> tuple[bool, float]:
-        method, runs = item
-        return method in APART, -statistics.fmean(sampled(r)["scores"]["pass@1"] for r in runs)
-
-    return dict(sorted(runs_of(records).items(), key=place))
+    return dict(sorted(found.items(), key=lambda item: place(item[1])))
 
 
 def rates(records: Sequence[Record]) -> np.ndarray:
@@ -129,6 +162,11 @@ def rates(records: Sequence[Record]) -> np.ndarray:
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """A difference of two rates, in points with its sign; zero has no minus."""
+    return f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -148,50 +186,115 @@ def shares(evaluations: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return share(evaluations, "no_answer"), share(evaluations, "truncated")
 
 
-def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str, str]) -> Table:
-    """Start and methods of one class, the best first. `titles` maps method names to printed ones."""
-    comparable(records)
-    start = next((r for r in records if r["method"] == "start"), None)
-    if start is None:
-        raise UserError(f"{model_class}: the record of the start model is missing")
-    base, base_greedy = sampled(start)["scores"]["pass@1"], greedy(start)["scores"]["pass@1"]
-    cooled = evaluation(start, lambda e: 0 < e["sampling"]["temperature"] < 1)
-    sharpened = max(base_greedy, cooled["scores"]["pass@1"])
-    rows = [
-        ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", "",
-         *shares([sampled(start)])),
-        ("start, greedy", percent(base_greedy), "", f"+{percent(base_greedy - base)}", "", "", "", "", "", "", "",
-         *shares([greedy(start)])),
-        (f"start, T = {cooled['sampling']['temperature']:g} (chosen on validation)",
-         percent(cooled["scores"]["pass@1"]), "", f"+{percent(cooled['scores']['pass@1'] - base)}", "", "", "", "", "", "", "",
-         *shares([cooled])),
-    ]  # fmt: skip
-    for method, runs in leaderboard(records).items():
-        scores = [sampled(r)["scores"]["pass@1"] for r in runs]
-        watched = [r for r in runs if "validation" in r["curves"]]
-        mean, greedies = statistics.fmean(scores), [greedy(r)["scores"]["pass@1"] for r in runs]
-        low, high = hierarchical_interval(rates(runs))
-        eights = [r for r in (sampled(run)["scores"]["pass@k"].get("8") for run in runs) if r is not None]
-        rows.append(
-            (
-                titles.get(method, method) + (" *" if method in APART else ""),
-                spread(scores),
-                f"[{percent(low)}, {percent(high)}]",
-                f"{100 * (mean - base):+.1f}",
-                f"{100 * (mean - sharpened):+.1f}",
-                spread(greedies),
-                f"{100 * (statistics.fmean(greedies) - base_greedy):+.1f}",
-                spread(eights) if len(eights) == len(runs) else "",
-                ", ".join(percent(s) for s in scores),
-                f"{statistics.fmean([r['budget']['response_tokens'] for r in runs]) / 1000:.0f} k",
-                f"{sum(map(collapsed, watched))}/{len(watched)}" if watched else "",
-                *shares([sampled(run) for run in runs]),
-            )
+def start_of(model_class: str, records: Sequence[Record]) -> Record:
+    """
+    Raises:
+        UserError: the start model has no record, from which every gain is measured.
+    """
+    found = next((r for r in records if r["method"] == "start"), None)
+    if found is None:
+        raise UserError(
+            f"{model_class}: the record of the start model is missing, from which every gain is measured; put it beside the "
+            'others, a record with "method": "start" and evaluations at T = 1, at T = 0 and between them'
         )
+    return found
+
+
+def sharpened(start: Record) -> float:
+    """The better of what the start model scores greedily and cooled, which needs no training."""
+    return max(e["scores"]["pass@1"] for e in (greedy(start), cooled(start)))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What one method's runs on one class come to.
+
+    Attributes:
+        runs: its records by seed.
+        scores: their pass@1 at T = 1.
+        interval: 95 % of the mean, over seeds and problems.
+        apart: why it is not compared with the others, or "".
+    """
+
+    method: str
+    runs: Sequence[Record]
+    scores: Sequence[float]
+    interval: tuple[float, float]
+    apart: str
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.scores)
+
+
+def standings(model_class: str, records: Sequence[Record]) -> list[Standing]:
+    """The methods of one class, the highest mean first, those that stand apart last.
+
+    Raises:
+        UserError: the records may not stand in one table, or lack one of the start model.
+    """
+    comparable(records)
+    start_of(model_class, records)
+    found = [
+        Standing(
+            method,
+            runs,
+            [sampled(r)["scores"]["pass@1"] for r in runs],
+            hierarchical_interval(rates(runs)),
+            set_apart(runs),
+        )
+        for method, runs in runs_of(records).items()
+    ]
+    return sorted(found, key=lambda standing: (bool(standing.apart), -standing.mean, standing.method))
+
+
+def comparison(
+    model_class: str, records: Sequence[Record], titles: Mapping[str, str], ranked: Sequence[Standing]
+) -> Table:
+    """Start and methods of one class, the best first. `titles` maps method names to printed ones."""
+    start = start_of(model_class, records)
+    rows = [*start_rows(start), *(method_row(start, titles.get(s.method, s.method), s) for s in ranked)]
     header = ("method", "pass@1, T = 1", "95 % interval", "gain", "beyond sharpening", "greedy", "greedy gain", "pass@8",
               "seeds", "tokens", "collapsed", "no answer", "cut")  # fmt: skip
-    task = sampled(start)
-    notes = (
+    return Table(model_class, header, tuple(rows), (*notes(sampled(start)), *remarks(records, titles)))
+
+
+def start_rows(start: Record) -> list[tuple[str, ...]]:
+    """The start model as it samples, greedily, and at the temperature that is its best on validation problems."""
+    base, base_greedy, cool = sampled(start)["scores"]["pass@1"], greedy(start)["scores"]["pass@1"], cooled(start)
+    gap = ("", "", "", "", "", "", "")
+    return [
+        ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", "",
+         *shares([sampled(start)])),
+        ("start, greedy", percent(base_greedy), "", points(base_greedy - base), *gap, *shares([greedy(start)])),
+        (f"start, T = {cool['sampling']['temperature']:g} (chosen on validation)", percent(cool["scores"]["pass@1"]), "",
+         points(cool["scores"]["pass@1"] - base), *gap, *shares([cool])),
+    ]  # fmt: skip
+
+
+def method_row(start: Record, title: str, standing: Standing) -> tuple[str, ...]:
+    runs, mean, (low, high) = standing.runs, standing.mean, standing.interval
+    greedies = [greedy(r)["scores"]["pass@1"] for r in runs]
+    watched = [r for r in runs if "validation" in r["curves"]]
+    eights = [r for r in (sampled(run)["scores"]["pass@k"].get("8") for run in runs) if r is not None]
+    return (
+        title + (" *" if standing.apart else ""),
+        spread(standing.scores),
+        f"[{percent(low)}, {percent(high)}]",
+        points(mean - sampled(start)["scores"]["pass@1"]),
+        points(mean - sharpened(start)),
+        spread(greedies),
+        points(statistics.fmean(greedies) - greedy(start)["scores"]["pass@1"]),
+        spread(eights) if len(eights) == len(runs) else "",
+        ", ".join(percent(score) for score in standing.scores),
+        f"{statistics.fmean([r['budget']['response_tokens'] for r in runs]) / 1000:.0f} k",
+        f"{sum(map(collapsed, watched))}/{len(watched)}" if watched else "",
+        *shares([sampled(run) for run in runs]),
+    )
+
+
+def notes(task: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
         f"{task['task']}: {task['problems']} test problems, {task['samples']} samples each at T = 1, read once at the end.",
         "pass@1: mean ± sample standard deviation over training seeds; the interval resamples seeds and problems.",
         "gain: over the start at T = 1. beyond sharpening: over the better of the start's greedy and cooled rows, which "
@@ -199,54 +302,31 @@ def comparison(model_class: str, records: Sequence[Record], titles: Mapping[str,
         "collapsed: runs whose pass@1 on validation problems ended below half of its best.",
         "no answer, cut: per cent of the responses in which the verifier found none, and that the token limit cut; at T = 1, "
         "mean over seeds, in the start's other rows at their own temperature.",
-        "* stands apart: learns from right samples alone (RFT) or from reference solutions (SFT), or draws more samples "
-        "(DAPO with refill).",
     )
-    return Table(model_class, header, tuple(rows), notes)
+
+
+def remarks(records: Sequence[Record], titles: Mapping[str, str]) -> list[str]:
+    """What is true of some rows alone: those that stand apart, single seeds, skipped updates, records without a hash."""
+    runs, said = runs_of(records), []
+    apart: dict[str, list[str]] = {}
+    for method, found in runs.items():
+        if reason := set_apart(found):
+            apart.setdefault(reason, []).append(titles.get(method, method))
+    if apart:
+        reasons = ", ".join(f"{reason} ({', '.join(names)})" for reason, names in apart.items())
+        said.append(f"* sorted last and not compared, because the data differ: {reasons}.")
+    if single := [titles.get(method, method) for method, found in runs.items() if len(found) == 1]:
+        said.append(f"One seed: {', '.join(single)}. The interval resamples problems alone and knows of no other seed.")
+    if idle := [f"{label(r)} ({skipped(r)})" for found in runs.values() for r in found if skipped(r)]:
+        said.append(f"Updates that moved nothing, because their gradient was no number: {', '.join(idle)}.")
+    if unsealed := sum(SEAL not in record for record in records):
+        said.append(
+            f"{unsealed} of {len(records)} records carry no hash of their own: what cannot be counted again in them (tokens, "
+            "curves, and what has no counts) is taken as it stands."
+        )
+    return said
 
 
 def pass_at(record: Record) -> str:
     found = sampled(record)["scores"]["pass@k"]
     return percent(found["8"]) if "8" in found else ""
-
-
-def markdown(table: Table) -> str:
-    lines = [f"### {table.title}", "", "| " + " | ".join(table.header) + " |", "|---" * len(table.header) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in table.rows]
-    return "\n".join([*lines, "", *(f"{note}  " for note in table.notes), ""])
-
-
-def latex(table: Table) -> str:
-    escape = str.maketrans(
-        {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "−": "$-$", "$": r"\$", "{": r"\{", "}": r"\}",
-         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-    )  # fmt: skip
-    body = [" & ".join(cell.translate(escape) for cell in row) + r" \\" for row in table.rows]
-    head = " & ".join(cell.translate(escape) for cell in table.header) + r" \\"
-    columns = "l" + "r" * (len(table.header) - 1)
-    return "\n".join(
-        [
-            f"% {table.title}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
-
-
-def html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
-    rows = "\n".join(f"<tr>{_cells(row)}</tr>" for row in table.rows)
-    notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in table.notes)
-    grid = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
-    return f"<h3>{html.escape(table.title)}</h3>\n<div class=scroll>{grid}</div>\n{notes}\n"
-
-
-def _cells(row: Sequence[str]) -> str:
-    first, *rest = (html.escape(cell) for cell in row)
-    return f"<th>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in rest)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
-
-from lco import disk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Takes every registered method to single positions whose optimal policy is known exactly, and measures there what "
         "arXiv 2603.00963 claims: convexity in the logits (Hessians against closed forms), the direction of the gradient "
         "along the ray to the optimal policy, inner steps on a bandit, and negative data alone. Each claim is printed as "
-        "supported or not, with its numbers. Needs a CPU, no model and no data, and less than two minutes; the same code "
+        "supported or not, with its number. Needs a CPU, no model and no data, and less than two minutes; the same code "
         "gives the same bytes."
     )
     parser.epilog = "example: lco lab --out runs/lab, then open runs/lab/index.html; runs/lab/lab.json has all numbers"
@@ -28,17 +27,30 @@ def run(arguments: argparse.Namespace) -> int:
 
     import torch
 
+    from lco.evidence.folders import replacing
     from lco.evidence.records import rounded
+    from lco.lab.claims import plain
     from lco.lab.laboratory import measure
     from lco.lab.page import build
 
     torch.set_num_threads(1)  # products of 8 numbers: more threads only wait for each other
-    found = measure()
-    numbers = json.dumps(rounded(asdict(found)), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    disk.write_text(arguments.out / "lab.json", numbers + "\n")
-    disk.write_text(arguments.out / "index.html", build(found))
-    for experiment, verdicts in found.verdicts.items():
-        for verdict in verdicts:
-            print(f"{'supported' if verdict.supported else 'NOT supported':13}  {experiment}: {verdict.claim}")
-    print(f"written to {arguments.out}: index.html, lab.json")
+    with replacing(arguments.out, "the page") as folder:
+        found = measure()
+        numbers = rounded({**asdict(found), "verdicts": plain(found)})
+        text = json.dumps(numbers, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        (folder / "lab.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "index.html").write_text(build(found), encoding="utf-8")
+    experiment = ""
+    for verdict in plain(found):
+        if verdict["experiment"] != experiment:
+            experiment = str(verdict["experiment"])
+            print(f"\n{experiment}")
+        print(f"  {'supported' if verdict['supported'] else 'NOT supported':13}  {verdict['claim']}")
+        indent = 17 * " "
+        print(
+            textwrap.fill(
+                str(verdict["number"]), 110, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+            )
+        )
+    print(f"\nwritten to {arguments.out}: index.html, lab.json")
     return 0

@@ -5,34 +5,25 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from lco.evidence.plots import COLOURS, prepared
+from lco.evidence.plots import prepared
+from lco.evidence.styles import styles
 from lco.lab.laboratory import Laboratory
 from lco.lab.negative_only import target_probability
 from lco.lab.ray import PROBABILITIES
 
-DASHES = ("-", "--", ":", "-.")
 
-
-def styles(found: Laboratory) -> dict[str, dict[str, Any]]:
-    """Colour by method (the one it has in every figure of the suite), dash by variant."""
-    spare = iter(f"C{i % 10}" for i in range(len(found.methods)))
-    colours, seen, made = dict(COLOURS), dict[str, int](), {}
-    for label, method, _ in found.methods:
-        colours[method] = colours.get(method) or next(spare)
-        seen[method] = seen.get(method, -1) + 1
-        made[label] = {
-            "color": colours[method],
-            "linestyle": DASHES[seen[method] % 4],
-            "label": label,
-            "linewidth": 1.3,
-        }
-    return made
+def looks(found: Laboratory) -> dict[str, dict[str, Any]]:
+    """How every loss is drawn, by its place in the tables."""
+    return {
+        label: {"color": style.colour, "linestyle": style.linestyle, "label": label, "linewidth": 1.3}
+        for label, style in styles(label for label, _, _ in found.methods).items()
+    }
 
 
 def rays(found: Laboratory) -> bytes:
     tilts = (0.5, -0.5)
     figure, axes = prepared().subplots(2, len(PROBABILITIES), figsize=(12, 6), sharex=True, layout="constrained")
-    style = styles(found)
+    style = looks(found)
     for row, tilt in zip(axes, tilts, strict=True):
         for axis, probability in zip(row, PROBABILITIES, strict=True):
             for r in found.rays:
@@ -49,7 +40,7 @@ def rays(found: Laboratory) -> bytes:
 
 def inner_steps(found: Laboratory) -> bytes:
     figure, axes = prepared().subplots(1, 4, figsize=(16, 4), layout="constrained")
-    style = styles(found)
+    style = looks(found)
     for c in found.courses:
         if c.progress and c.divergence:
             axes[0].plot(c.progress, **style[c.label])

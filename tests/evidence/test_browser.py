@@ -19,13 +19,15 @@ CHOSEN = ["start.json", "grpo/seed-0.json", "lco_kld/seed-0.json"]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync --disable-dev-shm-usage").split()  # fmt: skip
-# Appended to a copy: what the browser itself knows of the page once everything is loaded.
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+# Appended to a copy, whose own policy would not let it run: what the browser itself knows of the page once all is loaded.
 PROBE = """<script>addEventListener("load", () => {
   const facts = {
     images: [...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth]),
     rows: [...document.querySelectorAll("tbody tr")].filter(r => r.closest("details") === null).map(r => r.clientHeight),
     asked: performance.getEntriesByType("resource").map(r => r.name).filter(name => !name.startsWith("data:")),
     wide: document.documentElement.scrollWidth, window: innerWidth,
+    scores: [...document.querySelectorAll("table:not(.plain) tbody td:nth-child(2)")].map(c => c.getBoundingClientRect().right),
   };
   document.body.setAttribute("data-probe", JSON.stringify(facts));
 });</script>"""
@@ -59,11 +61,11 @@ def show(browser, file, profile, *flags):
     return done.stdout.decode()
 
 
-def probed(browser, text, folder):
+def probed(browser, text, folder, width=1200):
     """What PROBE finds in a page of this text."""
     copy = folder / "probed.html"
-    copy.write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
-    dom = show(browser, copy, folder / "profile", "--dump-dom", "--window-size=1200,900")
+    copy.write_text(POLICY.sub("", text).replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    dom = show(browser, copy, folder / "profile", "--dump-dom", f"--window-size={width},900")
     return json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', dom)[1]))
 
 
@@ -87,7 +89,7 @@ class Shown(HTMLParser):
             pass
 
     def handle_data(self, data):
-        if self.path[-3:] == ["tbody", "tr", "th"] and "details" not in self.path:
+        if {"tbody", "th"} <= set(self.path) and "details" not in self.path:
             self.rows[-1] += data
 
 
@@ -95,21 +97,27 @@ def test_the_rendered_page_has_every_method_and_only_inline_figures(browser, pag
     shown = Shown()
     shown.feed(show(browser, page, tmp_path / "profile", "--dump-dom"))
     start = ["start, T = 1", "start, greedy", "start, T = 0.2 (chosen on validation)"]
-    assert shown.rows == [*start, "GRPO", "LCO-KLD", "LCO-KLD − GRPO"]
-    assert len(shown.addresses) == 3
-    assert all(address.startswith("data:image/png;base64,") for address in shown.addresses)
+    assert shown.rows == [*start, "GRPO", "LCO-KLD"]  # the differences stand below, in a part that opens
+    images = [address for address in shown.addresses if not address.startswith("#")]
+    assert len(images) == 3
+    assert all(address.startswith("data:image/png;base64,") for address in images)
     assert not shown.scripts
 
 
 def test_figures_are_decoded_rows_are_visible_and_nothing_is_loaded(browser, page, tmp_path):
-    found = probed(browser, page.read_text(encoding="utf-8"), tmp_path)
-    assert len(found["images"]) == 3
-    assert all(complete and natural > 500 and client > 500 for complete, natural, client in found["images"])
-    assert len(found["rows"]) == 6
-    assert min(found["rows"]) > 10
-    assert found["asked"] == []
-    # Wide tables scroll by themselves; the page does not.
-    assert found["wide"] <= found["window"]
+    """On a desk and on a telephone."""
+    for width in (1200, 500):
+        found = probed(browser, page.read_text(encoding="utf-8"), tmp_path, width)
+        assert found["window"] == width
+        assert len(found["images"]) == 3
+        assert all(complete and natural > 500 and client > 500 for complete, natural, client in found["images"])
+        assert len(found["rows"]) == 5
+        assert min(found["rows"]) > 10
+        assert found["asked"] == []
+        # Wide tables and figures scroll by themselves; the page does not.
+        assert found["wide"] <= found["window"]
+        # Without scrolling a table, the first score is seen.
+        assert max(found["scores"]) <= found["window"]
 
 
 def test_the_probe_sees_an_address_and_a_figure_that_is_broken(browser, page, tmp_path):
@@ -120,12 +128,24 @@ def test_the_probe_sees_an_address_and_a_figure_that_is_broken(browser, page, tm
     assert found["images"][-1][1] == 0
 
 
-def test_a_screenshot_shows_text_on_a_page(browser, page, tmp_path):
+def test_the_page_itself_lets_nothing_run_and_nothing_load(browser, page, tmp_path):
+    """Its policy, as the browser understands it: what a slip of an escape would let in does not act."""
+    slipped = '<script>document.title = "ran"</script><img src="http://127.0.0.1:9/x.png" onerror="document.title = 1"></body>'
+    copy = tmp_path / "slipped.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", slipped), encoding="utf-8")
+    dom = show(browser, copy, tmp_path / "profile", "--dump-dom")
+    assert "<title>lco_miniature: LlamaForCausalLM</title>" in dom
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_screenshot_shows_text_on_a_page(browser, page, tmp_path, dark):
     picture = tmp_path / "page.png"
-    show(browser, page, tmp_path / "profile", f"--screenshot={picture}", "--window-size=1200,900")
+    scheme = ["--force-dark-mode", "--enable-features=WebContentsForceDark:none"] if dark else []
+    show(browser, page, tmp_path / "profile", f"--screenshot={picture}", "--window-size=1200,900", *scheme)
     grey = matplotlib.image.imread(picture)[..., :3].mean(-1)
     assert grey.shape == (900, 1200)
     background = np.median(grey)
+    assert (background < 0.3) == dark
     written = np.abs(grey - background) > 0.3
     assert 0.01 < written.mean() < 0.4
     # From the title to the last line of the window, not one block of it.

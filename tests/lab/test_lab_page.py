@@ -1,6 +1,7 @@
 """The page and the numbers of `lco lab`, with few inner steps: complete, self-contained, repeatable."""
 
 import dataclasses
+import html
 import json
 import re
 
@@ -9,6 +10,7 @@ import torch
 
 from lco.cli import main
 from lco.lab import laboratory
+from lco.lab.claims import CLAIMS, judged
 from lco.lab.page import build
 from lco.lab.position import subjects
 from lco.methods import METHODS
@@ -25,33 +27,66 @@ def folder(tmp_path_factory):
     return out, found
 
 
-def test_every_method_is_in_every_table_of_the_page(folder):
-    page = (folder[0] / "index.html").read_text(encoding="utf-8")
-    tables = re.findall(r"<table>.*?</table>", page, re.DOTALL)
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder[0] / "index.html").read_text(encoding="utf-8")
+
+
+def test_every_method_is_in_every_table_of_the_page(page):
+    tables = re.findall(r"<table.*?</table>", page, re.DOTALL)
     assert len(tables) == 4
     for method in METHODS.values():
-        assert all(f"<th>{method.title}" in table for table in tables)
+        assert all(f'<th scope="row">{method.title}' in table for table in tables)
 
 
-def test_the_page_needs_nothing_else(folder):
-    page = (folder[0] / "index.html").read_text(encoding="utf-8")
+def test_the_page_needs_nothing_else(folder, page):
     assert not re.search(r"<script|<link|@import|url\(|https?://", page)
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]+)"', page))
     assert sorted(file.name for file in folder[0].iterdir()) == ["index.html", "lab.json"]
 
 
-def test_verdicts_are_shown_whether_or_not_they_support_the_paper(folder):
-    page = (folder[0] / "index.html").read_text(encoding="utf-8")
-    verdicts = [v for group in folder[1].verdicts.values() for v in group]
-    assert page.count("<b>supported</b>") == sum(v.supported for v in verdicts)
-    assert page.count("<b>not supported</b>") == sum(not v.supported for v in verdicts) > 0
+def test_verdicts_are_shown_whether_or_not_they_support_the_paper(folder, page):
+    """Once in the overview and once with what would have refuted them, each with its number."""
+    findings = [finding for _, finding in judged(folder[1])]
+    assert page.count(">supported</span>") == 2 * sum(f.supported for f in findings)
+    assert page.count(">not supported</span>") == 2 * sum(not f.supported for f in findings) > 0
+    text = html.unescape(page)
+    for claim, finding in judged(folder[1]):
+        assert text.count(claim.words) == 2
+        assert text.count(finding.number) >= 2
+        assert claim.refutes in text
+        assert all(case in text for case in (*finding.cases, *finding.apart))
+
+
+def test_every_link_leads_somewhere_and_every_part_is_linked(page):
+    targets = re.findall(r'id="([^"]+)"', page)
+    assert len(targets) == len(set(targets)) >= len(CLAIMS) + 5
+    assert set(targets) == set(re.findall(r'href="#([^"]+)"', page))
 
 
 def test_numbers_are_plain_json_and_complete(folder):
     numbers = json.loads((folder[0] / "lab.json").read_text(encoding="utf-8"))
-    assert set(numbers) == {field.name for field in dataclasses.fields(laboratory.Laboratory)}
+    assert set(numbers) == {field.name for field in dataclasses.fields(laboratory.Laboratory)} | {"verdicts"}
     assert {name for _, name, _ in numbers["methods"]} == set(METHODS)
     assert numbers["rays"][0]["outcome"] == "stops exactly"
+    assert [verdict["claim"] for verdict in numbers["verdicts"]] == [claim.words for claim in CLAIMS]
+
+
+def test_the_terminal_has_every_verdict_with_its_number(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(laboratory, "measure", lambda: folder[1])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    assert main(["lab", "--out", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for claim, finding in judged(folder[1]):
+        verdict = "supported" if finding.supported else "NOT supported"
+        assert f"{verdict} {claim.words} {' '.join(finding.number.split())}" in printed
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(laboratory, "measure", lambda: pytest.fail("two minutes for nothing"))
+    (tmp_path / "file").write_text("")
+    assert main(["lab", "--out", str(tmp_path / "file")]) == 2
+    assert re.search(r"lco: the page cannot be written into .*; give another --out", capsys.readouterr().err)
 
 
 def test_a_new_method_of_another_scope_needs_no_change_here():
@@ -67,4 +102,4 @@ def test_a_new_method_of_another_scope_needs_no_change_here():
     pair = dataclasses.replace(METHODS["grpo"], name="pair", title="Pair", scope="pair", loss=loss)
     found = laboratory.measure(subjects([pair]), steps=2)
     assert found.methods == (("Pair", "pair", "open"),)
-    assert "<th>Pair" in build(found)
+    assert '<th scope="row">Pair' in build(found)

@@ -1,0 +1,220 @@
+"""What is refused as a record: a broken one, one that contradicts its own counts, one that was changed after it was written.
+
+Scores are counted again from the counts per problem, budgets from the curves. What cannot be counted again (the length of
+responses, a validation curve, a score of an earlier version that kept no counts for it) is bound by the record's own hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lco.errors import UserError
+from lco.evidence.names import KEYS as NAMES
+from lco.evidence.statistics import pass_at_k
+
+SCHEMA = "lco-result/1"
+KINDS = {
+    "experiment": dict, "model": dict, "method": str, "budget": dict, "curves": dict, "evaluations": list, "seconds": dict,
+    "provenance": dict,
+}  # fmt: skip
+KEYS = ("schema", *KINDS, "seed", "problems_sha256", "source_sha256")
+PARTS = {
+    "model": ("class", "name", "sha256"),
+    "budget": ("rollouts", "rows", "updates", "response_tokens"),
+    "provenance": ("git", "packages", "torch_wheel_sha256", "python", "hardware"),
+}
+"""Keys inside a record's parts, on which tables and the page rely."""
+SEAL = "sha256"
+"""The key of a record's hash over all of its other keys; records of earlier versions have none."""
+BUDGET = {"rows": "rows", "response_tokens": "tokens", "updates_skipped": "updates_skipped"}
+"""Budget → the curve whose sum it is."""
+COUNTED = {"no_answer": "no_answer", "truncated": "truncated", "maj@n": "majority"}
+"""Score → its list of counts per problem. `majority` is the share of the tied largest answers that is right."""
+TOLERANCE = 1e-5
+"""Records keep six digits."""
+
+
+def seal(record: Mapping[str, Any]) -> str:
+    """Hash of a record's content, whatever its layout."""
+    rest = {key: value for key, value in record.items() if key != SEAL}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def validate(record: Mapping[str, Any], where: str) -> None:
+    """Refuses what is not a record of this schema, and what is not as it was written.
+
+    Raises:
+        UserError: another schema, a missing key, a value of another kind, or numbers that do not follow from its counts;
+            named with the file.
+    """
+    if record.get("schema") != SCHEMA:
+        raise UserError(f"{where}: schema is {record.get('schema')!r}; this version reads {SCHEMA!r}")
+    present(record, KEYS, where)
+    for key, kind in KINDS.items():
+        if not isinstance(record[key], kind):
+            raise UserError(f"{where}: {key} is {json.dumps(record[key])[:40]}; expected a {kind.__name__}")
+    for key in NAMES:
+        if not isinstance(record.get(key, ""), str):
+            raise UserError(f"{where}: {key} is {json.dumps(record[key])[:40]}; expected a str")
+    check_parts(record, where)
+    check_curves(record["curves"], where)
+    check_budget(record["budget"], record["curves"], where)
+    for i, evaluation in enumerate(record["evaluations"]):
+        check_evaluation(evaluation, f"{where}: evaluations[{i}]")
+    for key in ("seed", "method"):
+        told = record["experiment"].get(key, record[key])
+        if told != record[key]:
+            raise UserError(f"{where}: {key} is {record[key]!r}, its experiment says {told!r}; {RESTORE}")
+    if SEAL in record and record[SEAL] != seal(record):
+        raise UserError(f"{where}: its content does not give its own hash ({SEAL}): it was changed; {RESTORE}")
+
+
+RESTORE = "restore the file, or make the record again from its run"
+
+
+def check_parts(record: Mapping[str, Any], where: str) -> None:
+    for part, keys in PARTS.items():
+        present(record[part], keys, f"{where}: {part}")
+    for part, keys in {
+        "git": ("commit", "dirty"),
+        "packages": (),
+        "hardware": ("processor", "cores", "memory_gib", "gpu"),
+    }.items():
+        present(record["provenance"][part], keys, f"{where}: provenance: {part}")
+    for key in PARTS["model"]:
+        if not isinstance(record["model"][key], str):
+            raise UserError(f"{where}: model: {key} is {json.dumps(record['model'][key])[:40]}; expected a str")
+    for key, value in record["budget"].items():
+        if not is_number(value):
+            raise UserError(f"{where}: budget: {key} is {json.dumps(value)[:40]}; expected a number")
+    if not (record["seed"] is None or type(record["seed"]) is int):
+        raise UserError(f"{where}: seed is {json.dumps(record['seed'])[:40]}; expected a whole number or null")
+
+
+def present(value: Any, keys: Iterable[str], where: str) -> None:
+    """
+    Raises:
+        UserError: the value is no object, or lacks a key.
+    """
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: expected an object with keys and values")
+    for key in keys:
+        if key not in value:
+            raise UserError(f"{where}: key {key!r} is missing from the record")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_curves(curves: Mapping[str, Any], where: str) -> None:
+    """Every curve has as many values as there are rollouts, and every validation curve as there are validations."""
+    for name, curve in curves.items():
+        if name == "validation":
+            present(curve, ("step", "pass@1", "greedy"), f"{where}: validation")
+            check_curves(curve, f"{where}: validation")
+            continue
+        if not isinstance(curve, list) or not all(value is None or is_number(value) for value in curve):
+            raise UserError(f"{where}: curve {name!r} is not a list of numbers")
+        steps = curves.get("step", curve)
+        if len(curve) != len(steps):
+            raise UserError(f"{where}: curve {name!r} has {len(curve)} values for {len(steps)} steps")
+
+
+def check_budget(budget: Mapping[str, Any], curves: Mapping[str, Any], where: str) -> None:
+    """A budget is what its rollouts add up to; `updates` are those that moved the weights, skipped ones stand apart."""
+    told = {key: sum(value or 0 for value in curves[curve]) for key, curve in BUDGET.items() if curve in curves}
+    if "updates_skipped" not in budget:  # an earlier version counted skipped updates as updates
+        told.pop("updates_skipped", None)
+    elif "updates" in curves:
+        told["updates"] = sum(value or 0 for value in curves["updates"]) - budget["updates_skipped"]
+    if "step" in curves:
+        told["rollouts"] = len(curves["step"])
+    for key, value in told.items():
+        if budget[key] != value:
+            raise UserError(f"{where}: budget: {key} is {budget[key]}, its rollouts add up to {value}; {RESTORE}")
+
+
+def check_evaluation(evaluation: Any, where: str) -> None:
+    """Counts per problem must be possible ones and say what the scores say, whoever edited the file."""
+    present(evaluation, ("task", "sampling", "limit", "scores", "problems", "samples", "ids_sha256", "correct"), where)
+    present(evaluation["sampling"], ("temperature", "max_new_tokens"), f"{where}: sampling")
+    scores = evaluation["scores"]
+    present(scores, ("pass@1", "pass@k"), f"{where}: scores")
+    present(scores["pass@k"], (), f"{where}: scores: pass@k")
+    for name, value in [*scores.items(), *scores["pass@k"].items()]:
+        if not is_number(value) and name not in ("pass@k", "interval"):
+            raise UserError(f"{where}: {name} is {json.dumps(value)[:40]}; expected a number")
+    samples, told = evaluation["samples"], evaluation["sampling"].get("samples", evaluation["samples"])
+    if not is_number(evaluation["sampling"]["temperature"]):
+        raise UserError(
+            f"{where}: temperature is {json.dumps(evaluation['sampling']['temperature'])[:40]}; expected a number"
+        )
+    if not (samples is None or (type(samples) is int and samples > 0)):
+        raise UserError(f"{where}: samples is {json.dumps(samples)[:40]}; expected a whole number or null")
+    check_examples(evaluation.get("examples", []), where)
+    for name in ("correct", *COUNTED.values()):
+        if name in evaluation:
+            check_counts(evaluation[name], evaluation["problems"], samples, name, where)
+    if samples is None or not evaluation["correct"]:
+        return
+    if told != samples:
+        raise UserError(f"{where}: samples is {samples}, its sampling says {told}; {RESTORE}")
+    for name, given, counted in recounted(evaluation, where):
+        if abs(given - counted) > TOLERANCE:
+            raise UserError(f"{where}: {name} is {given}, its counts say {counted:.6g}; {RESTORE}")
+    interval = scores.get("interval", [0, 1])
+    if not (isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))):
+        raise UserError(f"{where}: interval is {json.dumps(interval)[:40]}; expected two numbers")
+    low, high = interval
+    if not low - TOLERANCE <= scores["pass@1"] <= high + TOLERANCE:
+        raise UserError(f"{where}: pass@1 {scores['pass@1']} is outside its interval [{low}, {high}]; {RESTORE}")
+
+
+def check_examples(examples: Any, where: str) -> None:
+    """
+    Raises:
+        UserError: not a list of problems with an answer, a response and its verdict.
+    """
+    if not isinstance(examples, list):
+        raise UserError(f"{where}: examples is {json.dumps(examples)[:40]}; expected a list")
+    for example in examples:
+        present(example, ("problem", "answer", "response", "correct"), f"{where}: examples")
+        for key in ("problem", "answer", "response"):
+            if not isinstance(example[key], str):
+                raise UserError(f"{where}: examples: {key} is {json.dumps(example[key])[:40]}; expected a str")
+
+
+def check_counts(counts: Any, problems: Any, samples: int | None, name: str, where: str) -> None:
+    """
+    Raises:
+        UserError: not a list, not one count a problem, or a count that so many samples cannot give.
+    """
+    if not isinstance(counts, list) or len(counts) != problems:
+        found = len(counts) if isinstance(counts, list) else 0
+        raise UserError(f"{where}: {found} counts ({name}) for {problems} problems")
+    most = 1 if name == "majority" else samples
+    whole = (int, float) if name == "majority" else (int,)
+    if most is not None and not all(type(c) in whole and 0 <= c <= most for c in counts):
+        raise UserError(f"{where}: a count of {name} samples is not between 0 and {most}")
+
+
+def recounted(evaluation: Mapping[str, Any], where: str) -> Iterator[tuple[str, float, float]]:
+    """(score, what the record says, what its counts say) of every score whose counts it has."""
+    samples, correct, scores = evaluation["samples"], evaluation["correct"], evaluation["scores"]
+    yield "pass@1", scores["pass@1"], sum(correct) / samples / len(correct)
+    often = Counter(correct)
+    for k, given in scores["pass@k"].items():
+        if not (k.isdecimal() and 0 < int(k) <= samples):
+            raise UserError(f"{where}: pass@{k} cannot be counted from {samples} samples a problem; {RESTORE}")
+        counted = sum(pass_at_k(samples, c, int(k)) * times for c, times in often.items()) / len(correct)
+        yield f"pass@{k}", given, counted
+    for name, counts in COUNTED.items():
+        if counts in evaluation and name in scores:
+            per_problem = 1 if counts == "majority" else samples
+            yield name, scores[name], sum(evaluation[counts]) / per_problem / len(correct)

@@ -1,0 +1,86 @@
+"""A table as Markdown and as LaTeX. Names come from whoever wrote a record: none of them may write markup.
+
+Characters that act without being seen (controls, NUL, ESC, new lines in a name, marks that turn the direction of writing)
+are printed as `<U+202E>`; what Markdown or TeX would read as its own signs is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories without a picture: control, format, surrogate, line and paragraph separators."""
+MARKDOWN = re.compile(
+    r"""
+    [\\`<>|~$]                        # code, raw HTML, cells, strikes, formulas
+    | &(?=[\#\w])                     # entities
+    | \*(?=\S) | (?<=\S)\*            # emphasis; a star alone is a star
+    | (?<![^\W_])_ | _(?![^\W_])      # likewise; between letters it is one
+    | \](?=[(\[:])                    # links
+    | !(?=\[)                         # pictures
+    """,
+    re.VERBOSE,
+)
+BLOCK = re.compile(r"^(\d*)([#+=.)*-])")
+"""What would make a heading or a list of a line of text."""
+ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+TEX = str.maketrans(
+    {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "−": "$-$", "$": r"\$", "{": r"\{", "}": r"\}",
+     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
+     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "ρ": r"$\rho$", "π": r"$\pi$", "β": r"$\beta$"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def visible(text: str, kept: str = "") -> str:
+    """The text with every unseen character spelled as `<U+000A>`, but for those in `kept`."""
+    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c) in UNSEEN and c not in kept else c for c in str(text))
+
+
+def markdown_text(text: str) -> str:
+    """One line that Markdown shows as it is, inside a table or a heading."""
+    return MARKDOWN.sub(lambda found: ENTITIES.get(found[0], f"\\{found[0]}"), visible(text))
+
+
+def markdown(table: Table) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(map(markdown_text, cells)) + " |"
+
+    lines = [f"### {markdown_text(table.title)}", "", line(table.header), "|---" * len(table.header) + "|"]
+    lines += map(line, table.rows)
+    notes = (BLOCK.sub(r"\1\\\2", markdown_text(note)) for note in table.notes)
+    return "\n".join([*lines, "", *(f"{note}  " for note in notes), ""])
+
+
+def tex_text(text: str) -> str:
+    """One line that TeX prints as it is."""
+    return visible(text).translate(TEX)
+
+
+def latex(table: Table) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        text = " & ".join(map(tex_text, cells)) + r" \\"
+        # The end of the row above reads a star or a bracket as its own.
+        return f"{{}}{text}" if text.startswith(("[", "*")) else text
+
+    lines = [
+        f"% {tex_text(table.title)}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+        r"\toprule",
+        line(table.header),
+        r"\midrule",
+        *map(line, table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""What a method is called in tables, what it is compared as, and where its rows come from: a record says all three.
+
+Records of earlier versions name the method alone. What those versions called it stands in names.json, which is not
+continued: a method that is not in it is called by its name, and compared as a baseline that learns from its rollouts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from lco.evidence.formats import visible
+
+KEYS = ("title", "family", "source")
+"""By these names in a record, a run's manifest and `lco.methods.Method`."""
+
+
+@cache
+def earlier() -> Mapping[str, Mapping[str, str]]:
+    """{method: its title, family and source} as earlier versions had them."""
+    return json.loads(files("lco.evidence").joinpath("names.json").read_text(encoding="utf-8"))
+
+
+def naming(method: str, said: Mapping[str, Any]) -> dict[str, str]:
+    """Title, family and source of a method, from what a record or a manifest says of it."""
+    default = {"title": method, "family": "baseline", "source": "rollouts"}
+    return {key: said.get(key) or earlier().get(method, default)[key] for key in KEYS}
+
+
+def title(record: Mapping[str, Any]) -> str:
+    return naming(record["method"], record)["title"]
+
+
+def family(record: Mapping[str, Any]) -> str:
+    return naming(record["method"], record)["family"]
+
+
+def source(record: Mapping[str, Any]) -> str:
+    return naming(record["method"], record)["source"]
+
+
+def titles(records: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:
+    """{method: printed name} of all earlier methods and of those in the records; no two are printed alike."""
+    known = {method: said["title"] for method, said in earlier().items()}
+    known |= {record["method"]: visible(title(record)) for record in records}
+    often = Counter(known.values())
+    return {
+        method: name if often[name] == 1 or earlier().get(method, {}).get("title") == name else f"{name} ({method})"
+        for method, name in known.items()
+    }
