@@ -167,14 +167,22 @@ def prepared() -> Any:
 
 
 def save(figure: Any, stem: Path) -> list[Path]:
-    """PNG and SVG. A palette of 128 colours makes the PNG a third as large and looks the same."""
-    from PIL import Image
-
+    """PNG and SVG."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-    with io.BytesIO() as whole:
-        figure.savefig(whole, format="png", dpi=110)
-        Image.open(whole).convert("RGB").quantize(128).save(files[0], optimize=True)
     figure.savefig(files[1], metadata={"Date": None})
-    prepared().close(figure)
+    files[0].write_bytes(encoded(figure))
     return files
+
+
+def encoded(figure: Any) -> bytes:
+    """The figure as PNG, and closed. A palette of 256 colours makes it a quarter as large and looks the same; this choice of
+    them keeps the colours of thin lines."""
+    from PIL import Image
+
+    with io.BytesIO() as whole, io.BytesIO() as small:
+        figure.savefig(whole, format="png", dpi=110)
+        palette = Image.open(whole).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+        palette.save(small, format="png", optimize=True)
+        prepared().close(figure)
+        return small.getvalue()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-from lco.evidence.plots import prepared
+from lco.evidence.plots import encoded, legend, prepared
 from lco.evidence.styles import styles
 from lco.lab.laboratory import Laboratory
 from lco.lab.negative_only import target_probability
@@ -69,10 +68,6 @@ def inner_steps(found: Laboratory) -> bytes:
     return finished(figure, axes[0])
 
 
-def finished(figure: Any, legend_of: Any) -> bytes:
-    handles, labels = legend_of.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-    data = io.BytesIO()
-    figure.savefig(data, dpi=110, metadata={"Software": None})
-    prepared().close(figure)
-    return data.getvalue()
+def finished(figure: Any, panel: Any) -> bytes:
+    legend(figure, panel, columns=6)
+    return encoded(figure)

@@ -108,7 +108,7 @@ def finding(
     """A claim about every one of the chosen measurements; without any it is not supported."""
     against = list(dict.fromkeys(item.label for item in chosen if not holds(item)))
     if against:
-        number += f"; not so for {', '.join(against[:NAMED])}{' and others' if len(against) > NAMED else ''}"
+        number += f"; not so for {'; '.join(against[:NAMED])}{' and others' if len(against) > NAMED else ''}"
     said = number if chosen else "nothing measured"
     return Finding(bool(chosen) and not against, said, listed(chosen, holds, tell), listed(apart, holds, tell))
 
@@ -124,7 +124,7 @@ def listed(items: Sequence[M], holds: Callable[[M], bool], tell: Callable[[M], s
     against = [f"not so: {tell(item)}" for item in items if not holds(item)]
     agreeing = [item for item in items if holds(item)]
     if len(agreeing) > MANY:
-        names = ", ".join(dict.fromkeys(item.label for item in agreeing))
+        names = "; ".join(dict.fromkeys(item.label for item in agreeing))
         return (*dict.fromkeys(against), f"so in {len(agreeing)} cases: {names}")
     return (*dict.fromkeys(against), *dict.fromkeys(tell(item) for item in agreeing))
 
