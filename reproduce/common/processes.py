@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -30,6 +30,8 @@ from lco.training.launch import die_with_parent
 
 PATIENCE = 120.0
 """Seconds after Ctrl-C for a rollout, its validation and its checkpoint to end; they take five on a quiet machine."""
+FAREWELL = 30.0
+"""Seconds for a worker without a task to end; it takes one."""
 
 Tick = Callable[[int, str], None]
 """tick(units, text): so many more units of the task are done; `text` says how it stands."""
@@ -114,6 +116,7 @@ def share_out(
                     idle += [worker] if isinstance(message, Result) else []
                 if message is not None:
                     hear(task, message)
+        dismiss(idle)
     except KeyboardInterrupt:
         interrupt(started)
         raise
@@ -155,6 +158,14 @@ def receive(worker: Worker) -> Message | None:
     code = worker.process.exitcode or 0
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return Failure(f"its process {how} before the task was done")
+
+
+def dismiss(workers: Sequence[Worker]) -> None:
+    """Lets workers that wait for a task end by themselves, so that they clean up what libraries left open."""
+    for worker in workers:
+        worker.tasks.close()
+    for worker in workers:
+        worker.process.join(FAREWELL)
 
 
 def interrupt(workers: Iterable[Worker]) -> None:
