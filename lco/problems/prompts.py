@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lco.errors import UserError, nearest
+from lco.problems.progress import counted
 from lco.problems.records import Problem
 
 TEMPLATE_DATE = datetime(2024, 7, 26)
@@ -149,6 +150,22 @@ def prompts_sha256(prompts: Iterable[Sequence[int]]) -> str:
 def encode(tokenizer: Any, problem: Problem, style: PromptStyle) -> tuple[int, ...]:
     """Ids of the prompt, exactly as sent to every sampler and evaluation."""
     return tuple(tokenizer.encode(render(tokenizer, style.messages(problem.problem)), add_special_tokens=False))
+
+
+TOGETHER = 1000
+"""Prompts that the tokenizer is given at once."""
+
+
+def encode_all(tokenizer: Any, problems: Sequence[Problem], style: PromptStyle) -> list[tuple[int, ...]]:
+    """`encode` of every problem, many at a time, with a bar where it takes long."""
+    found: list[tuple[int, ...]] = []
+    texts: list[str] = []
+    for number, problem in enumerate(counted(problems, "encoding prompts", len(problems)), 1):
+        texts.append(render(tokenizer, style.messages(problem.problem)))
+        if len(texts) == TOGETHER or number == len(problems):
+            found += map(tuple, tokenizer(texts, add_special_tokens=False)["input_ids"])
+            texts = []
+    return found
 
 
 CHAT_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>")
