@@ -22,10 +22,12 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from lco.config import Experiment, dump
 from lco.errors import UserError
+from lco.training.extensions import ready_extensions
 
 PR_SET_PDEATHSIG = 1
 
@@ -77,6 +79,7 @@ def run_ranks(arguments: list[str], processes: int, cpu: bool) -> int:
         die_with_parent()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
+    ready_extensions(partial(print, file=sys.stderr), cpu)
     process = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=before_start)
     return wait(process)
 
