@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lco.config import Experiment
 from lco.methods import Hyper, Method, Signal
+from lco.models import checkpoint_weights
 from lco.policy import PolicyModel
 from lco.problems import Problem
 from lco.rollout.records import Batch, Sampler, Sampling, collate
@@ -112,7 +113,7 @@ def synchronise(run: Run) -> None:
         return
     weights = run.engine.named_weights()
     if run.sampler is not None:
-        run.sampler.sync(weights)
+        run.sampler.sync(checkpoint_weights(run.engine.policy.model, weights))
     for _ in weights:
         pass
 

@@ -14,12 +14,10 @@ from lco import disk
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.randomness import derived_seed
+from lco.rollout.agreement import GAP_LIMIT
 from lco.training.collect import judge
 from lco.training.loop import Prompt, Run
 from lco.training.metrics import Judged
-
-SAMPLER_GAP_LIMIT = {"float32": 0.01, "bfloat16": 0.2}
-"""Mean |Δ log p| between sampler and trainer above which a run stops: ten times what agreeing engines show."""
 
 
 def validate(run: Run, prompts: Sequence[Prompt], step: int) -> dict[str, float]:
@@ -59,7 +57,7 @@ def watch(metrics: dict[str, Any], step: int, experiment: Experiment) -> None:
     Raises:
         UserError: the sampler's log-probabilities are far from the trainer's: the synchronisation is broken.
     """
-    gap, limit = metrics.get("sampler_gap_mean"), SAMPLER_GAP_LIMIT[experiment.dtype]
+    gap, limit = metrics.get("sampler_gap_mean"), GAP_LIMIT[experiment.dtype]
     if gap is not None and gap > limit:
         raise UserError(
             f"rollout {step}: sampler and trainer differ by {gap:.3g} per token (limit {limit}): "
