@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from lco.heads import Target, TokenFunction, statistic
 from lco.heads.linear import HIDDEN_GRADIENT
 from lco.losses import Reduction
 from lco.methods.objective import (
+    Family,
     Needs,
     Objective,
     OldNeeds,
@@ -26,8 +27,6 @@ from lco.methods.objective import (
 from lco.policy import ValueFunction
 
 Hyper = Mapping[str, Any]
-
-Family = Literal["lco", "baseline", "imitation", "preference"]
 
 
 @dataclass(frozen=True)
@@ -197,6 +196,7 @@ class Method:
         return Objective(
             name=self.name,
             title=self.title,
+            family=self.family,
             hyper=read,
             scope=self.scope,
             source=self.source,

@@ -19,6 +19,7 @@ from lco.policy import ValueFunction
 
 Scope = Literal["token", "row", "pair"]
 Source = Literal["rollouts", "demonstrations", "pairs"]
+Family = Literal["lco", "baseline", "imitation", "preference"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Objective:
     """What one run optimises.
 
     Attributes:
-        name, title: of the method.
+        name, title, family: of the method.
         hyper: the knobs that it reads, for records; everything below has them bound.
         scope, source, reduction: as Method says.
         advantage: signal → {input: [B, T]}, constants of the loss; "advantage" is always among them.
@@ -127,6 +128,7 @@ class Objective:
 
     name: str
     title: str
+    family: Family
     hyper: Mapping[str, Any]
     scope: Scope
     source: Source

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 
 from lco.problems.arithmetic import check_count, check_split, draw_from_split
+from lco.problems.progress import counted
 from lco.problems.records import Problem
 
 
@@ -36,7 +37,7 @@ def addition_problems(split: str, count: int, seed: int, digits: int = 1) -> lis
 
     seen: set[str] = set()
     problems = []
-    for index in range(count):
+    for index in counted(range(count), "making problems", count):
         left, right = draw_from_split(split, draw, lambda pair: f"{pair[0]}+{pair[1]}", seen)
         problems.append(
             Problem(

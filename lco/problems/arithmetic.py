@@ -25,6 +25,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TypeVar
 
+from lco.problems.progress import counted
 from lco.problems.records import Problem
 
 SPLITS = ("train", "validation", "test")
@@ -197,7 +198,7 @@ def arithmetic_problems(split: str, count: int, seed: int) -> list[Problem]:
     rng = random.Random(f"arithmetic/{split}/{seed}")
     seen: set[str] | None = None if split == "train" else set()
     problems = []
-    for index in range(count):
+    for index in counted(range(count), "making problems", count):
         chain = draw_from_split(split, lambda: draw_chain(rng), lambda drawn: drawn.key, seen)
         problems.append(
             Problem(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lco.errors import UserError, nearest
+from lco.problems.progress import counted
 from lco.problems.records import Problem
 
 TEMPLATE_DATE = datetime(2024, 7, 26)
@@ -121,23 +121,6 @@ def pinned(template: str) -> str:
     return PINNED_CLOCK + template if CLOCK in template and not template.startswith(PINNED_CLOCK) else template
 
 
-OPEN_THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>\s*$", re.IGNORECASE)
-
-
-def opened_thought(prompt: str) -> str:
-    """The tag of a thought that a prompt leaves open for the response, as R1's distillations and Qwen3-Thinking do; "" where
-    it opens none.
-
-    The response continues that thought, so it is judged with this text in front of it: a box in an unfinished thought
-    is no answer.
-
-    Args:
-        prompt: as `render` returns it, or as it was sent.
-    """
-    found = OPEN_THOUGHT.search(prompt)
-    return found.group() if found else ""
-
-
 def prompts_sha256(prompts: Iterable[Sequence[int]]) -> str:
     """Hash of the ids of all prompts, in order: the same only where the same tokens are sent."""
     digest = hashlib.sha256()
@@ -149,6 +132,22 @@ def prompts_sha256(prompts: Iterable[Sequence[int]]) -> str:
 def encode(tokenizer: Any, problem: Problem, style: PromptStyle) -> tuple[int, ...]:
     """Ids of the prompt, exactly as sent to every sampler and evaluation."""
     return tuple(tokenizer.encode(render(tokenizer, style.messages(problem.problem)), add_special_tokens=False))
+
+
+TOGETHER = 1000
+"""Prompts that the tokenizer is given at once."""
+
+
+def encode_all(tokenizer: Any, problems: Sequence[Problem], style: PromptStyle) -> list[tuple[int, ...]]:
+    """`encode` of every problem, many at a time, with a bar where it takes long."""
+    found: list[tuple[int, ...]] = []
+    texts: list[str] = []
+    for number, problem in enumerate(counted(problems, "encoding prompts", len(problems)), 1):
+        texts.append(render(tokenizer, style.messages(problem.problem)))
+        if len(texts) == TOGETHER or number == len(problems):
+            found += map(tuple, tokenizer(texts, add_special_tokens=False)["input_ids"])
+            texts = []
+    return found
 
 
 CHAT_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>")

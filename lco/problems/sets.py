@@ -15,6 +15,7 @@ from lco.errors import UserError, nearest
 from lco.problems.addition import addition_problems
 from lco.problems.arithmetic import arithmetic_problems
 from lco.problems.local import read_problems
+from lco.problems.progress import counted
 from lco.problems.records import Problem
 
 GENERATED_COUNT = {"train": 20_000, "validation": 512, "test": 384}
@@ -185,6 +186,8 @@ def load_problems(name: str, split: str, data_dir: str = "", limit: int = 0) -> 
     if name.endswith(".jsonl"):
         problems = read_problems(Path(name))
         return problems[:limit] if limit else problems
+    if name.endswith(".json") and Path(name).is_file():
+        raise UserError(f"{name} is no JSON Lines file; give one object a line in a file that ends in .jsonl")
     chosen = set_named(name, split)
     if chosen.generate is not None:
         return chosen.generate(split, limit or GENERATED_COUNT[split], 0)
@@ -224,7 +227,7 @@ def from_hub(name: str, split: str, chosen: ProblemSet) -> list[Problem]:
     parts = download(source, local)
     rows = (row for part in parts for row in part)
     try:
-        problems = [source.convert(row, i) for i, row in enumerate(rows)]
+        problems = [source.convert(row, i) for i, row in enumerate(counted(rows, f"reading {source.id}"))]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{source.id} no longer has the columns it had ({type(error).__name__}: {error}); {local}"

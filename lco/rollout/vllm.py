@@ -8,37 +8,40 @@ What cost others weeks, and what is done about it here:
 - A reload that lacks `lm_head.weight` keeps the old head of a tied model without a word: `sync` refuses such weights.
 - Cached prefixes were computed with the old weights: the prefix cache is emptied at every sync, and before every call,
   so that a call's numbers do not depend on the calls before it.
-- An iterator of tensors cannot cross to another process: there, weights travel as safetensors through shared memory.
+- vLLM's experts on a CPU are packed once, at the start; after a reload they would be read as if they were packed: they are
+  told to pack again.
+- A process of its own can end at any moment, and vLLM's client then waits for ever: every call is watched.
 - Seeds: per-request seeds crash vLLM's CPU build on chunked prefills and make repeated prompts identical. Instead the
   global torch generator is seeded around each call and restored after it (the suite's one exception to the rule that
   every draw has a generator of its own). A process of its own starts on the first request while others are still on
   their way, which would change its batches from call to call: its scheduler is paused until all of them are there.
 
 What vLLM needs from its surroundings (environment variables, a patched `torch.set_num_threads`, the random state, its
-process group) is set in `surroundings` while the engine starts, and put back after it.
+process group) is set in `vllm_process.surroundings` while the engine starts, and put back after it.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import signal
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from multiprocessing import spawn
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lco.errors import UserError
-from lco.rollout.memory import GIB, check_memory, folder_for
+from lco.models.place import located
+from lco.rollout.memory import GIB, SHARED_MEMORY, check_memory, folder_for, weight_bytes
 from lco.rollout.records import FinishReason, OnRows, Row, Sampling
+from lco.rollout.transfer import write_buckets
+from lco.rollout.vllm_process import call_watched, surroundings, unlink_shared_memory
+from lco.scratch import scratch_folder
+
+T = TypeVar("T")
+
+HEADS = {"lm_head.weight", "embed_out.weight", "output.weight", "head.weight"}
+"""What checkpoints call the head."""
 
 
 class VLLMSampler:
@@ -61,27 +64,22 @@ class VLLMSampler:
     ) -> None:
         check_memory(model, dtype, cache_gib, separate_process)
         self.separate = separate_process
-        refusals = (ValueError, RuntimeError) if separate_process else (ValueError,)
-        arguments: dict[str, Any] = {"dtype": dtype}
+        self.bytes = weight_bytes(model, dtype)
+        self.engine: Any = None
+        arguments: dict[str, Any] = {"dtype": dtype, "kv_cache_memory_bytes": int(cache_gib * GIB)}
         if max_model_len is not None:
             arguments["max_model_len"] = max_model_len
-        with surroundings(separate_process):
-            from vllm import LLM
+        with ExitStack() as resources:
+            folder = resources.enter_context(scratch_folder()) if separate_process else None
+            with surroundings(folder):
+                self.engine = start(model, folder, arguments)
+            self.resources = resources.pop_all()
+        manager = self.engine.llm_engine.engine_core.resources.engine_manager if separate_process else None
+        self.processes = list(manager.processes) if manager else []
+        unlink_shared_memory([p.pid for p in self.processes], SHARED_MEMORY)
 
-            try:
-                self.engine: Any = LLM(
-                    model=model, enforce_eager=True, generation_config="vllm", trust_remote_code=False,
-                    logprobs_mode="processed_logprobs", kv_cache_memory_bytes=int(cache_gib * GIB), seed=0,
-                    disable_log_stats=True, use_tqdm_on_load=False,
-                    worker_extension_cls="lco.rollout.vllm.WorkerExtension", **arguments,
-                )  # fmt: skip
-            except refusals as error:
-                # Among them: a cache too small for one row of max_model_len tokens. A process of its own has printed
-                # its reason above and reports only that it failed.
-                if not separate_process:
-                    forget_process_group()
-                reason = " ".join(str(error).split())
-                raise UserError(f"vLLM refuses {model}: {reason} (the cache is set by --vllm-cache-gib)") from error
+    def _watched(self, doing: str, call: Callable[[], T]) -> T:
+        return call_watched(call, self.processes, doing) if self.separate else call()
 
     def sample(
         self,
@@ -94,8 +92,7 @@ class VLLMSampler:
         copies = 1 if sampling.temperature else sampling.samples
         parameters = sampling_parameters(sampling, sampling.samples // copies)
         requests = [{"prompt_token_ids": list(ids)} for _, ids in prompts]
-        self.engine.reset_prefix_cache()
-        outputs = self._generate(requests, parameters, seed)
+        outputs = self._watched("sampling", lambda: self._generate(requests, parameters, seed))
         ends = set(sampling.stop_token_ids)
         rows = [
             row(group, ids, completion, ends)
@@ -107,6 +104,7 @@ class VLLMSampler:
         return rows
 
     def _generate(self, requests: list[Any], parameters: Any, seed: int) -> list[Any]:
+        self.engine.reset_prefix_cache()
         if not self.separate:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
@@ -118,35 +116,33 @@ class VLLMSampler:
         return self.engine.wait_for_completion(use_tqdm=False)
 
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes over all weights and forgets cached prefixes.
+        """Takes over all weights, by the names that the model's files have, and forgets cached prefixes.
 
         Raises:
-            UserError: `lm_head.weight` is missing: a tied model's head would silently stay the old one.
+            UserError: the head is missing: a tied model's would silently stay the old one. Or vLLM refuses the weights.
         """
-        tensors = {name: tensor.detach() for name, tensor in weights}
-        if "lm_head.weight" not in tensors:
-            raise UserError("weights for vLLM lack lm_head.weight; pass it also where it is tied to the embedding")
-        self.reload(tensors)
+        self._hand_over(weights, refuse_headless)
 
-    def reload(self, tensors: dict[str, Tensor]) -> None:
-        """Hands tensors to the engine as they are, complete or not."""
-        if self.separate:
-            self._reload_through_memory(tensors)
-        else:
-            self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors.items())})
+    def reload(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Hands weights to the engine as they are, complete or not."""
+        self._hand_over(weights, lambda names: None)
+
+    def _hand_over(self, weights: Iterable[tuple[str, Tensor]], check: Callable[[Collection[str]], None]) -> None:
+        with ExitStack() as resources:
+            if self.separate:
+                folder = resources.enter_context(scratch_folder(folder_for(self.bytes)))
+                check(write_buckets(weights, folder))
+                source: dict[str, Any] = {"weights_path": str(folder)}
+            else:
+                held = {name: tensor.detach() for name, tensor in weights}
+                check(held)
+                source = {"weights_iterator": iter(held.items())}
+            self._watched("the synchronisation of weights", lambda: self._take(source))
+
+    def _take(self, source: dict[str, Any]) -> None:
+        self.engine.collective_rpc("forget_packed_experts")
+        self.engine.collective_rpc("reload_weights", kwargs=source)
         self.engine.reset_prefix_cache()
-
-    def _reload_through_memory(self, tensors: dict[str, Tensor]) -> None:
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        folder = Path(tempfile.mkdtemp(prefix="lco-weights-", dir=folder_for(size)))
-        try:
-            # Tied tensors share storage, which safetensors refuses: every name gets its own copy.
-            copies = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-            save_file(copies, folder / "weights.partial")
-            (folder / "weights.partial").rename(folder / "model.safetensors")
-            self.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Ends the engine and, where it has one, its process. A second call does nothing."""
@@ -154,8 +150,41 @@ class VLLMSampler:
             return
         self.engine.llm_engine.engine_core.shutdown()
         self.engine = None
+        self.resources.close()
         if not self.separate:
             forget_process_group()
+
+
+def refuse_headless(names: Collection[str]) -> None:
+    """
+    Raises:
+        UserError: none of the names is a head's.
+    """
+    if HEADS.isdisjoint(names):
+        raise UserError("weights for vLLM lack lm_head.weight; pass it also where it is tied to the embedding")
+
+
+def start(model: str, folder: Path | None, arguments: Mapping[str, Any]) -> Any:
+    """vLLM's engine, in this process, or with its sockets in `folder` in one of its own.
+
+    Raises:
+        UserError: vLLM refuses the model, or a cache too small for one row of max_model_len tokens.
+    """
+    from vllm import LLM
+
+    # A process of its own has printed its reason and reports only that it failed.
+    refusals = (ValueError,) if folder is None else (ValueError, RuntimeError)
+    try:
+        return LLM(
+            model=located(model)[0], enforce_eager=True, generation_config="vllm", trust_remote_code=False, seed=0,
+            logprobs_mode="processed_logprobs", disable_log_stats=True, use_tqdm_on_load=False,
+            worker_extension_cls="lco.rollout.vllm.WorkerExtension", **arguments,
+        )  # fmt: skip
+    except refusals as error:
+        if folder is None:
+            forget_process_group()
+        reason = " ".join(str(error).split())
+        raise UserError(f"vLLM refuses {model}: {reason} (the cache is set by --vllm-cache-gib)") from error
 
 
 def forget_process_group() -> None:
@@ -171,6 +200,16 @@ class WorkerExtension:
     def seed(self, seed: int) -> None:
         """Seeds the global generator that this worker draws from; nothing else in its process draws."""
         torch.manual_seed(seed)
+
+    def forget_packed_experts(self) -> None:
+        """Has the next reload pack the experts' weights for the CPU's kernels, as the first load did. On CUDA, where
+        packing is part of every load and kernels keep addresses, nothing is to be done."""
+        if torch.cuda.is_available():
+            return
+        worker: Any = self
+        for module in worker.model_runner.get_model().modules():
+            if getattr(getattr(module, "quant_method", None), "moe_kernel", None) is not None:
+                module.quant_method.moe_kernel = None
 
 
 def sampling_parameters(sampling: Sampling, samples: int) -> Any:
@@ -190,57 +229,3 @@ def row(group: str, prompt: tuple[int, ...], completion: Any, ends: set[int]) ->
     logprobs = tuple(float(entry[token].logprob) for token, entry in zip(ids, completion.logprobs, strict=True))
     finish: FinishReason = "stop" if ids and ids[-1] in ends else "length"
     return Row(group, prompt, ids, finish, logprobs)
-
-
-RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Names the launcher gives a trainer rank; vLLM's processes are none of its ranks."""
-
-
-@contextmanager
-def surroundings(separate_process: bool) -> Iterator[None]:
-    """What vLLM reads and changes while it is imported and started. Everything but VLLM_… variables is put back."""
-    variables, set_num_threads = dict(os.environ), torch.set_num_threads
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if separate_process else "0"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would take the place of kv_cache_memory_bytes
-    try:
-        with torch.random.fork_rng(), child_processes() if separate_process else nullcontext():
-            yield
-    finally:
-        torch.set_num_threads = set_num_threads
-        for name in [name for name in os.environ if not name.startswith("VLLM_") and name not in variables]:
-            del os.environ[name]
-        os.environ.update({name: value for name, value in variables.items() if not name.startswith("VLLM_")})
-
-
-CHILD = """#!/bin/sh
-exec {python} -I -S -c '
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-os.execv(sys.argv[1], sys.argv[1:])
-' {python} "$@"
-"""
-
-
-@contextmanager
-def child_processes() -> Iterator[None]:
-    """Processes started inside end with this one, ignore Ctrl-C, and do not take themselves for a trainer's rank.
-
-    A killed trainer runs no clean-up, and an engine that is still loading would wait five minutes for it. So the engine
-    starts through a script that asks the kernel to end it when its parent ends (this outlives exec, but not a fork);
-    vLLM's worker in turn watches the engine. Ctrl-C at a terminal goes to all processes, and is the trainer's affair.
-    """
-    for name in RANK_VARIABLES:
-        os.environ.pop(name, None)
-    python, mask = spawn.get_executable(), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with tempfile.TemporaryDirectory(prefix="lco-vllm-") as folder:
-            script = Path(folder) / "python"
-            script.write_text(CHILD.format(python=shlex.quote(sys.executable)))
-            script.chmod(0o700)
-            spawn.set_executable(str(script))
-            yield
-    finally:
-        spawn.set_executable(python)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lco.config import Experiment
 from lco.methods.objective import Objective, Signal
+from lco.models import checkpoint_weights
 from lco.problems import Problem
 from lco.randomness import derived_seed
 from lco.rollout.records import Row, Sampler, Sampling
@@ -20,7 +21,7 @@ from lco.training.engine import Engine
 from lco.training.metrics import describe, group_numbers
 from lco.training.plan import prompt_indices, refill_indices
 from lco.training.state import Clock, Prompt, Rollout, VerifiedRow
-from lco.verifier import Verdict
+from lco.verifier import Verdict, with_open_thought
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Collector:
         sampling: the values that rows are drawn with.
         verify: (response text, reference answer) pairs → verdicts.
         decode: ids → text.
+        prompt_text: a prompt as text, which says whether the chat template opens a thought that the response goes on with.
         sampler: this rank's sampler, or None where another rank samples for it.
         history: mean reward of every rollout so far.
     """
@@ -46,6 +48,7 @@ class Collector:
     sampling: Sampling
     verify: Callable[[Sequence[tuple[str, str]]], Sequence[Verdict]]
     decode: Callable[[Sequence[int]], str]
+    prompt_text: str = ""
     sampler: Sampler | None = None
     history: list[float] = field(default_factory=list)
 
@@ -137,9 +140,11 @@ class Collector:
         ]
 
     def verify_rows(self, rows: Sequence[Row], problems: Sequence[Problem]) -> list[VerifiedRow]:
-        """Each row with its verdict, judged as text against its problem's answer."""
+        """Each row with its verdict, judged as text against its problem's answer; a thought that the prompt has opened is
+        part of what is judged."""
         texts = [self.decode(row.response_ids) for row in rows]
-        verdicts = self.verify([(text, problem.answer) for text, problem in zip(texts, problems, strict=True)])
+        judged = [with_open_thought(self.prompt_text, text) for text in texts]
+        verdicts = self.verify([(text, problem.answer) for text, problem in zip(judged, problems, strict=True)])
         return [VerifiedRow(*found) for found in zip(rows, problems, verdicts, texts, strict=True)]
 
     def rows_to_compare(self, rows: Sequence[VerifiedRow]) -> list[VerifiedRow]:
@@ -175,7 +180,7 @@ class Collector:
         if self.objective.source == "pairs":
             return
         if self.sampler is not None:
-            self.sampler.sync(weights)
+            self.sampler.sync(checkpoint_weights(self.ranks.policy.model, weights))
         for _ in weights:
             pass
 

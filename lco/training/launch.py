@@ -23,10 +23,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from lco.config import Experiment, dump
+from lco.console import say
 from lco.errors import UserError
+from lco.training.extensions import ready_extensions
 
 PR_SET_PDEATHSIG = 1
 
@@ -43,6 +46,7 @@ def launch_ranks(experiment: Experiment, resume: bool, start_over: bool = False)
     Raises:
         UserError: a rank failed; its own message stands above, where it could still write one.
     """
+    ready_extensions(say, experiment.device == "cpu")
     flags = [*(["--resume"] if resume else []), *(["--start-over"] if start_over else [])]
     code = run_ranks(
         ["--module", "lco.cli", "train", *flags],
@@ -85,6 +89,7 @@ def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mappin
         die_with_parent()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
 
+    ready_extensions(partial(print, file=sys.stderr), cpu)
     process = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=before_start)
     return wait(process)
 

@@ -17,11 +17,20 @@ from torch import nn
 
 from lco import models
 from lco.config import Experiment
+from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems import Problem
-from lco.problems.prompts import encode, end_token_ids, prompt_facts, prompts_sha256, style_named
+from lco.problems.prompts import (
+    PromptStyle,
+    encode_all,
+    end_token_ids,
+    prompt_facts,
+    prompts_sha256,
+    render,
+    style_named,
+)
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
@@ -31,7 +40,6 @@ from lco.training.engine import Engine, TorchEngine
 from lco.training.learner import Learner
 from lco.training.resolve import Plan
 from lco.training.state import Policies, Prompt
-from lco.training.watch import say
 from lco.verifier import Pool, Rules
 
 
@@ -91,6 +99,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         "end_token_ids": list(ends),
         "prompt": prompt_facts(tokenizer),
         "world_size": world,
+        "method": {key: getattr(objective, key) for key in ("title", "family", "source")},
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
     policy = PolicyModel(model, experiment.temperature, critic=critic is None and objective.critic).to(device)
@@ -111,6 +120,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         sampling=Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends),
         verify=lambda pairs: pool.verify_many(pairs, rules),
         decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+        prompt_text=render(tokenizer, style_named(experiment.prompt).messages("?")),
     )
     return Loaded(collector, Learner(experiment, objective, policies), asked.validation, manifest, tokenizer)
 
@@ -138,12 +148,16 @@ def prepare_questions(
         UserError: none is left, or a worked solution is missing.
     """
     style, limit = style_named(plan.experiment.prompt), plan.experiment.max_prompt_tokens
-    kept = short([Prompt(p, encode(tokenizer, p, style)) for p in training], limit, "prompt")
-    validation = short([Prompt(p, encode(tokenizer, p, style)) for p in held_out], limit, "validation prompt")
+    kept = short(encode_prompts(tokenizer, training, style), limit, "prompt")
+    validation = short(encode_prompts(tokenizer, held_out, style), limit, "validation prompt")
     targets: Sequence[tuple[int, ...]] = ()
     if plan.objective.source == "demonstrations":
         kept, targets = readable(kept, demonstrations(kept, tokenizer, ends), context)
     return Questions(kept, targets, validation, len(training) - len(kept), len(held_out) - len(validation))
+
+
+def encode_prompts(tokenizer: Any, problems: Sequence[Problem], style: PromptStyle) -> list[Prompt]:
+    return [Prompt(*pair) for pair in zip(problems, encode_all(tokenizer, problems, style), strict=True)]
 
 
 def fitting_context(experiment: Experiment, config: Any) -> int | None:

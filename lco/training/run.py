@@ -20,14 +20,16 @@ from tqdm import tqdm
 
 from lco import disk
 from lco.config import dump
+from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
+from lco.rollout.agreement import check_agreement
 from lco.training import checkpoint, run_folder
 from lco.training.launch import STOP
 from lco.training.load import Loaded, load, start_sampler
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
-from lco.training.watch import Barren, progress, say, validate, watch, write_samples
+from lco.training.watch import Barren, progress, validate, watch, write_samples
 from lco.verifier import Pool
 
 CRITIC = "critic"
@@ -64,6 +66,7 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
         if sampler is not None:
             stack.callback(sampler.close)
         open_folder(plan, loaded, start)
+        compare_policies(plan, loaded)
         loop(plan, loaded, start, on_step)
     return folder
 
@@ -120,6 +123,17 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
         if start:
             history = mean_rewards(folder)
     loaded.collector.history += engine.gather(history)[0]
+
+
+def compare_policies(plan: Plan, loaded: Loaded) -> None:
+    """Refuses a sampler that is not the trainer's policy right after it was given the weights (`check_agreement`)."""
+    collector, policies = loaded.collector, loaded.learner.policies
+    asked = [(prompt.problem.id, prompt.ids) for prompt in collector.prompts]
+    policy = policies.fixed["reference"] if plan.objective.source == "pairs" else None
+    forward = policies.engine.forward if policy is None else policy
+    check_agreement(
+        collector.sampler, forward, policies.engine.gather, asked, collector.sampling, plan.experiment.dtype
+    )
 
 
 def mean_rewards(folder: Path) -> list[float]:

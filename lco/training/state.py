@@ -43,7 +43,7 @@ class VerifiedRow:
     @property
     def reward(self) -> float:
         """1 for right, 0 for wrong; not a number where nothing could be said, and then nothing is learnt from the row."""
-        return float(self.verdict.correct)
+        return self.verdict.reward
 
 
 @dataclass(frozen=True)

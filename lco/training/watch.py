@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lco import disk
 from lco.config import Experiment
+from lco.console import say
 from lco.errors import UserError
 from lco.randomness import derived_seed
+from lco.rollout.agreement import GAP_LIMIT
 from lco.training.collector import Collector
 from lco.training.state import Prompt, VerifiedRow
-
-SAMPLER_GAP_LIMIT = {"float32": 0.01, "bfloat16": 0.2}
-"""Mean |Δ log p| between sampler and trainer above which a run stops: ten times what agreeing engines show."""
 
 
 def validate(collector: Collector, prompts: Sequence[Prompt], step: int) -> dict[str, float]:
@@ -32,7 +28,8 @@ def validate(collector: Collector, prompts: Sequence[Prompt], step: int) -> dict
             sampling = dataclasses.replace(collector.sampling, temperature=temperature, samples=samples)
             drawn = collector.sampler.sample(named, sampling, seed)
             rows = collector.verify_rows(drawn, [p.problem for p in prompts for _ in range(samples)])
-            scores[name] = sum(row.verdict.correct for row in rows) / len(rows)
+            judged = [row.verdict.correct for row in rows if row.verdict.judged]
+            scores[name] = sum(judged) / max(1, len(judged))
             if name == "pass@1":
                 scores["response_length"] = sum(len(row.row.response_ids) for row in rows) / len(rows)
     return next(found for found in collector.ranks.gather(scores) if found)
@@ -90,18 +87,25 @@ def watch(metrics: dict[str, Any], step: int, experiment: Experiment) -> None:
     """Says early what would make a flat curve, and stops where sampler and trainer are not the same policy.
 
     Raises:
-        UserError: the sampler's log-probabilities are far from the trainer's: the synchronisation is broken.
+        UserError: the sampler's log-probabilities are far from the trainer's, so the synchronisation is broken; or most rows got
+            no verdict.
     """
-    gap, limit = metrics.get("sampler_gap_mean"), SAMPLER_GAP_LIMIT[experiment.dtype]
+    gap, limit = metrics.get("sampler_gap_mean"), GAP_LIMIT[experiment.dtype]
     if gap is not None and gap > limit:
         raise UserError(
             f"rollout {step}: sampler and trainer differ by {gap:.3g} per token (limit {limit}): "
             "the sampler has other weights or another temperature"
         )
+    lost, drawn = metrics.get("rewards_not_finite", 0), metrics.get("rows", 0)
+    if drawn and 2 * lost > drawn:
+        raise UserError(
+            f"rollout {step}: {lost} of {drawn} rows got no verdict, so the rest no longer stands for the rollout; the machine "
+            "may be out of memory (docs/verifier.md), continue with --resume when it is not"
+        )
     if step > 3:
         return
-    if metrics.get("rewards_not_finite"):
-        say(f"rollout {step}: {metrics['rewards_not_finite']} rows got no reward and are left out")
+    if lost:
+        say(f"rollout {step}: {lost} rows got no reward and are left out")
     if metrics.get("truncated", 0) > 0.9:
         say(f"rollout {step}: {metrics['truncated']:.0%} of the responses are cut at max_new_tokens; raise it")
     if metrics.get("no_answer", 0) > 0.95:
@@ -113,7 +117,3 @@ def watch(metrics: dict[str, Any], step: int, experiment: Experiment) -> None:
 def progress(metrics: dict[str, Any]) -> str:
     rate = metrics["tokens"] / max(1e-9, metrics["seconds"]["total"])
     return f"right {metrics['accuracy']:.0%}, entropy {metrics.get('entropy', float('nan')):.2f}, {rate:.0f} tokens/s"
-
-
-def say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)

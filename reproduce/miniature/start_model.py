@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from lco.disk import sha256, write_json
+from lco.models import export
 from lco.problems.arithmetic import VOCABULARY, arithmetic_problems, pretraining_pairs
 from lco.problems.records import Problem
 from reproduce.common.processes import Tick
@@ -76,13 +77,27 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+WORDS = """\"\"\"The tokenizer of this folder for programs that trust its code: `tokenizer.json`, read as it is.\"\"\"
+
+from transformers import PreTrainedTokenizerFast
+
+
+class WordTokenizer(PreTrainedTokenizerFast):
+    \"\"\"A token is a word.\"\"\"
+"""
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, name: str) -> None:
-    """Saves it so that AutoTokenizer gives back this tokenizer, whatever the model's class."""
+    """Saves it so that AutoTokenizer gives back this tokenizer, whatever the model's class and transformers' version.
+
+    transformers 5 takes every qwen2 folder for one with Qwen2's own tokenizer, which splits "16" into digits, unless the
+    configuration names code of its own. So it names some; with `trust_remote_code` off (the default, and always here) the
+    code is not loaded and `tokenizer.json` is read.
+    """
     if name == "qwen":
-        # transformers 5 takes every qwen2 folder for one with Qwen2's own tokenizer, which splits "16" into digits. An
-        # (empty) mapping makes it read tokenizer_class instead; no code is loaded, trust_remote_code stays off.
-        tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": [None, None]}
-    tokenizer.save_pretrained(folder)
+        tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": [None, "words.WordTokenizer"]}
+        (folder / "words.py").write_text(WORDS, encoding="utf-8")
+    export.save_tokenizer(tokenizer, folder)
 
 
 def build_model(name: str, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> PreTrainedModel:

@@ -14,12 +14,12 @@ from lco.problems.prompts import (
     DIRECTIVES,
     STYLES,
     TEMPLATE_DATE,
-    opened_thought,
     prompt_facts,
     prompts_sha256,
     render,
     with_pinned_date,
 )
+from lco.verifier import with_open_thought
 from tests.conftest import START, tiny_model
 
 ASKED = [{"role": "user", "content": "x"}]
@@ -99,21 +99,21 @@ def test_a_trained_model_is_saved_with_the_date_of_its_training(tokenizer, tmp_p
 
 def test_a_prompt_that_opens_a_thought_says_so():
     opened = {
-        "<｜User｜>1 + 1?<｜Assistant｜><think>\n": "<think>\n",
-        "<|im_start|>assistant\n<think>\n": "<think>\n",
+        "<｜User｜>1 + 1?<｜Assistant｜><think>\n": "<think>",
+        "<|im_start|>assistant\n<think>\n": "<think>",
         "<|im_start|>assistant\n<think>": "<think>",
-        "<|im_start|>assistant\n<Reasoning> \n": "<Reasoning> \n",
+        "<|im_start|>assistant\n<Reasoning> \n": "<Reasoning>",
         "<|im_start|>assistant\n": "",
         "<|im_start|>assistant\n<think>\n\n</think>\n\n": "",  # Qwen3 with thinking switched off
         "<|im_start|>user\nWhat does <think> mean?<|im_end|>\n<|im_start|>assistant\n": "",
     }
     for prompt, tag in opened.items():
-        assert opened_thought(prompt) == tag, prompt
+        assert with_open_thought(prompt, "2") == tag + "2", prompt
 
 
 def test_a_template_that_ends_in_a_thought_opens_one(tokenizer):
     tokenizer.chat_template = "{{ messages[0].content }}{% if add_generation_prompt %}<think>{{ '\\n' }}{% endif %}"
-    assert opened_thought(render(tokenizer, STYLES["plain"].messages("x"))) == "<think>\n"
+    assert with_open_thought(render(tokenizer, STYLES["plain"].messages("x")), "2") == "<think>2"
 
 
 def test_the_hash_of_prompts_knows_ids_their_order_and_their_borders():

@@ -6,8 +6,9 @@ import pytest
 
 from lco import hub
 from lco.errors import UserError
-from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
+from lco.problems import STYLES, encode, end_token_ids, load_problems, progress, prompts, style_named
 from lco.problems.local import read_problems
+from lco.problems.prompts import encode_all
 from lco.problems.sets import SETS, content_sha256, last_boxed
 from tests.conftest import START
 
@@ -41,11 +42,59 @@ def test_lines_end_at_newlines_alone_and_numbers_become_text(tmp_path):
         ('{"id": "b", "problem": "x", "answer": " "}', "line 2: answer is empty"),
         ('{"id": "b", "problem": "\\ud83d", "answer": "1"}', "line 2: problem holds half"),
         ("[" * 100_000, "line 2: nested too deeply"),
+        (
+            '{"id": "b", "question": "x", "answer": "1"}',
+            "key 'problem' is missing; 'question' was probably meant, rename",
+        ),
+        ('{"unique_id": "b", "problem": "x", "answer": "1"}', "key 'id' is missing; 'unique_id' was probably meant"),
+        ('{"id": "b", "problem": "x", "Ground_Truth": "1"}', "key 'answer' is missing; 'Ground_Truth' was probably"),
+        ('{"id": "b", "problem": "x", "answer": "3 + 4 = 7\\n#### 7"}', "line 2: answer holds a worked solution"),
     ],
 )
 def test_broken_lines_are_named(tmp_path, line, words):
     with pytest.raises(UserError, match=words):
         read_problems(write(tmp_path / "p.jsonl", GOOD, line))
+
+
+def test_a_list_in_one_file_is_named(tmp_path):
+    rows = [json.loads(GOOD)]
+    for name, text in (
+        ("a.jsonl", json.dumps(rows)),
+        ("b.jsonl", "\ufeff" + json.dumps(rows, indent=1)),
+        ("c.jsonl", "[]"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=rf"{name} holds one JSON list; give JSON Lines, .*jq -c"):
+            load_problems(str(tmp_path / name), "train")
+    (tmp_path / "d.json").write_text(GOOD)
+    with pytest.raises(UserError, match=r"d\.json is no JSON Lines file.*ends in \.jsonl"):
+        load_problems(str(tmp_path / "d.json"), "train")
+
+
+def test_what_takes_long_shows_a_bar(tmp_path, monkeypatch, capsys):
+    """Here everything takes long; in use the bar waits some seconds, and small sets show none."""
+    file = write(tmp_path / "p.jsonl", GOOD)
+    read_problems(file)
+    load_problems("arithmetic", "test", limit=3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "QUIET", 0)
+    read_problems(file)
+    assert "reading p.jsonl" in capsys.readouterr().err
+    for name in ("arithmetic", "addition"):
+        load_problems(name, "test", limit=3)
+        assert "making problems" in capsys.readouterr().err
+
+
+def test_prompts_encoded_together_are_those_encoded_one_by_one(monkeypatch):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    problems = load_problems("arithmetic", "test", limit=7)
+    one_by_one = [encode(tokenizer, p, style_named("plain")) for p in problems]
+    for together in (3, 7, 1000):
+        monkeypatch.setattr(prompts, "TOGETHER", together)
+        assert encode_all(tokenizer, problems, style_named("plain")) == one_by_one
+    assert encode_all(tokenizer, [], style_named("plain")) == []
 
 
 def test_missing_files_sets_and_splits_are_named(tmp_path):

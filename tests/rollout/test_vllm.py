@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from lco.errors import UserError
-from lco.rollout import memory
 from lco.rollout.records import Sampling
-from lco.rollout.vllm import VLLMSampler, surroundings
+from lco.rollout.vllm import VLLMSampler
+from lco.rollout.vllm_process import surroundings
 from tests.rollout.conftest import save, small_model, trainer_gap
 
 PROMPTS = [("a", (1, 5, 6, 9)), ("b", (1, 8)), ("c", (1, 3, 4, 5, 6, 7, 8, 9, 10))]
@@ -66,7 +66,7 @@ def test_logprobs_follow_the_trainers_weights_and_two_controls_do_not(pair, reco
     found["body, synchronised"] = gap(model, sampler)
     perturb(model, ["lm_head.weight"], seed=2)
     found["head, no sync"] = gap(model, sampler)
-    sampler.reload({name: w for name, w in model.state_dict().items() if name != "lm_head.weight"})
+    sampler.reload((name, w) for name, w in model.state_dict().items() if name != "lm_head.weight")
     found["head, left out of the sync"] = gap(model, sampler)
     sampler.sync(model.state_dict().items())
     found["head, synchronised"] = gap(model, sampler)
@@ -108,7 +108,6 @@ def test_the_engine_leaves_its_surroundings_as_they_were(pair):
     assert threads_after is threads
     ours = {name: value for name, value in variables_after.items() if not name.startswith("VLLM_")}
     assert ours == {name: value for name, value in variables.items() if not name.startswith("VLLM_")}
-    assert not list(memory.SHARED_MEMORY.glob("lco-weights-*"))
 
 
 def test_a_cache_too_small_for_one_row_is_said_and_the_next_engine_starts(tmp_path):
@@ -122,10 +121,10 @@ def test_a_cache_too_small_for_one_row_is_said_and_the_next_engine_starts(tmp_pa
     assert 1e-4 < trainer_gap(small_model(), rows) < 0.3  # bfloat16 against float32
 
 
-def test_a_users_own_settings_stay(monkeypatch):
+def test_a_users_own_settings_stay(monkeypatch, tmp_path):
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     monkeypatch.setenv("RANK", "1")
-    with surroundings(separate_process=True):
+    with surroundings(tmp_path):
         assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
         assert "RANK" not in os.environ
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -139,27 +138,6 @@ def test_too_little_memory_is_said_before_anything_is_loaded(tmp_path):
     with pytest.raises(UserError, match=r"vLLM needs 1000000\.0 GiB .* are free; lower --vllm-cache-gib"):
         VLLMSampler(folder, "float32", cache_gib=1e6, max_model_len=64, separate_process=False)
     assert time.perf_counter() - start < 1
-
-
-def test_weights_count_by_shape_and_dtype_and_fit_or_not(tmp_path):
-    model = small_model()
-    folder = save(model, tmp_path)
-    count = sum(p.numel() for p in model.parameters())
-    assert memory.weight_bytes(folder, "float32") == 4 * count
-    assert memory.weight_bytes(folder, "bfloat16") == 2 * count
-    assert memory.weight_bytes("someone/a-hub-id", "bfloat16") == 0
-    memory.compare(weights=100, cache_gib=1, free=memory.GIB + 100)
-    with pytest.raises(UserError):
-        memory.compare(weights=101, cache_gib=1, free=memory.GIB + 100)
-
-
-def test_a_containers_limit_counts(tmp_path):
-    machine = memory.free_bytes(tmp_path / "none")
-    (tmp_path / "memory.max").write_text("5000\n")
-    (tmp_path / "memory.current").write_text("2000\n")
-    assert memory.free_bytes(tmp_path) == 3000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_bytes(tmp_path) > machine / 2
 
 
 OWNER = """

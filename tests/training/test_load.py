@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lco.errors import UserError
+from lco.problems import Problem
 from lco.problems.local import read_problems
-from tests.conftest import lines, small, train
+from lco.rollout.records import Row
+from tests.conftest import START, lines, small, train
 
 
 def pens(file, lengths, solution="12"):
@@ -62,3 +65,27 @@ def test_a_solution_that_the_model_cannot_read_with_its_prompt_is_dropped_and_co
     file.write_text(json.dumps(rows[1]))
     with pytest.raises(UserError, match="longer than the 64 tokens that the model reads"):
         train(dataclasses.replace(run, out=str(tmp_path / "other")))
+
+
+def test_a_thought_that_the_prompt_opens_is_part_of_what_is_judged(tmp_path):
+    """As R1's distillations do: the box of an unfinished thought is no answer, behind </think> it is one."""
+    from lco.training.load import load
+    from lco.training.resolve import resolve
+    from lco.verifier import Pool
+
+    model = tmp_path / "thinking"
+    shutil.copytree(START / "llama", model)
+    (model / "chat_template.jinja").write_text(
+        "<bos>{{ messages[-1].content }}{% if add_generation_prompt %}<think>{{ '\\n' }}{% endif %}"
+    )
+    problem = Problem(id="a", problem="What is 40 + 1?", answer="41")
+    texts = ["It might be \\boxed{41}. But wait, I should check", "so 41.</think> It is \\boxed{41}."]
+    for place, right in ((model, [False, True]), (START / "llama", [True, True])):
+        run = small(tmp_path / "run", model=str(place), extraction="lenient", eval_every=0)
+        with Pool(workers=1) as pool:
+            collector = load(resolve(run), 1, pool).collector
+            collector.decode = lambda ids: texts[ids[0]]
+            rows = [Row("a", (1,), (i,), "stop", ()) for i in range(2)]
+            found = collector.verify_rows(rows, [problem, problem])
+        assert [row.verdict.correct for row in found] == right
+        assert [row.text for row in found] == texts

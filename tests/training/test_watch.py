@@ -54,3 +54,10 @@ def test_a_demonstration_ends_with_a_token_on_which_the_sampler_stops(own, ends,
     (found,) = demonstrations([prompt], Letters(own), ends)
     assert found[-1] == last
     assert found.count(last) == 1
+
+
+def test_a_run_of_which_most_rows_got_no_verdict_ends():
+    """Trouble of the machine is no wrong answer, and half a rollout does not stand for the whole."""
+    watch({**FINE, "rows": 16, "rewards_not_finite": 8}, 5, Experiment())
+    with pytest.raises(UserError, match="rollout 5: 9 of 16 rows got no verdict"):
+        watch({**FINE, "rows": 16, "rewards_not_finite": 9}, 5, Experiment())

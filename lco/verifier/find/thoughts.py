@@ -12,7 +12,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
 
 def with_open_thought(prompt: str, response: str) -> str:
-    """The response as it has to be judged: behind the thought that the prompt has begun, if it ends inside one.
+    """The response as it has to be judged: behind the thought that the prompt opens for it, if it ends in such a tag.
 
     Chat templates of thinking models end the prompt in `<think>`, so that the response holds the end of the thought alone. A
     box in a thought that never ends is no answer; behind `</think>` the answer counts as ever.
@@ -21,7 +21,7 @@ def with_open_thought(prompt: str, response: str) -> str:
     '<think>Perhaps \\\\boxed{41}. But'
     """
     opened = last_match(OPEN, prompt)
-    if opened is None or CLOSED.search(prompt, opened.end()):
+    if opened is None or prompt[opened.end() :].strip():
         return response
     return opened[0] + response
 
