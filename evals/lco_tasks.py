@@ -22,13 +22,17 @@ from lm_eval.api.registry import register_filter
 
 from lco.evidence.statistics import majority
 from lco.problems.prompts import STYLES
-from lco.problems.sets import SETS, load_problems
+from lco.problems.sets import load_problems, rules_of
 from lco.verifier import Pool, Rules, verify
 
 
-def load(set: str, split: str, data_dir: str = "", **_: Any) -> dict[str, datasets.Dataset]:
-    """The problems of a set as lm-eval wants them; other keys of the task's metadata are not ours."""
-    rows = [{**asdict(problem), "set": set} for problem in load_problems(set, split, data_dir)]
+def load(set: str, split: str, data_dir: str = "", opening: str = "", **_: Any) -> dict[str, datasets.Dataset]:
+    """The problems of a set as lm-eval wants them; other keys of the task's metadata are not ours.
+
+    `opening` is the tag with which a thinking model's prompts end (`<think>`): stock lm_eval does not tell a task what the
+    chat template wrote, and a box in an unfinished thought is no answer. `lco evaluate` finds it by itself.
+    """
+    rows = [{**asdict(problem), "set": set, "opening": opening} for problem in load_problems(set, split, data_dir)]
     return {"test": datasets.Dataset.from_list(rows)}
 
 
@@ -52,12 +56,15 @@ class Verified(Filter):
         samples, documents = [list(texts) for texts in resps], list(docs)
         verdicts: list[list[dict[str, Any]]] = [[] for _ in documents]
         with Pool(workers=os.cpu_count() or 1) as pool:
-            for name in dict.fromkeys(doc["set"] for doc in documents):
-                of_set = [i for i, doc in enumerate(documents) if doc["set"] == name]
-                rules = Rules(SETS[name].extraction, relative_tolerance=SETS[name].relative_tolerance)
-                pairs = [(text, documents[i]["answer"]) for i in of_set for text in samples[i]]
+            for rules in dict.fromkeys(map(rules_of, documents)):
+                alike = [i for i, doc in enumerate(documents) if rules_of(doc) == rules]
+                pairs = [
+                    (documents[i].get("opening", "") + text, documents[i]["answer"])
+                    for i in alike
+                    for text in samples[i]
+                ]
                 judged = iter(pool.verify_many(pairs, rules))
-                for i in of_set:
+                for i in alike:
                     verdicts[i] = [{"text": text, **asdict(next(judged))} for text in samples[i]]
         return verdicts
 

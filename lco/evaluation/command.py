@@ -44,14 +44,17 @@ def run(arguments: argparse.Namespace) -> int:
     make_folder(Path(arguments.out))
     lm, sampler, model = load(arguments)
 
+    made_with = {"model": model, "engine": arguments.rollouts, "dtype": arguments.dtype}
+
+    def check(task: str, deciding: dict[str, Any]) -> None:
+        check_file(files[task], {**made_with, **deciding})
+
     def keep(task: str, found: dict[str, Any]) -> None:
-        write_json(files[task], {"model": model, **found, "provenance": collect()})
+        write_json(files[task], {**made_with, **found, "provenance": collect()})
         print(f"{line(task, found)} → {files[task]}", flush=True)
 
     try:
-        for file in files.values():
-            check_file(file, model, arguments)
-        evaluate(lm, tasks, samples=arguments.samples, limit=arguments.limit, on_result=keep)
+        evaluate(lm, tasks, samples=arguments.samples, limit=arguments.limit, on_result=keep, before_sampling=check)
     finally:
         sampler.close()
     return 0
@@ -86,27 +89,35 @@ def file_of(arguments: argparse.Namespace, task: str, own: dict[str, Any]) -> Pa
     return Path(arguments.out) / f"{task}-T{temperature:g}-n{arguments.samples}.json"
 
 
-def check_file(file: Path, model: dict[str, str], arguments: argparse.Namespace) -> None:
-    """A result may be made again, but never replaces that of another model or of other settings.
+def check_file(file: Path, deciding: dict[str, Any]) -> None:
+    """A result may be made again, but never replaces one that anything else decided.
 
     Raises:
-        UserError: the file holds something else.
+        UserError: the file holds something else; the first value that differs is named.
     """
     if not file.exists():
         return
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
-        sampling = before["sampling"]
-        same = before["model"] == model and (before["limit"] or 0) == arguments.limit
-        same = same and sampling["seed"] == arguments.seed
-        same = same and arguments.max_new_tokens in (None, sampling["max_new_tokens"])
-    except (ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        raise UserError(
-            f"{file} holds the result of another model, --limit, --seed or --max-new-tokens; give another --out, or move "
-            "it away"
-        )
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise UserError(f"{file} holds no result that can be read; give another --out, or move it away")
+    was, now = flat(before), flat(json.loads(json.dumps(deciding)))
+    for key, value in now.items():
+        if was.get(key) != value:
+            raise UserError(
+                f"{file} holds a result with another {key} ({was.get(key)!r}, and this call has {value!r}); give another "
+                "--out, or move it away"
+            )
+
+
+def flat(value: dict[str, Any], stem: str = "") -> dict[str, Any]:
+    """{"sampling": {"seed": 0}} → {"sampling.seed": 0}"""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= flat(item, f"{stem}{key}.") if isinstance(item, dict) else {f"{stem}{key}": item}
+    return found
 
 
 def line(task: str, found: dict[str, Any]) -> str:

@@ -17,6 +17,13 @@ from lco.errors import UserError
 from lco.problems.prompts import render
 from lco.randomness import derived_seed
 from lco.rollout.records import Sampler, Sampling
+from lco.verifier import with_open_thought
+
+KNOWN_VALUES = ("until", "do_sample", "temperature", "top_p", "top_k", "max_gen_toks")
+"""Keys of a task's `generation_kwargs` that decide what is sampled here."""
+
+OFF = {"repetition_penalty": 1.0, "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "num_beams": 1}
+"""Values at which other keys do nothing."""
 
 
 class SamplerLM(LM):
@@ -87,12 +94,27 @@ class SamplerLM(LM):
         rows = self.sampler.sample(prompts, sampling, derived_seed(self.seed, 0, f"evaluation/{task}"))
         for row in rows:
             self.truncated.setdefault((task, int(row.group)), []).append(row.finish_reason == "length")
-        return [self.tokenizer.decode(row.response_ids, skip_special_tokens=True) for row in rows]
+        asked = {str(request.doc_id): request.args[0] for request in requests}
+        # A thought that the prompt has opened is part of what is judged.
+        return [
+            with_open_thought(asked[row.group], self.tokenizer.decode(row.response_ids, skip_special_tokens=True))
+            for row in rows
+        ]
 
     def sampling(self, options: dict[str, Any], samples: int) -> Sampling:
-        """The task's values under the command line's; stop strings are refused, rows end with end tokens."""
+        """The task's values under the command line's; rows end with end tokens.
+
+        Raises:
+            UserError: the task sets a value that the sampler does not have, or several greedy samples are asked for.
+        """
         if options.get("until"):
             raise UserError(f"stop strings {options['until']} are not supported here; use --model hf of stock lm_eval")
+        for name, value in options.items():
+            if name not in KNOWN_VALUES and value != OFF.get(name, ...):
+                raise UserError(
+                    f"the task sets {name} to {value!r}, which the suite's samplers do not have; take it out of the task's "
+                    "generation_kwargs, or use --model hf of stock lm_eval"
+                )
         temperature = float(options["temperature"]) if self.temperature is None else self.temperature
         limit = int(options["max_gen_toks"]) if self.max_new_tokens is None else self.max_new_tokens
         if samples > 1 and temperature == 0:

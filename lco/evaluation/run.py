@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import lco
 from lco.errors import UserError, nearest
 from lco.evaluation.language_model import SamplerLM
 from lco.evidence.statistics import interval, pass_at_k
-from lco.problems.prompts import prompt_facts
+from lco.problems.prompts import prompt_facts, prompts_sha256
 from lco.problems.records import Problem
-from lco.problems.sets import SETS, content_sha256
+from lco.problems.sets import SETS, content_sha256, rules_of
+from lco.rollout.records import Sampling
 
 OnResult = Callable[[str, dict[str, Any]], None]
+"""(task, result or what decides it)"""
 
 FIELDS = tuple(Problem.__dataclass_fields__)
 
@@ -81,7 +85,7 @@ def check_numbers(samples: int, limit: int, temperature: float | None, max_new_t
 
 def evaluate(
     model: SamplerLM, tasks: Sequence[str] | Tasks, *, samples: int = 1, limit: int = 0, data_dir: str = "",
-    tasks_dir: str = "", on_result: OnResult | None = None,
+    tasks_dir: str = "", on_result: OnResult | None = None, before_sampling: OnResult | None = None,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Scores a model; {task: result}, a result being plain JSON.
 
@@ -91,22 +95,32 @@ def evaluate(
         limit: the first N problems of each task (0: all); the result says so.
         data_dir: folder of JSON Lines in place of the hub.
         on_result: called with each task's result as soon as it is there, so that a later failure does not lose it.
+        before_sampling: called for each task, before the first sample of any, with everything that decides its numbers.
 
     Raises:
-        UserError: no such task, samples > 1 at temperature 0, or a prompt of any task that is longer than the context
-            allows; all are found before anything is sampled.
+        UserError: no such task, one whose problems lack what is judged, a generation value that the sampler does not have,
+            samples > 1 at temperature 0, or a prompt of any task that is longer than the context allows; all are found
+            before anything is sampled.
     """
     from lm_eval import simple_evaluate
 
     check_numbers(samples, limit, model.temperature, model.max_new_tokens)
     ready = tasks if isinstance(tasks, Tasks) else load_tasks(tasks, data_dir, tasks_dir)
     model.forget()
+    deciding: dict[str, dict[str, Any]] = {}
     for name, task in ready.tasks.items():
         task.set_config("repeats", samples)
         task.build_all_requests(
             limit=limit or None, apply_chat_template=True, chat_template=model.apply_chat_template
         )  # fmt: skip
-        model.readable(name, samples, task.instances)
+        check_documents(name, [request.doc for request in task.instances])
+        sampling, prompts = model.readable(name, samples, task.instances)
+        deciding[name] = {
+            **settings_of(model, [request.doc for request in task.instances], sampling, limit),
+            "prompts_sha256": prompts_sha256(ids for _, ids in prompts),
+        }
+        if before_sampling is not None:
+            before_sampling(name, deciding[name])
     results = {}
     for name, task in ready.tasks.items():
         found = simple_evaluate(
@@ -114,14 +128,53 @@ def evaluate(
             limit=limit or None, apply_chat_template=True, log_samples=True, bootstrap_iters=0, metadata=ready.metadata,
         )  # fmt: skip
         assert found is not None
-        results[name] = result(model, name, found["samples"][name], samples, limit)
+        results[name] = {"task": name, **deciding[name], **result(model, name, found["samples"][name], samples)}
         if on_result is not None:
             on_result(name, results[name])
     return results
 
 
-def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], samples: int, limit: int) -> dict[str, Any]:
-    """One task's result: settings, scores with intervals over problems, counts per problem, every response."""
+def check_documents(task: str, docs: Sequence[dict[str, Any]]) -> None:
+    """
+    Raises:
+        UserError: a problem of the task lacks what the suite asks, judges and counts.
+    """
+    for number, doc in enumerate(docs):
+        lacking = [key for key in ("id", "problem", "answer") if not isinstance(doc.get(key), str)]
+        if lacking:
+            raise UserError(
+                f"{task}: its problem number {number} has no text under {', '.join(map(repr, lacking))}; give every problem "
+                "id, problem and answer, as lco_tasks.load does"
+            )
+
+
+def settings_of(model: SamplerLM, docs: Sequence[dict[str, Any]], sampling: Sampling, limit: int) -> dict[str, Any]:
+    """What decides a task's numbers besides the model and its prompts' ids."""
+    sets = sorted({str(doc.get("set", "")) for doc in docs})
+    return {
+        "sampling": {**asdict(sampling), "stop_token_ids": list(sampling.stop_token_ids), "seed": model.seed},
+        "limit": limit or None,
+        "generated": all(name in SETS and SETS[name].generate is not None for name in sets),
+        "prompt": prompt_facts(model.tokenizer),
+        "problems_sha256": content_sha256(Problem(**{key: doc.get(key, "") for key in FIELDS}) for doc in docs),
+        "verifier": {
+            "rules": [asdict(rules) for rules in dict.fromkeys(map(rules_of, docs))],
+            "sha256": verifier_sha256(),
+        },
+    }
+
+
+@cache
+def verifier_sha256() -> str:
+    """Hash of the verifier's own code: the rules by which answers are equal."""
+    folder, digest = Path(lco.__file__).parent / "verifier", hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:
+    """What one task's samples gave: scores with intervals over problems, counts per problem, every response."""
     ordered = sorted(logged, key=lambda entry: entry["doc_id"])
     problems, responses = [], []
     for entry in ordered:
@@ -144,18 +197,7 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
             line = {"id": entry["doc"]["id"], "response": v["text"]}
             verdict = {key: v[key] for key in ("correct", "extracted", "reason")}
             responses.append({**line, **verdict, "truncated": truncated})
-    sampling = asdict(model.used[task])
-    return {
-        "task": task,
-        "sampling": {**sampling, "seed": model.seed},
-        "limit": limit or None,
-        "generated": SETS[ordered[0]["doc"]["set"]].generate is not None,
-        "prompt": prompt_facts(model.tokenizer),
-        "problems_sha256": content_sha256(Problem(**{key: entry["doc"][key] for key in FIELDS}) for entry in ordered),
-        "scores": scores(problems, samples),
-        "problems": problems,
-        "responses": responses,
-    }
+    return {"scores": scores(problems, samples), "problems": problems, "responses": responses}
 
 
 def scores(problems: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lco.problems.arithmetic import arithmetic_problems
 from lco.problems.local import read_problems
 from lco.problems.progress import counted
 from lco.problems.records import Problem
+from lco.verifier.rules import Rules
 
 GENERATED_COUNT = {"train": 20_000, "validation": 512, "test": 384}
 """Problems of a generated split; --limit takes fewer."""
@@ -57,6 +58,15 @@ class ProblemSet:
     extraction: str = "lenient"
     relative_tolerance: float = 0.0
     prompt: str = "boxed"
+
+
+def rules_of(doc: Mapping[str, Any]) -> Rules:
+    """The verifier's rules for a problem of a task: its set's, or those that it brings itself as `extraction` and
+    `relative_tolerance`, where it is of no set that the suite knows."""
+    known = SETS.get(str(doc.get("set")))
+    if known is not None:
+        return Rules(known.extraction, relative_tolerance=known.relative_tolerance)
+    return Rules(str(doc.get("extraction", "lenient")), relative_tolerance=float(doc.get("relative_tolerance", 0.0)))
 
 
 def last_boxed(solution: str) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -206,8 +207,15 @@ def test_the_command_names_model_prompt_and_problems_and_replaces_no_other_resul
     assert command("--samples", "2", "--temperature", "1", *out) == 0
     assert file.read_bytes() == before
     assert command("--samples", "2", "--temperature", "1", *out, "--limit", "4") == 2
-    assert "holds the result of another model" in capsys.readouterr().err
+    assert "holds a result with another limit (3, and this call has 4); give another --out" in capsys.readouterr().err
+    for more, key in ((["--max-new-tokens", "4"], "sampling.max_new_tokens"), (["--dtype", "bfloat16"], "model.sha256"),
+                      (["--seed", "1"], "sampling.seed")):  # fmt: skip
+        assert command("--samples", "2", "--temperature", "1", *out, *more) == 2
+        assert f"holds a result with another {key}" in capsys.readouterr().err
     assert file.read_bytes() == before
+    file.write_text("{")
+    assert command("--samples", "2", "--temperature", "1", *out) == 2
+    assert "holds no result that can be read" in capsys.readouterr().err
 
 
 def test_what_was_scored_before_a_failure_is_written(tmp_path, monkeypatch):
@@ -274,3 +282,71 @@ def test_stock_lm_eval_runs_the_tasks_whatever_the_checkpoint_says(tmp_path):
     assert stock["avg@n,verified"] == pytest.approx(ours["scores"]["pass@1"])
     logged = next(out.rglob("samples_*.jsonl")).read_text().split("\n")[0]
     assert "####" in logged
+
+
+TASK = """
+include: {base}
+task: lco_mine
+custom_dataset: !function mine.load
+doc_to_text: "{{{{problem}}}}"
+{more}
+"""
+
+MINE = """
+import datasets
+
+def load(**_):
+    rows = [{"id": str(i), "problem": f"Ann has {i} pens .", "answer": str(i), **MORE} for i in range(3)]
+    return {"test": datasets.Dataset.from_list(rows)}
+"""
+
+
+def own_task(folder, more="", columns=None):
+    """A task beside the suite's own, on problems of no set that the suite knows."""
+    (folder / "lco_mine.yaml").write_text(TASK.format(base=Path("evals/_base.yaml").resolve(), more=more))
+    (folder / "mine.py").write_text(f"MORE = {columns or {}!r}\n{MINE}")
+    return str(folder)
+
+
+def test_a_task_on_problems_of_ones_own_brings_its_own_rules(tmp_path):
+    folder = own_task(tmp_path, columns={"set": "mine", "extraction": "hash"})
+    found = evaluate(language_model(0.0, limit=8), ["lco_mine"], limit=2, tasks_dir=folder)["lco_mine"]
+    assert len(found["problems"]) == 2
+    assert found["verifier"]["rules"][0]["extraction"] == "hash"
+    assert not found["generated"]
+
+
+@pytest.mark.parametrize(
+    ("more", "columns", "words"),
+    [
+        ("", {"answer": None}, "lco_mine: its problem number 0 has no text under 'answer'"),
+        ("generation_kwargs: {until: [], temperature: 0.0, top_p: 1.0, top_k: 0, max_gen_toks: 8, repetition_penalty: 1.5}",
+         {}, "sets repetition_penalty to 1.5, which the suite's samplers do not have"),
+    ],
+)  # fmt: skip
+def test_what_a_task_cannot_mean_is_said_before_the_first_sample(tmp_path, monkeypatch, more, columns, words):
+    def reached(*_):
+        raise AssertionError("something was sampled")
+
+    monkeypatch.setattr(TransformersSampler, "sample", reached)
+    with pytest.raises(UserError, match=words):
+        evaluate(language_model(), ["lco_mine"], limit=2, tasks_dir=own_task(tmp_path, more, columns))
+
+
+def test_a_thought_that_the_prompt_opens_is_judged_with_it(monkeypatch):
+    """In `lco evaluate`, and in stock lm_eval where its metadata says how prompts end."""
+    from lm_eval.api.registry import get_filter
+
+    thought = "It might be \\boxed{41}. But wait, I should check"
+    lm = language_model(0.0)
+    lm.tokenizer.chat_template = "<bos>{{ messages[-1].content }}{% if add_generation_prompt %}<think>{% endif %}"
+    monkeypatch.setattr(type(lm.tokenizer), "decode", lambda *_, **__: thought)
+    found = evaluate(lm, ["lco_miniature"], limit=2)["lco_miniature"]
+    assert found["scores"]["no_answer"] == 1
+    document = {"id": "a", "problem": "?", "answer": "41"}
+    (unaware,), (told,) = (
+        get_filter("lco_verified")().apply([[thought]], [{**document, **more}])[0]
+        for more in ({}, {"opening": "<think>"})
+    )
+    assert unaware["correct"]
+    assert not told["correct"]
