@@ -29,7 +29,18 @@ from lco.verifier.read.tokens import Token, tokenize
 from lco.verifier.read.units import agree
 from lco.verifier.tree import Node, UnreadableError, is_scalar
 
-_RELATIONS = {"equiv": "≡", "=": "=", "<": "<", ">": ">", "le": "≤", "ge": "≥", "ne": "≠", "approx": "≈", "in": "∈"}
+_RELATIONS = {
+    "equiv": "≡",
+    "=": "=",
+    "<": "<",
+    ">": ">",
+    "le": "≤",
+    "ge": "≥",
+    "ne": "≠",
+    "approx": "≈",
+    "in": "∈",
+    "notin": "∉",
+}
 _SET_OPERATIONS = {"cup": "union", "cap": "intersection", "setminus": "minus"}
 _CONNECTORS = {"and": "and", ", and": "and", "and,": "and", "or": "or", ", or": "or", "or,": "or", "lor": "or", "land": "and",
                "和": "and", "与": "and", "或": "or", "或者": "or"}  # fmt: skip
@@ -228,7 +239,7 @@ class Grammar:
                 divisions += 1
                 if divisions > 40:
                     raise UnreadableError("too many divisions in a row")
-            elif self._starts_factor(token):
+            elif self._starts_factor(token) and not (pending[-1].kind == "degree" and token.text in ("C", "F")):
                 pending.append(self._juxtaposed(pending))
             else:
                 break

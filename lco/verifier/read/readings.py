@@ -15,7 +15,7 @@ from lco.verifier.read.grammar import parse
 from lco.verifier.read.guards import check_answer
 from lco.verifier.read.names import is_word
 from lco.verifier.read.numerals import read_numeral
-from lco.verifier.read.rewrites import in_words, rewritten, with_unit
+from lco.verifier.read.rewrites import in_words, otherwise, rewritten, with_unit
 from lco.verifier.read.tokens import balanced, clean, drop_dollars, trim
 from lco.verifier.read.trailers import split_trailer
 from lco.verifier.tree import Node, RefusedError, UnreadableError, number
@@ -48,10 +48,10 @@ _AND = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*", re.IGNOR
 def read(text: str) -> tuple[Node, ...]:
     """The readings of an answer, the likeliest first. Raises RefusedError or UnreadableError."""
     check_answer(text)
-    plain = _ungrouped(clean(_unboxed(text)))
+    plain = clean(_unboxed(text))
     if _is_blank(plain):
         raise RefusedError("empty_answer", "the answer holds nothing but punctuation")
-    readings = _read(drop_dollars(plain), 2)
+    readings = _read(_ungrouped(drop_dollars(plain)), 2)
     if not readings:
         raise UnreadableError("no reading")
     return readings
@@ -209,6 +209,9 @@ def _expressions(text: str) -> list[Node]:
     measured = with_unit(texts[0])
     if measured is not None:
         texts.insert(1, measured)
+    other = otherwise(texts[0])
+    if other is not None:
+        texts.append(other)
     readings: list[Node] = []
     failure: UnreadableError | None = None
     for variant in texts:

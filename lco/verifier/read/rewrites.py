@@ -10,6 +10,7 @@ from lco.verifier.read.units import MULTIPLIERS
 _TIMES_TEN = re.compile(r"(?<=[\d.])\s*[xX]\s*10\s*(?=\^)")
 _CALL_PREFIX = re.compile(r"\b(?:np|math|numpy|sp|sympy)\.(?=[a-z])")
 _UPRIGHT_E = re.compile(r"(?<=\d)\s*\\(?:text|mathrm|textrm)\s*\{\s*[eE]\s*\}\s*(?=[+-]?\d)")
+_MODULUS = re.compile(r"\\(?:text|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?\s+(\d+)\s*\)?\s*\}")
 _OPENING = r"(?<=\d)\s*(\\(?:text|mathrm|mbox|textrm)\s*\{)?\s*"
 _MULTIPLIER = re.compile(_OPENING + r"(tens|(?:" + "|".join(MULTIPLIERS) + r")s?)\b", re.IGNORECASE)
 _PART = re.compile(
@@ -31,6 +32,8 @@ _SINGLE_UNIT = re.compile(
 _QUOTIENT_UNIT = re.compile(
     r"(?<=[\d}])\s*((?:k|c|m)?[mg]|mi|ft|[LJNW])\s*/\s*(h|hr|s|min|[km]?g|[cm]?m\s*\^?\s*\{?[23]?\}?|s\s*\^\s*\{?2\}?)$"
 )
+_CHOSEN = re.compile(r"(?<![A-Za-z\\_])C\s*\(\s*([^(),;]+?)\s*,\s*([^(),;]+?)\s*\)")
+_POINT = re.compile(r"[A-Z]'?\s*(\((?:[^()]|\([^()]*\))+,(?:[^()]|\([^()]*\))+\))")
 _OHM = re.compile(r"(?<=\d)\s*(k|M)?\s*\\Omega$")
 
 
@@ -44,8 +47,18 @@ def rewritten(text: str) -> str:
     if not re.search(r"[A-Za-z]{3}", text):
         return text
     text = _UPRIGHT_E.sub("e", text)
+    text = _MODULUS.sub(r"\\pmod{\1}", text)
     text = _MULTIPLIER.sub(lambda found: f"\\times {_multiplier(found[2])} {found[1] or ''}", text)
     return _PART.sub(lambda found: f"\\times \\frac{{1}}{{{_part(found[2])}}} {found[1] or ''}", text)
+
+
+def otherwise(text: str) -> str | None:
+    """Another reading of a capital letter before brackets: C(9,3) chooses, and P(2,5) is a point with its name."""
+    chosen = _CHOSEN.sub(r"\\binom{\1}{\2}", text)
+    if chosen != text:
+        return chosen
+    point = _POINT.fullmatch(text)
+    return point[1] if point else None
 
 
 def _multiplier(word: str) -> int:
