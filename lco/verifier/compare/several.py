@@ -27,6 +27,8 @@ class Several:
             return self._groups(gold, answer)
         if _assignments(gold) or _assignments(answer):
             return self._assigned(gold, answer)
+        if {gold.value, answer.value} == {"or", "and"} and all(part.kind == "text" for part in gold.args):
+            return False  # one name or the other is not both
         left, right = as_values(gold), as_values(answer)
         if not (is_collection(gold) and is_collection(answer)):
             if answer.kind == "list" and answer.value == "or":
@@ -171,6 +173,9 @@ def plainer(node: Node) -> Node:
             return Node("set", None, tuple(values))
     if node.kind == "list" and len(node.args) == 2 and _is_definition(node.args[0]) and _is_inequality(node.args[1]):
         return Node("where", None, node.args)  # f(x) = x², x ≥ 1
+    if node.kind == "list" and len(node.args) == 2 and _is_definition(node.args[0]) and _is_domain(node.args[1]):
+        letter, domain = node.args[1].args
+        return Node("for", ((letter.value,), domain.kind), node.args[:1])  # f(x) = x², x ∈ ℝ
     if node.kind == "list":
         letters = [part.args[0].value for part in node.args if _is_whole(part)]
         rest = tuple(part for part in node.args if not _is_whole(part))
@@ -188,6 +193,16 @@ def _is_inequality(node: Node) -> bool:
 def _is_definition(node: Node) -> bool:
     """f(x) = …"""
     return node.kind == "rel" and node.value == ("=",) and node.args[0].kind == "call"
+
+
+def _is_domain(node: Node) -> bool:
+    """x ∈ ℝ"""
+    return (
+        node.kind == "rel"
+        and node.value == ("∈",)
+        and node.args[0].kind == "sym"
+        and node.args[1].kind in ("reals", "integers", "naturals", "rationals", "complexes")
+    )
 
 
 def _is_whole(node: Node) -> bool:

@@ -33,7 +33,10 @@ _CUE = re.compile(
 _NEGATED = re.compile(r"\b(?:not|n't|isn't|cannot|never|wrong|incorrect|neither|nor)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|-?\.\d+")
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(\"'*]|\s*$)|\n|[。！？]")
-_REASON = re.compile(r"[\s,;(]+(?:because|since|due to)\b|[\s,;(]*因为|,\s*as\b", re.IGNORECASE)
+_REASON = re.compile(
+    r"[\s,;(]+(?:because|since|due to)\b|[\s,;(]*因为|,\s*as\b|,\s*(?:given|written|expressed|stated|formatted)\b",
+    re.IGNORECASE,
+)
 _REASON_OF_VALUE = re.compile(r"([($\s]*(?:[A-J]|[^A-Za-z]*\d[^A-Za-z]*)[)$.\s]*),?\s+as\s", re.IGNORECASE)
 _FORMULA = r"(?:(?<!\\)\$[^$\n]+(?<!\\)\$|\\\([^\n]+?\\\))"
 _BETWEEN = r"\s*(?:[,;]|[,;]?\s*(?:and|or|for|where|when|whenever|if|with)\b[ A-Za-z,]{0,60}?)\s*"
@@ -67,7 +70,9 @@ def announced(text: str) -> str | None:
             following = rest[stop + 2 : stop + 60]
             if not re.match(r"\s*(?:,|and\b|or\b|和|或)", following):
                 return rest[2:stop].strip()
-    return trim(_without_reason(rest[: _sentence_end(rest)]))
+    stop = _sentence_end(rest)
+    asked = rest[stop : stop + 1] in ("?", "？")  # "B? No, C." claims nothing
+    return trim(_without_reason(rest[: stop + asked]))
 
 
 def _without_reason(text: str) -> str:

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lco.verifier.read.atoms import Atoms
-from lco.verifier.read.brackets import over
 from lco.verifier.read.congruences import Congruences, share_modulus
 from lco.verifier.read.cursor import Cursor
 from lco.verifier.read.measures import Units
@@ -52,10 +51,7 @@ def parse(text: str) -> Node:
     """The answer a cleaned text states; raises UnreadableError where the grammar does not reach."""
     cursor = Cursor(tokenize(text))
     grammar = Grammar(cursor)
-    node = grammar.answer()
-    if cursor.at_command("over"):
-        cursor.take()
-        node = over(node, grammar.sum())
+    node = grammar.atoms.brackets.infix(grammar.answer())
     if cursor.peek.kind != "end":
         raise UnreadableError(f"cannot read on at {cursor.peek.text!r}")
     return node
@@ -282,6 +278,8 @@ class Grammar:
             return self._second_number(factors)
         literal = self.cursor.literal
         node = self.atoms.factor()
+        if node.kind in ("rel", "list", "congruence"):
+            raise UnreadableError("a statement beside a value")
         bare, outer = _unwrapped(node)
         if literal and len(factors) == 1 and self.cursor.literal_fraction is bare and previous.kind == "num":
             top, bottom = bare.args
