@@ -111,6 +111,8 @@ def grouped(node: Node) -> list[dict[Node, Node]] | None:
     if node.kind != "list" or not all(part.kind == "rel" and part.value == ("=",) for part in node.args):
         return None
     names = [part.args[0] for part in node.args]
+    if len(set(names)) == len(names):  # x_1, y_1, x_2, y_2
+        names = list(map(_stem, names))
     size = len(dict.fromkeys(names))
     groups = [names[at : at + size] for at in range(0, len(names), size)]
     if size < 2 or len(groups) < 2 or any(set(group) != set(groups[0]) or len(group) < size for group in groups):
@@ -139,7 +141,9 @@ def as_values(node: Node) -> list[Node]:
         return [node]
     values = list(node.args)
     named = [
-        part for part in values if part.kind == "rel" and part.value == ("=",) and part.args[0].kind in ("sym", "call")
+        part
+        for part in values
+        if part.kind == "rel" and part.value == ("=",) and part.args[0].kind in ("sym", "call", "seq")
     ]
     if (
         named
@@ -155,7 +159,7 @@ def _stem(name: Node) -> Node:
     if name.kind == "sym":
         stem, _, index = name.value.partition("_")
         return Node("sym", stem) if index.isdigit() else name
-    return name
+    return Node("seq", name.value, tuple(map(_stem, name.args))) if name.kind == "seq" else name
 
 
 def plainer(node: Node) -> Node:

@@ -268,7 +268,7 @@ class Grammar:
         if token.kind == "letters":
             return not is_word(token.text, after_value=True)
         if token.kind == "command":
-            return starts_value(token.text)
+            return starts_value(token.text) and not self.units.at_quotient()
         return token.kind == "sign" and token.text == "|" and not self.cursor.in_bars
 
     def _juxtaposed(self, factors: list[Node]) -> Node:

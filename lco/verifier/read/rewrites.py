@@ -57,7 +57,9 @@ _ARRANGED = re.compile(
     r"|(?:\{\s*\})?\s*[_^]\s*\{?\s*(\d+)\s*\}?\s*P\s*_\s*\{?\s*(\d+)\s*\}?)"
 )
 _POINT = re.compile(r"[A-Z]'?\s*(\((?:[^()]|\([^()]*\))+,(?:[^()]|\([^()]*\))+\))")
-_OHM = re.compile(r"(?<=\d)\s*(k|M)?\s*\\Omega$")
+_SIGN_UNIT = re.compile(
+    r"(?<=[\d}])\s*(?:(?:\\(?:text|mathrm)\s*\{\s*)?(k|M)?(?:\s*\})?\s*\\Omega|\\mu\s*([mgsFLAl]))$"
+)
 
 
 def rewritten(text: str) -> str:
@@ -141,5 +143,7 @@ def with_unit(text: str) -> str | None:
     quotient = _QUOTIENT_UNIT.sub(lambda found: f" \\text{{{found[1]}/{re.sub(r'[ {}]', '', found[2])}}}", text)
     if quotient != text:
         return quotient
-    ohm = _OHM.sub(lambda found: f" \\text{{{found[1] or ''}Ω}}", text)
-    return ohm if ohm != text else None
+    sign = _SIGN_UNIT.sub(
+        lambda found: f" \\text{{{found[1] or ''}Ω}}" if "Omega" in found[0] else f" \\text{{μ{found[2]}}}", text
+    )
+    return sign if sign != text else None

@@ -85,6 +85,8 @@ V: V volt volts
 A: amp amps ampere amperes
 mA: mA milliamp milliamps
 Ω: Ω ohm ohms
+kΩ: kΩ
+MΩ: MΩ
 F: farad farads
 μF: μF microfarad microfarads
 K: K kelvin kelvins
