@@ -119,7 +119,7 @@ def _over_readings(
     for reading in readings:
         for reference in references:
             try:
-                if answers.same(reference, reading):
+                if answers.equal(reference, reading):
                     if rules.require_simplified and is_simplified(reference) and not is_simplified(reading):
                         return False, "not_simplified"
                     return True, "proved" if ladder.proved else "equal"

@@ -16,7 +16,10 @@ from lco.verifier.read.readings import read
 WITHOUT_SHORTCUT = Rules(string_shortcut=False)
 # Where the rule itself is not symmetric: a missing percent sign, a missing name, and what only one side may leave out.
 ONE_SIDED = frozenset(
-    "percent_currency extraction equations words tricks bases ratios_times choices changed_values".split()
+    (
+        "percent_currency extraction equations words tricks bases ratios_times choices changed_values congruences "
+        "free_letters"
+    ).split()
 )
 
 whole = st.integers(-(10**12), 10**12)

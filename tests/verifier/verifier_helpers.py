@@ -102,7 +102,8 @@ def near_misses(text: str, rng: random.Random) -> list[str]:
     """Answers that differ in one digit, sign, bracket or element, wherever such a change certainly changes the meaning."""
     found = []
     digits = [at for at, sign in enumerate(text) if sign in "123456789"]
-    if digits and not re.search(r"\\(?:phantom|begin\{array)", text):
+    # The number of a free constant is a name, and ±1 and ±4 are the same modulo 5.
+    if digits and not re.search(r"\\(?:phantom|begin\{array|pmod)|C_\d", text):
         at = rng.choice(digits)
         found.append(text[:at] + rng.choice([d for d in "123456789" if d != text[at]]) + text[at + 1 :])
     if re.fullmatch(r"\d*[1-9]\d*(?:\.\d+)?", text):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lco.verifier.compare.congruences import is_congruence, same_classes
+from lco.verifier.compare.constants import alike_in_role, declared, with_names_of
+from lco.verifier.compare.matrices import are_vectors, same_matrix
 from lco.verifier.compare.quantities import Quantities, is_quantity
 from lco.verifier.compare.regions import is_regional, region, same_region
 from lco.verifier.compare.relations import Relations
@@ -30,10 +33,24 @@ class Answers:
         """Why the answers compared so far are not the reference."""
         return "different_unit" if self.quantities.units_differed else "different"
 
+    def equal(self, gold: Node, answer: Node) -> bool:
+        """Whether the whole answer states what the whole reference states; the names of free constants may differ."""
+        if self.same(gold, answer):
+            return True
+        if "for" in (gold.kind, answer.kind) or not (symbols(gold) and symbols(answer)):
+            return False
+        return any(self.same(gold, other) for other in alike_in_role(gold, answer))
+
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether the answer states what the reference states."""
         gold, answer = plainer(gold), plainer(answer)
         kinds = {gold.kind, answer.kind}
+        if is_congruence(gold) or is_congruence(answer):
+            return same_classes(gold, answer)
+        if "for" in kinds:
+            return self._declared(gold, answer)
+        if "where" in kinds:
+            return len(kinds) == 1 and self._rows(gold, answer)
         if is_regional(gold) or is_regional(answer):
             one, other = region(gold, self.scalars), region(answer, self.scalars)
             if one is not None and other is not None:
@@ -41,6 +58,8 @@ class Answers:
                 return _letters_agree(gold, answer) and same_region(one, other, self.scalars)
         if "rel" in kinds:
             return self.relations.compare(gold, answer)
+        if are_vectors(gold, answer):
+            return same_matrix(gold, answer, self.same)
         if is_quantity(gold) or is_quantity(answer):
             return self.quantities.compare(gold, answer)
         if "based" in kinds and len(kinds) == 2 and is_scalar(gold if answer.kind == "based" else answer):
@@ -76,6 +95,17 @@ class Answers:
         if kind == "minus":
             return self._rows(gold, answer)
         return gold == answer
+
+    def _declared(self, gold: Node, answer: Node) -> bool:
+        """Statements "for all x" or "for some c": the letters that they declare may have other names."""
+        gold_letters, gold_domain, one = declared(gold)
+        letters, domain, other = declared(answer)
+        if gold_domain and domain and gold_domain != domain:
+            self.note(f"the letters are {domain} where the reference has {gold_domain}")
+            return False
+        if not gold_letters and not letters:
+            return self.same(one, other)
+        return any(self.same(one, named) for named in with_names_of(one, other, gold_letters, letters))
 
     def _numerals(self, gold: Node, answer: Node) -> bool:
         """52 for 52 in base 8: the base may be missing like a unit. A base that the reference does not name is worked out."""

@@ -1,4 +1,5 @@
-"""Sets of real numbers as intervals: `(1,2]`, `1 < x ≤ 2`, `x ∈ (1,2]` and `{x | 1 < x ≤ 2}` are one thing.
+"""Sets of real numbers, so that `x > 2` and `(2, ∞)`, `x ∈ (1,2]` and `{x | 1 < x ≤ 2}`, `x ≥ 1, x ≠ 5` and `[1,5) ∪ (5,∞)`
+are one thing.
 
 A region is a tuple of pieces in rising order that do not touch. Ends are compared as expressions; to put them in order
 their values are enough. Regions whose ends are not plain real constants are left to the comparison part by part.
@@ -6,15 +7,26 @@ their values are enough. Regions whose ends are not plain real constants are lef
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from lco.verifier.compare.several import expand_signs
 from lco.verifier.numbers.ladder import infinite
-from lco.verifier.tree import INFINITY, MINUS_INFINITY, Node, UndefinedError, UnreadableError, is_scalar, symbols
+from lco.verifier.numbers.rational import rational
+from lco.verifier.tree import (
+    INFINITY,
+    MINUS_INFINITY,
+    ZERO,
+    Node,
+    UndefinedError,
+    UnreadableError,
+    is_scalar,
+    symbols,
+)
 
 _REGIONAL = frozenset(("union", "builder", "minus", "reals", "intersection"))
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
+Same = Callable[[Node, Node], bool]
 
 
 class Piece(NamedTuple):
@@ -27,206 +39,36 @@ class Piece(NamedTuple):
 
 
 Region = tuple[Piece, ...]
-_EVERYTHING = Piece(MINUS_INFINITY, False, INFINITY, False)
+_EVERYTHING: Region = (Piece(MINUS_INFINITY, False, INFINITY, False),)
 
 
 def is_regional(node: Node) -> bool:
-    """Whether the node is written as a set of real numbers: an inequality, a union, a set builder."""
+    """Whether the node is written as a set of real numbers: an inequality, a union, a set builder, ℝ without a point."""
     if node.kind == "rel":
         return _is_inequality(node)
     if node.kind == "list":
-        return node.value in ("and", "or") and all(part.kind == "rel" and _is_inequality(part) for part in node.args)
+        parts = node.args
+        if _is_inequality(parts[0]) and parts[0].value == ("≠",) and all(map(is_scalar, parts[1:])):
+            return True
+        return all(part.kind in ("rel", *_REGIONAL) for part in parts) and any(map(_is_inequality, parts))
+    if node.kind == "add":
+        return node.args[0].kind in ("reals", "seq") and node.args[1].kind == "neg"
     return node.kind in _REGIONAL
 
 
 def _is_inequality(node: Node) -> bool:
-    return any(operator not in "=≈" for operator in node.value)
+    return node.kind == "rel" and any(operator not in "=≈" for operator in node.value)
 
 
-def region(node: Node, same: Callable[[Node, Node], bool]) -> Region | None:
+def region(node: Node, same: Same) -> Region | None:
     """The region a node describes, or None if it describes none; `same` decides whether two ends are equal."""
-    pieces = _pieces(node)
-    if pieces is None:
-        return None
     try:
-        return _merge(pieces, same)
+        return _Regions(same).read(node)
     except (UndefinedError, UnreadableError):
         return None
 
 
-def _pieces(node: Node) -> list[Piece] | None:
-    kind = node.kind
-    if kind == "reals":
-        return [_EVERYTHING]
-    if kind == "seq" and len(node.args) == 2 and all(map(_plain, node.args)):
-        low, high = node.args
-        return [
-            Piece(low, node.value[0] == "[" and not infinite(low), high, node.value[1] == "]" and not infinite(high))
-        ]
-    if kind == "set" and all(map(_plain, node.args)):
-        return [Piece(point, True, point, True) for point in node.args]
-    if kind == "nothing":
-        return []
-    if kind == "union":
-        parts = [_pieces(part) for part in node.args]
-        return None if any(part is None for part in parts) else [piece for part in parts for piece in part or ()]
-    if kind == "minus" and node.args[0].kind == "reals" and node.args[1].kind == "set":
-        return _without(node.args[1].args)
-    if kind == "rel":
-        return _from_relation(node)
-    if kind == "builder":
-        return _from_builder(node)
-    if kind == "list" and node.value == "or":
-        names = {_letter(part) for part in node.args}
-        parts = [_pieces(part) if part.kind == "rel" else None for part in node.args]
-        if len(names) != 1 or None in names or any(part is None for part in parts):
-            return None
-        return [piece for part in parts for piece in part or ()]
-    if kind == "list" and node.value == "and":
-        return _both(node)
-    return None
-
-
-def _plain(node: Node) -> bool:
-    return is_scalar(node) and not symbols(node)
-
-
-def _letter(node: Node) -> str | None:
-    """The one letter a relation is about."""
-    names = symbols(node)
-    return next(iter(names)) if len(names) == 1 else None
-
-
-def _without(removed: tuple[Node, ...]) -> list[Piece] | None:
-    """The line without some points."""
-    if not all(map(_plain, removed)):
-        return None
-    ordered = sorted(removed, key=position)
-    ends = [MINUS_INFINITY, *ordered, INFINITY]
-    return [Piece(low, False, high, False) for low, high in pairwise(ends)]
-
-
-def _from_relation(node: Node) -> list[Piece] | None:
-    """One letter between constants: x ≥ 2, -2 ≤ x < 7, x ≠ 3, x ∈ S."""
-    operators, parts = node.value, node.args
-    if len(parts) == 2 and parts[0].kind == "fn" and parts[0].value == "abs" and _plain(parts[1]):
-        return _from_absolute(operators[0], parts[0].args[0], parts[1])
-    if operators == ("∈",):
-        return _pieces(parts[1]) if parts[0].kind == "sym" else None
-    places = [at for at, part in enumerate(parts) if part.kind in ("sym", "call")]
-    if len(places) != 1 or not all(_plain(part) for at, part in enumerate(parts) if at != places[0]):
-        return None
-    at = places[0]
-    if operators == ("≠",):
-        return _without((parts[1 - at],))
-    if len(parts) > 3 or any(operator not in _FLIPPED for operator in operators) or (len(parts) == 3 and at != 1):
-        return None
-    low, low_closed, high, high_closed = MINUS_INFINITY, False, INFINITY, False
-    for index, operator in enumerate(operators):
-        bound = parts[index] if index < at else parts[index + 1]
-        # Written from the letter's side: x < bound or x > bound.
-        seen = _FLIPPED[operator] if index < at else operator
-        if seen in "<≤":
-            high, high_closed = bound, seen == "≤"
-        else:
-            low, low_closed = bound, seen == "≥"
-    if len(parts) == 3 and (infinite(low) < 0 or infinite(high) > 0) and not any(infinite(part) for part in parts):
-        return None  # 1 < x > 2 is no chain
-    return [Piece(low, low_closed, high, high_closed)]
-
-
-def _from_absolute(operator: str, inner: Node, bound: Node) -> list[Piece] | None:
-    """|x| < 3 and |x| > 3."""
-    if inner.kind != "sym" or position(bound) <= 0:
-        return None
-    closed, low = operator in "≤≥", Node("neg", None, (bound,))
-    if operator in "<≤":
-        return [Piece(low, closed, bound, closed)]
-    if operator in ">≥":
-        return [Piece(MINUS_INFINITY, False, low, closed), Piece(bound, closed, INFINITY, False)]
-    return None
-
-
-def _from_builder(node: Node) -> list[Piece] | None:
-    variable, condition = node.args
-    if variable.kind == "rel" and variable.value == ("∈",) and variable.args[1].kind == "reals":
-        variable = variable.args[0]
-    if variable.kind != "sym" or symbols(condition) != {variable.value}:
-        return None
-    return _pieces(condition)
-
-
-def _both(node: Node) -> list[Piece] | None:
-    """Two relations about one letter that hold together: x > 1 and x < 2."""
-    parts = [_pieces(part) if part.kind == "rel" else None for part in node.args]
-    names = {_letter(part) for part in node.args}
-    if len(parts) != 2 or None in parts or len(names) != 1 or None in names:
-        return None
-    one, other = parts[0] or [], parts[1] or []
-    if len(one) != 1 or len(other) != 1:
-        return None
-    first, second = one[0], other[0]
-    if infinite(first.low) and infinite(second.high):
-        first, second = second, first
-    if infinite(first.high) and infinite(second.low) and position(first.low) < position(second.high):
-        return [Piece(first.low, first.low_closed, second.high, second.high_closed)]
-    return None
-
-
-def position(node: Node) -> float:
-    """Where a real constant stands on the line, to put ends in order."""
-    from lco.verifier.numbers.numeric import Evaluator, is_complex
-    from lco.verifier.numbers.rational import rational
-
-    sign = infinite(node)
-    if sign:
-        return float("inf") * sign
-    exact = rational(node)
-    if exact is not None:
-        try:
-            return float(exact)
-        except OverflowError:
-            return float("inf") if exact > 0 else float("-inf")
-    value = Evaluator(100, {}, False).value(node)
-    if is_complex(value):
-        raise UndefinedError("an end of an interval that is not real")
-    from mpmath.libmp import to_float
-
-    return float(to_float(value, strict=False))
-
-
-def _merge(pieces: list[Piece], same: Callable[[Node, Node], bool]) -> Region:
-    """Pieces in order, overlapping and touching ones joined, empty ones refused."""
-    for piece in pieces:
-        low, high = position(piece.low), position(piece.high)
-        if low > high or (low == high and not (piece.low_closed and piece.high_closed)):
-            raise UnreadableError("an interval whose ends are the wrong way round")
-    ordered = sorted(pieces, key=lambda piece: (position(piece.low), not piece.low_closed))
-    merged: list[Piece] = []
-    for piece in ordered:
-        if merged and _touch(merged[-1], piece, same):
-            merged[-1] = _joined(merged[-1], piece)
-        else:
-            merged.append(piece)
-    return tuple(merged)
-
-
-def _touch(left: Piece, right: Piece, same: Callable[[Node, Node], bool]) -> bool:
-    gap = position(right.low) - position(left.high)
-    if gap > 0 and not same(right.low, left.high):
-        return False
-    return gap < 0 or left.high_closed or right.low_closed
-
-
-def _joined(left: Piece, right: Piece) -> Piece:
-    ends = position(left.high), position(right.high)
-    if ends[0] > ends[1]:
-        return left
-    closed = right.high_closed or (ends[0] == ends[1] and left.high_closed)
-    return Piece(left.low, left.low_closed, right.high, closed)
-
-
-def same_region(one: Region, other: Region, same: Callable[[Node, Node], bool]) -> bool:
+def same_region(one: Region, other: Region, same: Same) -> bool:
     """Whether two regions have the same pieces."""
     if len(one) != len(other):
         return False
@@ -236,3 +78,237 @@ def same_region(one: Region, other: Region, same: Callable[[Node, Node], bool]) 
         if not (same(left.low, right.low) and same(left.high, right.high)):
             return False
     return True
+
+
+class _Regions:
+    """Reads nodes as regions and combines regions."""
+
+    def __init__(self, same: Same) -> None:
+        self.same = same
+
+    def read(self, node: Node) -> Region | None:
+        kind = node.kind
+        if kind == "reals":
+            return _EVERYTHING
+        if kind == "nothing":
+            return ()
+        if kind == "seq" and len(node.args) == 2 and all(map(_is_plain, node.args)):
+            return self._interval(node)
+        if kind == "set" and all(map(_is_plain, node.args)):
+            return self.union([(Piece(point, True, point, True),) for point in node.args])
+        if kind == "rel":
+            return self._relation(node)
+        if kind == "builder":
+            return self._builder(node)
+        if kind == "list":
+            return self._conditions(node)
+        parts = [self.read(part.args[0] if kind == "add" and part.kind == "neg" else part) for part in node.args]
+        regions = [part for part in parts if part is not None]
+        if kind not in ("union", "intersection", "minus", "add") or len(regions) < len(node.args):
+            return None
+        if kind == "union":
+            return self.union(regions)
+        first, *others = regions
+        for other in others:
+            first = self.intersection(first, other if kind == "intersection" else self.complement(other))
+        return first
+
+    def _interval(self, node: Node) -> Region:
+        low, high = node.args
+        piece = Piece(
+            low, node.value[0] == "[" and not infinite(low), high, node.value[1] == "]" and not infinite(high)
+        )
+        if self._is_empty(piece):
+            raise UnreadableError("an interval whose ends are the wrong way round")
+        return (piece,)
+
+    def _relation(self, node: Node) -> Region | None:
+        """One letter between constants: x ≥ 2, -2 ≤ x < 7, x ≠ 3, x = 3, x ∈ S, |x - 1| < 2."""
+        operators, parts = node.value, node.args
+        if operators in (("∈",), ("∉",)):
+            inside = self.read(parts[1]) if parts[0].kind == "sym" else None
+            return inside if inside is None or operators == ("∈",) else self.complement(inside)
+        if len(parts) == 2 and parts[0].kind == "fn" and parts[0].value == "abs" and _is_plain(parts[1]):
+            return self._absolute(operators[0], parts[0].args[0], parts[1])
+        places = [at for at, part in enumerate(parts) if part.kind in ("sym", "call")]
+        if len(places) != 1 or len(parts) > 3 or (len(parts) == 3 and places[0] != 1):
+            return None
+        at = places[0]
+        others = [part for place, part in enumerate(parts) if place != at]
+        if operators in (("≠",), ("=",)):
+            points = self._points(others[0])
+            return points if points is None or operators == ("=",) else self.complement(points)
+        if not all(map(_is_plain, others)) or any(operator not in _FLIPPED for operator in operators):
+            return None
+        region: Region = _EVERYTHING
+        for index, operator in enumerate(operators):
+            # Written from the letter's side: x < bound or x > bound.
+            seen = _FLIPPED[operator] if index < at else operator
+            region = self.intersection(region, (_half_line(seen, others[index if len(others) > 1 else 0]),))
+        if not (set(operators) <= set("<≤") or set(operators) <= set(">≥")):
+            return None  # 1 < x > 2 is no chain
+        return region
+
+    def _points(self, node: Node) -> Region | None:
+        """The numbers that = and ≠ speak of, also ±2 and {2, 3}."""
+        values = node if node.kind == "set" else expand_signs(node, independent=True)
+        points = values.args if values.kind in ("list", "set") else (values,)
+        return (
+            self.union([(Piece(point, True, point, True),) for point in points])
+            if all(map(_is_plain, points))
+            else None
+        )
+
+    def _absolute(self, operator: str, inner: Node, bound: Node) -> Region | None:
+        """|x| < 3, |x - 1| ≥ 3."""
+        shift = _shift(inner)
+        if shift is None or operator not in _FLIPPED or position(bound) <= 0:
+            return None
+        low, high = (Node("add", None, (shift, side)) for side in (Node("neg", None, (bound,)), bound))
+        within = (Piece(low, operator in "≤>", high, operator in "≤>"),)
+        return within if operator in "<≤" else self.complement(within)
+
+    def _builder(self, node: Node) -> Region | None:
+        variable, condition = node.args
+        base: Region | None = _EVERYTHING
+        if variable.kind == "rel" and variable.value == ("∈",):
+            base, variable = self.read(variable.args[1]), variable.args[0]
+        if variable.kind != "sym" or symbols(condition) != {variable.value} or base is None:
+            return None
+        inside = self.read(condition)
+        return None if inside is None else self.intersection(base, inside)
+
+    def _conditions(self, node: Node) -> Region | None:
+        """Conditions on one letter: alternatives, or together; with commas together, and where that is nothing, alternatives."""
+        first = node.args[0]
+        if first.kind == "rel" and first.value == ("≠",) and all(map(is_scalar, node.args[1:])):  # x ≠ 2, 3
+            points = [self._points(part) for part in (first.args[1], *node.args[1:])]
+            found = [part for part in points if part is not None]
+            return self.complement(self.union(found)) if len(found) == len(points) else None
+        names = {_letter(part) for part in node.args if part.kind == "rel"}
+        parts = [self.read(part) for part in node.args]
+        regions = [part for part in parts if part is not None]
+        if len(names) != 1 or None in names or len(regions) < len(parts):
+            return None
+        if node.value == "or":
+            return self.union(regions)
+        together = regions[0]
+        for other in regions[1:]:
+            together = self.intersection(together, other)
+        return together if together or node.value == "and" else self.union(regions)
+
+    # combining --------------------------------------------------------------------------------------------------
+
+    def union(self, regions: Sequence[Region]) -> Region:
+        """Pieces in order, overlapping and touching ones joined."""
+        pieces = [piece for region in regions for piece in region]
+        ordered = sorted(pieces, key=lambda piece: (position(piece.low), not piece.low_closed))
+        merged: list[Piece] = []
+        for piece in ordered:
+            if merged and self._touch(merged[-1], piece):
+                merged[-1] = self._joined(merged[-1], piece)
+            else:
+                merged.append(piece)
+        return tuple(merged)
+
+    def intersection(self, one: Region, other: Region) -> Region:
+        """What lies in both."""
+        found = []
+        for left in one:
+            for right in other:
+                low = self._order(left.low, right.low)
+                high = self._order(left.high, right.high)
+                piece = Piece(
+                    right.low if low < 0 else left.low,
+                    (left.low_closed or low < 0) and (right.low_closed or low > 0),
+                    left.high if high < 0 else right.high,
+                    (left.high_closed or high > 0) and (right.high_closed or high < 0),
+                )
+                if not self._is_empty(piece):
+                    found.append(piece)
+        return tuple(sorted(found, key=lambda piece: position(piece.low)))
+
+    def complement(self, region: Region) -> Region:
+        """The rest of the line."""
+        ends: list[tuple[Node, bool]] = [(MINUS_INFINITY, False)]
+        for piece in region:
+            ends += [(piece.low, not piece.low_closed), (piece.high, not piece.high_closed)]
+        ends.append((INFINITY, False))
+        gaps = [Piece(*ends[at], *ends[at + 1]) for at in range(0, len(ends), 2)]
+        return tuple(
+            piece._replace(
+                low_closed=piece.low_closed and not infinite(piece.low),
+                high_closed=piece.high_closed and not infinite(piece.high),
+            )
+            for piece in gaps
+            if not self._is_empty(piece)
+        )
+
+    def _order(self, one: Node, other: Node) -> int:
+        """-1, 0 or 1: ends that are too close to be told apart by their values are compared as expressions."""
+        left, right = position(one), position(other)
+        if left == right or (abs(left - right) <= 1e-9 * max(abs(left), abs(right)) and self.same(one, other)):
+            return 0
+        return -1 if left < right else 1
+
+    def _is_empty(self, piece: Piece) -> bool:
+        order = self._order(piece.low, piece.high)
+        return order > 0 or (order == 0 and (not (piece.low_closed and piece.high_closed) or bool(infinite(piece.low))))
+
+    def _touch(self, left: Piece, right: Piece) -> bool:
+        order = self._order(left.high, right.low)
+        return order > 0 or (order == 0 and (left.high_closed or right.low_closed))
+
+    def _joined(self, left: Piece, right: Piece) -> Piece:
+        order = self._order(left.high, right.high)
+        if order > 0:
+            return left
+        return Piece(left.low, left.low_closed, right.high, right.high_closed or (order == 0 and left.high_closed))
+
+
+def _is_plain(node: Node) -> bool:
+    return is_scalar(node) and not symbols(node)
+
+
+def _letter(node: Node) -> str | None:
+    """The one letter a relation is about."""
+    names = symbols(node)
+    return next(iter(names)) if len(names) == 1 else None
+
+
+def _half_line(operator: str, bound: Node) -> Piece:
+    """x < bound, x ≥ bound and the like."""
+    closed = operator in "≤≥" and not infinite(bound)
+    return Piece(MINUS_INFINITY, False, bound, closed) if operator in "<≤" else Piece(bound, closed, INFINITY, False)
+
+
+def _shift(inner: Node) -> Node | None:
+    """The number that is taken from the letter in `x - 1`; 0 for the letter alone."""
+    if inner.kind == "sym":
+        return ZERO
+    if inner.kind != "add" or len(inner.args) != 2:
+        return None
+    letters = [part for part in inner.args if part.kind == "sym"]
+    numbers = [part for part in inner.args if _is_plain(part)]
+    return Node("neg", None, (numbers[0],)) if len(letters) == len(numbers) == 1 else None
+
+
+def position(node: Node) -> float:
+    """Where a real constant stands on the line, to put ends in order."""
+    sign = infinite(node)
+    if sign:
+        return float("inf") * sign
+    exact = rational(node)
+    if exact is not None:
+        try:
+            return float(exact)
+        except OverflowError:
+            return float("inf") if exact > 0 else float("-inf")
+    from lco.verifier.numbers.numeric import Evaluator, is_complex  # mpmath: only where it is needed
+
+    value = Evaluator(100, {}, False).value(node)
+    if is_complex(value):
+        raise UndefinedError("an end of an interval that is not real")
+    from mpmath.libmp import to_float
+
+    return float(to_float(value, strict=False))

@@ -35,7 +35,8 @@ def is_name(node: Node) -> bool:
 def _is_segment(node: Node) -> bool:
     """AB: points side by side."""
     if node.kind == "sym":
-        return len(node.value) > 1 and node.value[0].isupper() and "_" not in node.value
+        figure = node.value.startswith(("bar ", "vector "))
+        return figure or (len(node.value) > 1 and node.value[0].isupper() and "_" not in node.value)
     return node.kind == "mul" and all(part.kind == "sym" and part.value[0].isupper() for part in node.args)
 
 
@@ -52,7 +53,11 @@ def is_quantity_name(node: Node) -> bool:
         return node.value in _ANGLE_FUNCTIONS and _is_angle(parts[0].value)
     if kind == "pow":
         return _is_segment(parts[0]) and parts[1].kind == "num"
-    return kind in ("add", "div") and all(map(_is_segment, parts))
+    if kind in ("mul", "div"):  # AB/CD
+        return all(part.kind in ("mul", "div", "sym") for part in walk(node)) and all(
+            name[0].isupper() for name in symbols(node)
+        )
+    return kind == "add" and all(map(_is_segment, parts))
 
 
 def says_what_it_values(node: Node) -> bool:

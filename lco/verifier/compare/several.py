@@ -23,8 +23,12 @@ class Several:
         """Lists and sets: order is free; in a set, and against a set, repetition is too."""
         if "nothing" in (gold.kind, answer.kind):
             return gold.kind == answer.kind
+        if grouped(gold) or grouped(answer):
+            return self._groups(gold, answer)
         if _assignments(gold) or _assignments(answer):
             return self._assigned(gold, answer)
+        if {gold.value, answer.value} == {"or", "and"} and all(part.kind == "text" for part in gold.args):
+            return False  # one name or the other is not both
         left, right = as_values(gold), as_values(answer)
         if not (is_collection(gold) and is_collection(answer)):
             if answer.kind == "list" and answer.value == "or":
@@ -81,6 +85,18 @@ class Several:
         except UndefinedError:
             return False
 
+    def _groups(self, gold: Node, answer: Node) -> bool:
+        """Solutions of several named values, in any order; against pairs without names they keep theirs."""
+        one, other = grouped(gold), grouped(answer)
+        names = tuple((one or other or [{}])[0])
+        if one and other and set(names) != set(other[0]):
+            return False
+        left, right = (
+            [Node("seq", "()", tuple(group[name] for name in names)) for group in groups] if groups else as_values(node)
+            for groups, node in ((one, gold), (other, answer))
+        )
+        return self.unordered(left, right, self.same)
+
     def _assigned(self, gold: Node, answer: Node) -> bool:
         """Named values go by name; against values without names they keep their order."""
         if _assignments(gold) and _assignments(answer):
@@ -88,6 +104,21 @@ class Several:
         left = [part.args[-1] if part.kind == "rel" else part for part in gold.args]
         right = [part.args[-1] if part.kind == "rel" else part for part in answer.args]
         return answer.kind in ("list", "seq") and gold.kind in ("list", "seq") and self.ordered(left, right)
+
+
+def grouped(node: Node) -> list[dict[Node, Node]] | None:
+    """`p = 3, q = 4; p = 5, q = 6` as one assignment after another; None where names do not come round."""
+    if node.kind != "list" or not all(part.kind == "rel" and part.value == ("=",) for part in node.args):
+        return None
+    names = [part.args[0] for part in node.args]
+    if len(set(names)) == len(names):  # x_1, y_1, x_2, y_2
+        names = list(map(_stem, names))
+    size = len(dict.fromkeys(names))
+    groups = [names[at : at + size] for at in range(0, len(names), size)]
+    if size < 2 or len(groups) < 2 or any(set(group) != set(groups[0]) or len(group) < size for group in groups):
+        return None
+    values = [part.args[1] for part in node.args]
+    return [dict(zip(group, values[at * size :], strict=False)) for at, group in enumerate(groups)]
 
 
 def _assignments(node: Node) -> bool:
@@ -110,7 +141,9 @@ def as_values(node: Node) -> list[Node]:
         return [node]
     values = list(node.args)
     named = [
-        part for part in values if part.kind == "rel" and part.value == ("=",) and part.args[0].kind in ("sym", "call")
+        part
+        for part in values
+        if part.kind == "rel" and part.value == ("=",) and part.args[0].kind in ("sym", "call", "seq")
     ]
     if (
         named
@@ -126,11 +159,11 @@ def _stem(name: Node) -> Node:
     if name.kind == "sym":
         stem, _, index = name.value.partition("_")
         return Node("sym", stem) if index.isdigit() else name
-    return name
+    return Node("seq", name.value, tuple(map(_stem, name.args))) if name.kind == "seq" else name
 
 
 def plainer(node: Node) -> Node:
-    """`x ∈ {2, 3}` and `{x | x = 2 or x = 3}` as the set, and parameters (`k ∈ ℤ`) under one name."""
+    """`x ∈ {2, 3}` and `{x | x = 2 or x = 3}` as the set, and what `k ∈ ℤ` or a condition behind a comma declares."""
     if node.kind == "rel" and node.value == ("∈",) and node.args[0].kind == "sym" and node.args[1].kind == "set":
         return node.args[1]
     if (
@@ -142,18 +175,45 @@ def plainer(node: Node) -> Node:
         values = as_values(node.args[1])
         if values != list(node.args[1].args):
             return Node("set", None, tuple(values))
+    if node.kind == "list" and len(node.args) == 2 and _is_definition(node.args[0]) and _is_inequality(node.args[1]):
+        return Node("where", None, node.args)  # f(x) = x², x ≥ 1
+    if node.kind == "list" and len(node.args) == 2 and _is_definition(node.args[0]) and _is_domain(node.args[1]):
+        letter, domain = node.args[1].args
+        return Node("for", ((letter.value,), domain.kind), node.args[:1])  # f(x) = x², x ∈ ℝ
     if node.kind == "list":
-        letters = [
-            part.args[0].value
-            for part in node.args
-            if part.kind == "rel"
-            and part.value == ("∈",)
-            and part.args[0].kind == "sym"
-            and part.args[1].kind == "integers"
-        ]
-        if len(letters) == 1:
-            return renamed(node, letters[0], "any integer")
+        letters = [part.args[0].value for part in node.args if _is_whole(part)]
+        rest = tuple(part for part in node.args if not _is_whole(part))
+        if letters and rest and not any(map(_is_inequality, rest)):
+            return Node(
+                "for", (tuple(letters), "integers"), (rest[0] if len(rest) == 1 else Node("list", node.value, rest),)
+            )
     return node
+
+
+def _is_inequality(node: Node) -> bool:
+    return node.kind == "rel" and any(operator in "<>≤≥≠" for operator in node.value)
+
+
+def _is_definition(node: Node) -> bool:
+    """f(x) = …"""
+    return node.kind == "rel" and node.value == ("=",) and node.args[0].kind == "call"
+
+
+def _is_domain(node: Node) -> bool:
+    """x ∈ ℝ"""
+    return (
+        node.kind == "rel"
+        and node.value == ("∈",)
+        and node.args[0].kind == "sym"
+        and node.args[1].kind in ("reals", "integers", "naturals", "rationals", "complexes")
+    )
+
+
+def _is_whole(node: Node) -> bool:
+    """`k ∈ ℤ`"""
+    return (
+        node.kind == "rel" and node.value == ("∈",) and node.args[0].kind == "sym" and node.args[1].kind == "integers"
+    )
 
 
 def renamed(node: Node, old: str, new: str) -> Node:

@@ -14,14 +14,19 @@ _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
 OPENED_BOX = re.compile(_BOX.pattern + r"(?:\{|[-+]?\d)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BARE_NUMBER = re.compile(r"[-+]?\d[\d.,/]*(?<![.,/])")
-_PLACEHOLDER = re.compile(r"(?:\s|\.|…|\\(?:[lc]?dots|dotsc?)\b|\\[,;!: ])*")
+_PLACEHOLDER = re.compile(r"(?:\s|\.|…|\\(?:[lc]?dots|dotsc?|cdot|square|ast)\b|\\[,;!: ])*")
+_SPOKEN_OF = re.compile(
+    r"\b(?:inside|within|into|in|using|uses?d?|with|via|by)\s+(?:an?\s+|the\s+|LaTeX\s+)*[`\"']?\$?$", re.IGNORECASE
+)
 _LARGEST_GAP = 160  # characters between boxes of one statement
 # What may stand between boxes beside a joint: math delimiters, spacing, alignment, \text around words.
 _SET_APART = re.compile(
     r"\\(?:text|mbox|textrm|mathrm|textbf)\s*\{([^{}]*)\}|\$+|\\[()\[\]]|\\(?:quad|qquad|enspace|thinspace|newline)(?![a-zA-Z])"
     r"|\\hspace\*?\s*\{[^{}]*\}|\\[,;:! \\]|[~&*]"
 )
-_NAME = re.compile(r"((?:\\?[A-Za-z]+)(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\([A-Za-z0-9]\))?)\s*(?::=|=)\s*$")
+_NAME = re.compile(
+    r"((?:\\(?:angle|triangle|sin|cos|tan|Delta)\s*)?(?:\\?[A-Za-z]+)(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\([A-Za-z0-9]\))?)\s*(?::=|=)\s*$"
+)
 _JOINT = re.compile(r"[\s,;]*(and|or|und|和|或|as well as|,|;)[\s,;]*", re.IGNORECASE)
 
 
@@ -85,10 +90,11 @@ def _find(text: str) -> Boxes:
 
 def _is_mention(text: str, box: Box) -> bool:
     r"""`\boxed{...}` and a quoted `\boxed{}` only speak of a box."""
+    if not _PLACEHOLDER.fullmatch(box.content):
+        return False
     quotes = "`\"'"
     quoted = text[box.start - 1 : box.start] in quotes and text[box.end : box.end + 1] in quotes
-    dotted = re.search(r"\.|…|dots", box.content) is not None
-    return (quoted or dotted) and _PLACEHOLDER.fullmatch(box.content) is not None
+    return bool(box.content) or quoted or _SPOKEN_OF.search(text[max(0, box.start - 40) : box.start]) is not None
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -117,8 +123,12 @@ def _last_group(text: str, boxes: list[Box]) -> list[Box]:
 
 def _words_between(between: str) -> str:
     """What stands between two boxes without what only sets type, and without the name of the second."""
-    plain = _SET_APART.sub(lambda found: f" {found[1] or ''} ", between)
-    return _NAME.sub("", plain.rstrip())
+    return _NAME.sub("", _set_plain(between))
+
+
+def _set_plain(text: str) -> str:
+    """The text without delimiters and spacing; the end of a row is a comma."""
+    return _SET_APART.sub(lambda found: " , " if found[0] == "\\\\" else f" {found[1] or ''} ", text).rstrip()
 
 
 def _are_alternatives(text: str, group: list[Box]) -> bool:
@@ -131,8 +141,7 @@ def _with_names(text: str, group: list[Box]) -> list[str]:
     """The contents; with their names if every one has another: `p = 3, q = 5`."""
     names = []
     for box in group:
-        before = _SET_APART.sub(lambda found: f" {found[1] or ''} ", text[max(0, box.start - 60) : box.start])
-        found = _NAME.search(before.rstrip())
+        found = _NAME.search(_set_plain(text[max(0, box.start - 60) : box.start]))
         names.append(found[1] if found else "")
     if "" in names or len(set(names)) < len(names):
         return [box.content for box in group]

@@ -33,11 +33,19 @@ _CUE = re.compile(
 _NEGATED = re.compile(r"\b(?:not|n't|isn't|cannot|never|wrong|incorrect|neither|nor)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|-?\.\d+")
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(\"'*]|\s*$)|\n|[。！？]")
-_REASON = re.compile(r"[\s,;(]+(?:because|since|due to)\b|[\s,;(]*因为|,\s*as\b", re.IGNORECASE)
+_REASON = re.compile(
+    r"[\s,;(]+(?:because|since|due to)\b|[\s,;(]*因为|,\s*as\b|,\s*(?:given|written|expressed|stated|formatted)\b",
+    re.IGNORECASE,
+)
 _REASON_OF_VALUE = re.compile(r"([($\s]*(?:[A-J]|[^A-Za-z]*\d[^A-Za-z]*)[)$.\s]*),?\s+as\s", re.IGNORECASE)
 _FORMULA = r"(?:(?<!\\)\$[^$\n]+(?<!\\)\$|\\\([^\n]+?\\\))"
 _BETWEEN = r"\s*(?:[,;]|[,;]?\s*(?:and|or|for|where|when|whenever|if|with)\b[ A-Za-z,]{0,60}?)\s*"
 _FORMULAS = re.compile(rf"{_FORMULA}(?:{_BETWEEN}{_FORMULA})+\s*[.,]?")
+_JOINED_END = re.compile(rf"{_FORMULA}(?:\s*,?\s*(?:and|or|,)\s*{_FORMULA})+\s*[.!]?\s*$")
+_LISTING = re.compile(r"\b(?:are|namely|either|were)\s*:?\s*$", re.IGNORECASE)
+_CONCLUSION = re.compile(
+    r"(?:(?:^|[.;]\s+|,\s+)(?:therefore|thus|hence|so)|\b(?:is|are|have|get|obtain|find))\s*,?\s*$", re.IGNORECASE
+)
 _TAIL = 20_000  # characters from the end in which phrases are looked for
 _BARE = 300  # characters of a response that may be nothing but an answer
 
@@ -67,7 +75,9 @@ def announced(text: str) -> str | None:
             following = rest[stop + 2 : stop + 60]
             if not re.match(r"\s*(?:,|and\b|or\b|和|或)", following):
                 return rest[2:stop].strip()
-    return trim(_without_reason(rest[: _sentence_end(rest)]))
+    stop = _sentence_end(rest)
+    asked = rest[stop : stop + 1] in ("?", "？")  # "B? No, C." claims nothing
+    return trim(_without_reason(rest[: stop + asked]))
 
 
 def _without_reason(text: str) -> str:
@@ -105,10 +115,34 @@ def closing_formula(text: str) -> str | None:
     found = _INLINE_END.search(line)
     if not found:
         return None
-    before = line[: found.start()]
+    joined = _joined_formulas(line)
+    before = line[: joined.start() if joined else found.start()]
     if before.strip() and (not _CUE.search(before) or _NEGATED.search(before)):
         return None
-    return (found["a"] or found["b"] or found["c"]).strip()
+    return joined[0].strip() if joined else (found["a"] or found["b"] or found["c"]).strip()
+
+
+def _joined_formulas(line: str) -> re.Match[str] | None:
+    """The formulas with which a line ends, where they make up one answer: values of one letter, values behind "are", or
+    values of several letters that a conclusion gives. Elsewhere the last formula alone concludes."""
+    found = _JOINED_END.search(line)
+    if found is None or not re.search(r"\b(?:and|or)\b", re.sub(_FORMULA, " ", found[0])):
+        return None
+    formulas = [formula.strip("$ \\()") for formula in re.findall(_FORMULA, found[0])]
+    before = line[: found.start()]
+    names = [formula.partition("=")[0].strip() if "=" in formula else "" for formula in formulas]
+    if "" in names:
+        alike = set(names) == {""} and _LISTING.search(before) is not None
+    elif len(set(names)) == 1:
+        alike = True
+    else:
+        letters = all(re.fullmatch(r"[A-Za-z](?:_\{?\w+\}?)?", name) for name in names)
+        alike = (
+            letters
+            and _CONCLUSION.search(before) is not None
+            and not any(formula.count("=") > 1 for formula in formulas)
+        )
+    return found if alike else None
 
 
 def only_line(text: str) -> str | None:

@@ -12,6 +12,7 @@ from lco.verifier.read.numerals import base_named, decimal, numeral, read_number
 from lco.verifier.read.tokens import Token
 from lco.verifier.tree import Node, UnreadableError
 
+_ORDINAL_ENDINGS = ("th", "st", "nd", "rd")
 _GLUED = ("arcsin", "arccos", "arctan", "sqrt", "sin", "cos", "tan", "log", "ln")
 
 
@@ -49,6 +50,10 @@ class Atoms:
             return self.postfix(_primed(base))
         if token.kind == "open" and token.text == "{":
             inner = self.cursor.ahead()
+            if inner.text.lower() in _ORDINAL_ENDINGS and self.cursor.ahead(2).text == "}":
+                for _ in range(3):
+                    self.cursor.take()
+                return base
             if inner.text in ("circ", "'", "o") and self.cursor.ahead(2).text == "}":
                 for _ in range(3):
                     self.cursor.take()
@@ -56,7 +61,7 @@ class Atoms:
         if token.kind in ("letters", "text") and token.text == "o":  # a raised o for the degree sign
             self.cursor.take()
             return self.postfix(Node("degree", None, (base,)))
-        if token.kind in ("letters", "text") and token.text.lower() in ("th", "st", "nd", "rd"):
+        if token.kind in ("letters", "text") and token.text.lower() in _ORDINAL_ENDINGS:
             self.cursor.take()
             return base
         exponent = self.exponent()
@@ -93,7 +98,7 @@ class Atoms:
                 node = _primed(node)
             elif cursor.at_sign("%"):
                 node = Node("percent", None, (node,))
-            elif node.kind == "num" and cursor.at_command("circ"):
+            elif node.kind in ("num", "div") and cursor.at_command("circ"):
                 node = Node("degree", None, (node,))
             else:
                 return node

@@ -51,12 +51,7 @@ class Brackets:
         if cursor.peek.kind == "close":
             raise UnreadableError("empty brackets")
         node = self.levels.answer(*closers)
-        if opener == "{" and cursor.at_command("choose"):
-            cursor.take()
-            node = Node("binom", None, (node, self.levels.sum()))
-        elif cursor.at_command("over"):
-            cursor.take()
-            node = over(node, self.levels.sum())
+        node = self.infix(node)
         closer = cursor.take()
         if closer.kind != "close" or closer.text not in closers:
             raise UnreadableError(f"{opener} is not closed where it should be")
@@ -68,6 +63,20 @@ class Brackets:
         cursor.literal = cursor.literal and opener == "{"
         cursor.literal_fraction = cursor.literal_fraction if opener == "{" else None
         return node
+
+    def infix(self, node: Node) -> Node:
+        """TeX's `a \\over b` and `n \\choose k`, which take the whole group; in an equation, its last side."""
+        cursor = self.cursor
+        kind = {"over": "div", "choose": "binom"}.get(cursor.peek.text) if cursor.peek.kind == "command" else None
+        if kind is None:
+            return node
+        cursor.take()
+        bottom = self.levels.sum()
+        if node.kind == "rel":
+            return Node("rel", node.value, (*node.args[:-1], Node(kind, None, (node.args[-1], bottom))))
+        result = Node(kind, None, (node, bottom))
+        cursor.literal_fraction = result if kind == "div" and node.kind == bottom.kind == "num" else None
+        return result
 
     def _set(self) -> Node:
         cursor = self.cursor
@@ -161,10 +170,3 @@ class Brackets:
         if token.kind != "row":
             raise UnreadableError(f"the environment {name} is never closed")
         return False
-
-
-def over(node: Node, bottom: Node) -> Node:
-    """TeX's `a \\over b`, which divides the whole group; in an equation, its last side."""
-    if node.kind == "rel":
-        return Node("rel", node.value, (*node.args[:-1], Node("div", None, (node.args[-1], bottom))))
-    return Node("div", None, (node, bottom))

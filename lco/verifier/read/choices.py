@@ -22,6 +22,10 @@ _AFFIRMED = re.compile(
     r"|(?:is|would be)\s+(?:the |my |our )?(?:final |correct |right )?(?:answer|option|choice)[.!]?",
     re.IGNORECASE,
 )
+_SAID = re.compile(
+    r"(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one))?|"
+    r"(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)? is the (?:final )?answer"
+)
 # A verb behind the letter speaks about the option; other words may be the option's own text.
 _VERB = re.compile(
     r"(?:is|isn'?t|are|was|were|can|can'?t|could|would|wouldn'?t|should|might|may|must|seems?|looks?|does|doesn'?t|has|have|will"
@@ -46,6 +50,9 @@ _OTHER = re.compile(r"\([A-J]\)|\[[A-J]\]|(?<![A-Za-z])[A-J][).:](?!\w)|\b(?:opt
 
 def read_choice(plain: str) -> list[Node]:
     """The readings of a text that is one choice letter; the letter itself may be a variable, too."""
+    affirmed = _SAID.fullmatch(plain)
+    if affirmed:
+        return [choice(affirmed[1] or affirmed[2], BRACKETED)]
     found = _LETTER.fullmatch(plain)
     if not found:
         return []

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lco.verifier.read.atoms import Atoms
-from lco.verifier.read.brackets import over
 from lco.verifier.read.congruences import Congruences, share_modulus
 from lco.verifier.read.cursor import Cursor
 from lco.verifier.read.measures import Units
@@ -29,7 +28,18 @@ from lco.verifier.read.tokens import Token, tokenize
 from lco.verifier.read.units import agree
 from lco.verifier.tree import Node, UnreadableError, is_scalar
 
-_RELATIONS = {"equiv": "≡", "=": "=", "<": "<", ">": ">", "le": "≤", "ge": "≥", "ne": "≠", "approx": "≈", "in": "∈"}
+_RELATIONS = {
+    "equiv": "≡",
+    "=": "=",
+    "<": "<",
+    ">": ">",
+    "le": "≤",
+    "ge": "≥",
+    "ne": "≠",
+    "approx": "≈",
+    "in": "∈",
+    "notin": "∉",
+}
 _SET_OPERATIONS = {"cup": "union", "cap": "intersection", "setminus": "minus"}
 _CONNECTORS = {"and": "and", ", and": "and", "and,": "and", "or": "or", ", or": "or", "or,": "or", "lor": "or", "land": "and",
                "和": "and", "与": "and", "或": "or", "或者": "or"}  # fmt: skip
@@ -41,10 +51,7 @@ def parse(text: str) -> Node:
     """The answer a cleaned text states; raises UnreadableError where the grammar does not reach."""
     cursor = Cursor(tokenize(text))
     grammar = Grammar(cursor)
-    node = grammar.answer()
-    if cursor.at_command("over"):
-        cursor.take()
-        node = over(node, grammar.sum())
+    node = grammar.atoms.brackets.infix(grammar.answer())
     if cursor.peek.kind != "end":
         raise UnreadableError(f"cannot read on at {cursor.peek.text!r}")
     return node
@@ -228,7 +235,7 @@ class Grammar:
                 divisions += 1
                 if divisions > 40:
                     raise UnreadableError("too many divisions in a row")
-            elif self._starts_factor(token):
+            elif self._starts_factor(token) and not (pending[-1].kind == "degree" and token.text in ("C", "F")):
                 pending.append(self._juxtaposed(pending))
             else:
                 break
@@ -261,7 +268,7 @@ class Grammar:
         if token.kind == "letters":
             return not is_word(token.text, after_value=True)
         if token.kind == "command":
-            return starts_value(token.text)
+            return starts_value(token.text) and not self.units.at_quotient()
         return token.kind == "sign" and token.text == "|" and not self.cursor.in_bars
 
     def _juxtaposed(self, factors: list[Node]) -> Node:
@@ -271,6 +278,8 @@ class Grammar:
             return self._second_number(factors)
         literal = self.cursor.literal
         node = self.atoms.factor()
+        if node.kind in ("rel", "list", "congruence"):
+            raise UnreadableError("a statement beside a value")
         bare, outer = _unwrapped(node)
         if literal and len(factors) == 1 and self.cursor.literal_fraction is bare and previous.kind == "num":
             top, bottom = bare.args

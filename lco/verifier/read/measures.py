@@ -50,6 +50,11 @@ class Units:
             return Node("neg", None, (value,)) if negative else value, f"°{token.text}"
         return node, self._unit()
 
+    def at_quotient(self) -> bool:
+        """Whether a fraction of units stands at the place."""
+        cursor = self.cursor
+        return cursor.at_command("frac") and cursor.ahead().text == "{" and cursor.ahead(2).kind == "text"
+
     def _unit(self) -> str:
         """Words, signs between them, exponents; only what belongs to one unit."""
         start = self.cursor.at
@@ -71,7 +76,7 @@ class Units:
         if self._is_word(token):
             return cursor.take().text
         if not words:
-            return self._quotient() if cursor.at_command("frac") else None
+            return self._quotient() if self.at_quotient() else None
         if cursor.at_sign("^") and words[-1][-1:].isalpha():
             cursor.take()
             negative = cursor.at_sign("-")

@@ -28,7 +28,7 @@ UNKNOWN_FUNCTIONS = frozenset("f g h F G H".split())
 
 _STARTS = FUNCTIONS | GREEK | CONSTANTS.keys() | MARKS | DOTS.keys() | FIGURES | FENCES.keys()
 _STARTS = _STARTS | {"frac", "binom", "langle", "mathbb", "emptyset"}
-_SMALL_WORDS = frozenset("or and is of the to if for per not no sq all yes".split())
+_SMALL_WORDS = frozenset("or and is of the to if for per not no sq all yes mod".split())
 
 
 def starts_value(name: str) -> bool:

@@ -15,9 +15,9 @@ from lco.verifier.read.grammar import parse
 from lco.verifier.read.guards import check_answer
 from lco.verifier.read.names import is_word
 from lco.verifier.read.numerals import read_numeral
-from lco.verifier.read.rewrites import in_words, rewritten, with_unit
+from lco.verifier.read.rewrites import in_words, otherwise, rewritten, with_unit
 from lco.verifier.read.tokens import balanced, clean, drop_dollars, trim
-from lco.verifier.read.trailers import split_trailer
+from lco.verifier.read.trailers import declares, split_trailer
 from lco.verifier.tree import Node, RefusedError, UnreadableError, number
 
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
@@ -48,10 +48,10 @@ _AND = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*", re.IGNOR
 def read(text: str) -> tuple[Node, ...]:
     """The readings of an answer, the likeliest first. Raises RefusedError or UnreadableError."""
     check_answer(text)
-    plain = _ungrouped(clean(_unboxed(text)))
+    plain = clean(_unboxed(text))
     if _is_blank(plain):
         raise RefusedError("empty_answer", "the answer holds nothing but punctuation")
-    readings = _read(drop_dollars(plain), 2)
+    readings = _read(_ungrouped(drop_dollars(plain)), 2)
     if not readings:
         raise UnreadableError("no reading")
     return readings
@@ -99,9 +99,12 @@ def _read(text: str, depth: int) -> tuple[Node, ...]:
     numeral = read_numeral(plain)
     if numeral:  # letters of digits may be a product as well: ab_{12}
         return (*numeral, *(_quiet_expressions(text) if plain[0].isalpha() else ()))
+    ordinal = _ORDINAL.fullmatch(plain)
+    if ordinal:
+        return (number(int(ordinal[1][:50])), Node("text", f"{ordinal[1]}th"))
     whole = _WHOLE_TEXT.fullmatch(text)
     if whole and depth and _is_text(whole[1]):
-        return (*found, *_texts(whole[1]))
+        return (*found, *_headed(whole[1].strip(), depth), *_texts(whole[1]))
     if whole and depth and re.fullmatch(r"\s*[A-Za-z]{2,3}\s*", whole[1]):  # a short word, or a product set upright
         return (*found, *_texts(whole[1]), *_quiet_expressions(whole[1].strip()))
     if whole and depth:
@@ -112,14 +115,14 @@ def _read(text: str, depth: int) -> tuple[Node, ...]:
     segment = re.fullmatch(r"\\overline\s*\{([A-Z]{2,})\}", text)
     if segment:
         return (*_expressions(text), Node("text", segment[1].lower()))
-    ordinal = _ORDINAL.fullmatch(plain)
-    if ordinal:
-        return (number(int(ordinal[1][:50])), Node("text", f"{ordinal[1]}th"))
     signs = in_words(plain)
     if signs is not None:
         return tuple(_expressions(signs))
     if _is_text(text) or _CHINESE.fullmatch(plain):
         return (*found, *_headed(text, depth), *_texts(text))
+    declared = _trailed(text, depth) if declares(text) else ()
+    if declared:
+        return declared
     try:
         return (*_expressions(text), *small_choice(plain))
     except UnreadableError:
@@ -147,6 +150,9 @@ def _texts(text: str) -> list[Node]:
     """Prose as it stands, and as the list of things that commas, "and" or "or" join in it."""
     plain = words.unwrap(text).strip()
     readings = [Node("text", words.canonical(text))]
+    verdict = words.yes_or_no(plain)
+    if verdict:
+        readings.append(Node("text", verdict))
     parts = [part for part in _AND.split(plain) if part]
     if 1 < len(parts) <= 12 and not any(_HEDGES.search(part) for part in parts):
         joints = " ".join(_AND.findall(plain)).lower()
@@ -209,6 +215,7 @@ def _expressions(text: str) -> list[Node]:
     measured = with_unit(texts[0])
     if measured is not None:
         texts.insert(1, measured)
+    texts += otherwise(texts[0])
     readings: list[Node] = []
     failure: UnreadableError | None = None
     for variant in texts:

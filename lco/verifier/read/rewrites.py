@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from lco.verifier.read.cardinals import PARTS
+from lco.verifier.read.cardinals import PARTS, read_cardinal
 from lco.verifier.read.units import MULTIPLIERS
 
 _TIMES_TEN = re.compile(r"(?<=[\d.])\s*[xX]\s*10\s*(?=\^)")
 _CALL_PREFIX = re.compile(r"\b(?:np|math|numpy|sp|sympy)\.(?=[a-z])")
-_UPRIGHT_E = re.compile(r"(?<=\d)\s*\\(?:text|mathrm|textrm)\s*\{\s*[eE]\s*\}\s*(?=[+-]?\d)")
+_UPRIGHT_E = re.compile(r"(?<=\d)\s*\\(?:text|mathrm|textrm)\s*\{\s*[eE]\s*\}\s*\{?\s*([+-]?\d+)\s*\}?")
+_MODULUS = re.compile(r"\\(?:text|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?\s+(\d+)\s*\)?\s*\}")
+# P(A|B) = …, E[X] = …, \gcd(a, b) = …: the left side names what the right side is the value of.
+_MEASURE = re.compile(
+    r"^(?:P|\\Pr|\\mathbb\s*\{?\s*[PE]\s*\}?|E|Var|\\(?:max|min|det|gcd|dim|deg)|\\operatorname\s*\{[A-Za-z]+\}|\\text\s*\{\s*(?:lcm|gcd|Var)\s*\})"
+    r"(?:\s*(?:\(|\[|\\\{)[^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*(?:\)|\]|\\\})|\s*[A-Za-z]\b)\s*=(?=[^=]*$)"
+)
+_MYRIADS = re.compile(r"(?<=\d)\s*(万|亿)")
 _OPENING = r"(?<=\d)\s*(\\(?:text|mathrm|mbox|textrm)\s*\{)?\s*"
 _MULTIPLIER = re.compile(_OPENING + r"(tens|(?:" + "|".join(MULTIPLIERS) + r")s?)\b", re.IGNORECASE)
 _PART = re.compile(
@@ -20,18 +28,38 @@ _PART = re.compile(
 _CHOOSE = re.compile(
     r"(?:(?:\{\s*\})?\s*[_^]\s*\{?\s*(\d+)\s*\}?|(?<![\w.}])(\d+))\s*(?:\\mathrm\s*\{\s*C\s*\}|C)\s*_?\s*\{?\s*(\d+)\s*\}?(?![\w^])"
 )
-_POWER_IN_WORDS = re.compile(r"(-?\d+(?:\.\d+)?|[a-zA-Z])\s+(squared|cubed|factorial)", re.IGNORECASE)
-_BELOW_ZERO = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\^\s*\\circ|degrees?)?\s*below zero", re.IGNORECASE)
-_NEGATIVE = re.compile(r"(?:negative|minus)\s+(?=[\d.\\])(.*)", re.IGNORECASE | re.DOTALL)
-_CHOOSE_IN_WORDS = re.compile(r"(\w+)\s+choose\s+(\w+)", re.IGNORECASE)
-_POWERS = {"squared": "^2", "cubed": "^3", "factorial": "!"}
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_IN_WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), write)
+    for pattern, write in (
+        (rf"({_NUMBER}|[a-z]) squared", lambda found: f"({found[1]})^2"),
+        (rf"({_NUMBER}|[a-z]) cubed", lambda found: f"({found[1]})^3"),
+        (rf"({_NUMBER}|[a-z]) factorial", lambda found: f"({found[1]})!"),
+        (rf"({_NUMBER}|[a-z]) to the power (?:of )?({_NUMBER}|[a-z])", lambda found: f"({found[1]})^{{{found[2]}}}"),
+        (rf"({_NUMBER}) times ({_NUMBER})", lambda found: f"{found[1]} \\times {found[2]}"),
+        (r"(\w+) choose (\w+)", lambda found: f"\\binom{{{found[1]}}}{{{found[2]}}}"),
+        (rf"({_NUMBER})\s*(?:\^\s*\\circ|degrees?)?\s*below zero", lambda found: f"-{found[1]}"),
+        (r"(?:negative|minus)\s+(?=[\d.\\])(.*)", lambda found: f"-{found[1]}"),
+        (r"(?:exactly|precisely|plus|just|only)\s+(?=[\d.\\])(.*)", lambda found: found[1]),
+    )
+)
 _SINGLE_UNIT = re.compile(
     r"(?<=[\d}])\s+([msghLNJWV])(\s*\^\s*\{?[23]\}?)?$|(?<=\\pi)\s+([msgh])(\s*\^\s*\{?[23]\}?)?$"
 )
 _QUOTIENT_UNIT = re.compile(
     r"(?<=[\d}])\s*((?:k|c|m)?[mg]|mi|ft|[LJNW])\s*/\s*(h|hr|s|min|[km]?g|[cm]?m\s*\^?\s*\{?[23]?\}?|s\s*\^\s*\{?2\}?)$"
 )
-_OHM = re.compile(r"(?<=\d)\s*(k|M)?\s*\\Omega$")
+_UPRIGHT_LETTER = re.compile(r"\\(?:mathrm|text|operatorname)\s*\{\s*([CP])\s*\}")
+_CHOSEN = re.compile(r"(?<![A-Za-z\\_])C\s*\(\s*([^(),;]+?)\s*,\s*([^(),;]+?)\s*\)")
+_CHOSEN_BELOW = re.compile(r"(?<![A-Za-z\\_])C\s*\^\s*\{?\s*(\d+)\s*\}?\s*_\s*\{?\s*(\d+)\s*\}?")
+_ARRANGED = re.compile(
+    r"(?<![A-Za-z\\_])(?:P\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)|[AP]\s*_\s*\{?\s*(\d+)\s*\}?\s*\^\s*\{?\s*(\d+)\s*\}?"
+    r"|(?:\{\s*\})?\s*[_^]\s*\{?\s*(\d+)\s*\}?\s*P\s*_\s*\{?\s*(\d+)\s*\}?)"
+)
+_POINT = re.compile(r"[A-Z]'?\s*(\((?:[^()]|\([^()]*\))+,(?:[^()]|\([^()]*\))+\))")
+_SIGN_UNIT = re.compile(
+    r"(?<=[\d}])\s*(?:(?:\\(?:text|mathrm)\s*\{\s*)?(k|M)?(?:\s*\})?\s*\\Omega|\\mu\s*([mgsFLAl]))$"
+)
 
 
 def rewritten(text: str) -> str:
@@ -39,13 +67,37 @@ def rewritten(text: str) -> str:
     if "." in text:
         text = _CALL_PREFIX.sub("", text)
     text = _TIMES_TEN.sub(r"\\times 10", text)
+    if "=" in text:
+        text = _without_operation(_MEASURE.sub("P = ", text))
     if "C" in text:
         text = _CHOOSE.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3]}}}", text)
+    if "万" in text or "亿" in text:
+        text = _MYRIADS.sub(lambda found: f"\\times {10**4 if found[1] == '万' else 10**8} ", text)
     if not re.search(r"[A-Za-z]{3}", text):
         return text
-    text = _UPRIGHT_E.sub("e", text)
+    text = _UPRIGHT_E.sub(r"e\1", text)
+    text = _MODULUS.sub(r"\\pmod{\1}", text)
     text = _MULTIPLIER.sub(lambda found: f"\\times {_multiplier(found[2])} {found[1] or ''}", text)
     return _PART.sub(lambda found: f"\\times \\frac{{1}}{{{_part(found[2])}}} {found[1] or ''}", text)
+
+
+def otherwise(text: str) -> list[str]:
+    """Other readings of a capital letter with numbers: C(9,3) chooses, P(9,3) arranges, and P(2,5) is a point with its name."""
+    found = []
+    plain = _UPRIGHT_LETTER.sub(r"\1", text)
+    chosen = _CHOSEN_BELOW.sub(r"\\binom{\2}{\1}", _CHOSEN.sub(r"\\binom{\1}{\2}", plain))
+    if chosen != plain:
+        found.append(chosen)
+    arranged = _ARRANGED.sub(_arrangement, plain)
+    if arranged != plain:
+        found.append(arranged)
+    point = _POINT.fullmatch(plain)
+    return [*found, point[1]] if point else found
+
+
+def _arrangement(found: re.Match[str]) -> str:
+    total, taken = (number for number in found.groups() if number is not None)
+    return f"\\frac{{{total}!}}{{({total}-{taken})!}}"
 
 
 def _multiplier(word: str) -> int:
@@ -58,17 +110,29 @@ def _part(word: str) -> int:
     return PARTS.get(word.lower()) or PARTS[word.lower().removesuffix("s")]
 
 
+def _without_operation(text: str) -> str:
+    """`\\lim … = 5` and `\\int … = 5` state a value; what has to be worked out stands before the last =."""
+    if not text.startswith(("\\lim", "\\sum", "\\int", "\\prod")):
+        return text
+    at = text.rfind("=")
+    return f"P = {text[at + 1 :]}" if text[:at].count("{") == text[:at].count("}") else text
+
+
 def in_words(plain: str) -> str | None:
     """`6 squared`, `9 below zero`, `negative 5`, `5 choose 2` in signs: words that change the value; None for other texts."""
-    if found := _POWER_IN_WORDS.fullmatch(plain):
-        return f"({found[1]}){_POWERS[found[2].lower()]}"
-    if found := _BELOW_ZERO.fullmatch(plain):
-        return f"-{found[1]}"
-    if found := _NEGATIVE.fullmatch(plain):
-        return f"-{found[1]}"
-    if found := _CHOOSE_IN_WORDS.fullmatch(plain):
-        return f"\\binom{{{found[1]}}}{{{found[2]}}}"
-    return None
+    plain = " ".join(plain.split())
+    for pattern, write in _IN_WORDS:
+        found = pattern.fullmatch(plain)
+        if found:
+            return write(found)
+    return _mixed_in_words(plain)
+
+
+def _mixed_in_words(plain: str) -> str | None:
+    """`5 and a half`"""
+    found = re.fullmatch(r"(\d+)\s+and\s+([A-Za-z \-]+)", plain)
+    part = read_cardinal(found[2]) if found else None
+    return f"({found[1]}+\\frac{{{part.numerator}}}{{{part.denominator}}})" if found and part and part < 1 else None
 
 
 def with_unit(text: str) -> str | None:
@@ -79,5 +143,7 @@ def with_unit(text: str) -> str | None:
     quotient = _QUOTIENT_UNIT.sub(lambda found: f" \\text{{{found[1]}/{re.sub(r'[ {}]', '', found[2])}}}", text)
     if quotient != text:
         return quotient
-    ohm = _OHM.sub(lambda found: f" \\text{{{found[1] or ''}Ω}}", text)
-    return ohm if ohm != text else None
+    sign = _SIGN_UNIT.sub(
+        lambda found: f" \\text{{{found[1] or ''}Ω}}" if "Omega" in found[0] else f" \\text{{μ{found[2]}}}", text
+    )
+    return sign if sign != text else None

@@ -35,7 +35,17 @@ _DROPPED = re.compile(
 _UNIT_VECTOR = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat)\s*\{?\s*(?:\\([ij])math|([ijk]))\s*\}?(?![a-zA-Z])")
 _DOUBLE_HAT = re.compile(r"\\(?:hat|vec)\s*\{\s*(\\hat\{[ijk]\})\s*\}")
 _SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z]))|~|\s+")
-_BRACED_SIGN = re.compile(r"\{([,:;=])\}")  # set without the space around it
+_BRACED_SIGN = re.compile(r"(?<![A-Za-z])\{([,:;=])\}")  # set without the space around it
+_CURRENCY_COMMANDS = {
+    "pounds": "£",
+    "textsterling": "£",
+    "euro": "€",
+    "texteuro": "€",
+    "yen": "¥",
+    "textdollar": r"\$",
+    "cents": "¢",
+}
+_CURRENCY_COMMAND = re.compile(r"\\(" + "|".join(_CURRENCY_COMMANDS) + r")(?![a-zA-Z])\s*")
 _MICRO = re.compile(r"\\mu\s*\\(?:text|mathrm|textrm|rm)\s*\{\s*")
 # What ends a proof, a line or a turn and is no part of the answer.
 _DECORATION = re.compile(r"(?: ?\.? ?(?:\\(?:checkmark|blacksquare|square|Box|qed|qedhere)(?![a-zA-Z])|\\\\))+ ?\.? ?$")
@@ -48,7 +58,7 @@ _RENAMED = {
     "cosec": "csc", "lg": "lg", "bigcup": "cup", "lor": "lor", "vee": "lor", "land": "land", "wedge": "land",
     "simeq": "approx", "cong": "approx", "Re": "Re", "lparen": "(", "rparen": ")", "colon": ":", "middle": "|",
     "backslash": "setminus", "smallsetminus": "setminus", "prime": "'", "div": "/", "deg": "circ",
-    "times": "*", "cdot": "*",
+    "times": "*", "cdot": "*", "coloneqq": "=", "triangleq": "=", "doteq": "=",
 }  # fmt: skip
 _TEXT_COMMANDS = frozenset(
     ("text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc").split()
@@ -58,7 +68,7 @@ _TOKEN = re.compile(
     r"|(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\d.a-zA-Z]))?)"
     r"|(?P<letters>[a-zA-Z]+)"
     r"|\\(?P<command>[a-zA-Z]+|.)"
-    r"|(?P<text>[\u4e00-\u9fff]+|[¢" + CURRENCY_SIGNS.replace("$", "") + "])"
+    r"|(?P<text>[\u4e00-\u9fff]+|[" + CURRENCY_SIGNS.replace("$", "") + "])"
     r"|(?P<dots>\.\.+)"
     r"|(?P<sign>\*\*|<=|>=|!=|==|:=|->|.)",
     re.DOTALL,
@@ -78,6 +88,7 @@ def clean(text: str) -> str:
         text = _DOUBLE_HAT.sub(r"\1", text)
         text = _DROPPED.sub("", text)
         text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
+        text = _CURRENCY_COMMAND.sub(lambda found: _CURRENCY_COMMANDS[found[1]], text)
         text = _MICRO.sub(r"\\text{μ", text)
     text = _BRACED_SIGN.sub(r"\1", text)
     text = _SPACE.sub(" ", text)
@@ -211,7 +222,8 @@ def _command(name: str, text: str, at: int, spaced: bool) -> tuple[Token | None,
 def _text_token(content: str, spaced: bool) -> Token:
     """A text, except that `\\mathrm{e}`, `\\operatorname{sin}` and the like are mathematics set upright."""
     words = _ESCAPED.sub(r"\1", content).replace("\\mu ", "μ").replace("^\\circ ", "°").strip()
-    words = words if words == "$" else words.strip("$").strip()
+    if len(words) > 1 and words[0] == words[-1] == "$":
+        words = words[1:-1].strip()
     if (re.fullmatch(r"[a-zA-Z]", words) and words not in _UNIT_LETTERS) or words in (
         "sin",
         "cos",

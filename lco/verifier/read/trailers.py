@@ -11,12 +11,16 @@ _KEYWORD = re.compile(
     r"[,;]?\s*(?:\\(?:text|mbox|textrm|mathrm|textnormal)\s*\{\s*,?\s*(?=for\b|where\b|when\b|whenever\b|if\b|with\b|such that\b)"
     r"|(?<=[\s,;)}\d])(?=(?:for|where|when|whenever|if|with|such that)\b))"
 )
+_QUANTIFIER = re.compile(r"[,;]?\s*\\(forall|exists)(?![a-zA-Z])\s*")
+_IN_BRACKETS = re.compile(
+    r"\(\s*((?:\\text\s*\{\s*for all\s*\})?\s*[A-Za-z]\s*\\in\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?)\s*\)$"
+)
 _WORDS = re.compile(r"(for|where|when|whenever|if|with|such that)\s*(.*)", re.DOTALL)
 _LETTER = r"(?:[A-Za-z](?:_\s*\{?\s*\w+\s*\}?)?|\\(?:alpha|beta|gamma|delta|lambda|mu|theta|omega))"
 _LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,|and|,\s*and)\s*{_LETTER})*)"
 _SET = r"(?P<set>\\mathbb\s*\{?\s*[RZNQC]\s*\}?(?:\s*_?\^?\s*\{?[+*>0]*\}?)?|[RZNQC]\b)"
 _KIND = (
-    r"(?P<kind>(?:(?:real|integer|rational|natural|whole|complex|arbitrary|fixed|free|constant|possible)s?\s+"
+    r"(?P<kind>(?:positive\s+(?=integer)|(?:real|integer|rational|natural|whole|complex|arbitrary|fixed|free|constant|possible)s?\s+"
     r"|numbers?\s+|values?\s+(?:of\s+)?)*)"
 )
 _QUANTIFIED = re.compile(
@@ -45,8 +49,15 @@ class Trailer(NamedTuple):
     condition: str
 
 
+def declares(text: str) -> bool:
+    """Whether a text has signs that only a trailer has: ∀, ∃, `(x ∈ ℝ)` at its end."""
+    return ("\\in" in text and _IN_BRACKETS.search(text) is not None) or _QUANTIFIER.search(text) is not None
+
+
 def split_trailer(text: str) -> tuple[str, Trailer] | None:
     """The formula and what its trailer says, None where there is no trailer that is understood."""
+    text = _QUANTIFIER.sub(lambda found: f" \\text{{for {'all' if found[1] == 'forall' else 'some'} }}", text)
+    text = _IN_BRACKETS.sub(r" \\text{for all } \1", text)
     for found in _KEYWORD.finditer(text):
         main, rest = text[: found.start()].strip(), unwrap(text[found.start() :]).strip(" ,;")
         words = _WORDS.fullmatch(rest)
@@ -67,5 +78,7 @@ def _trailer(keyword: str, rest: str) -> Trailer:
     letter = re.search(r"[RZNQC]", found["set"]) if found["set"] else None
     if letter and re.search(r"[+*>0]", found["set"]):
         return Trailer((), "", rest)
+    if "positive" in (found["kind"] or ""):
+        return Trailer(names, "naturals", "")
     named = next((domain for kind, domain in _KINDS.items() if kind in (found["kind"] or "").lower()), "")
     return Trailer(names, _DOMAINS[letter[0]] if letter else named, "")

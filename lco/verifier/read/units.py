@@ -85,6 +85,8 @@ V: V volt volts
 A: amp amps ampere amperes
 mA: mA milliamp milliamps
 Ω: Ω ohm ohms
+kΩ: kΩ
+MΩ: MΩ
 F: farad farads
 μF: μF microfarad microfarads
 K: K kelvin kelvins
@@ -109,7 +111,7 @@ point: point points
 
 CANONICAL = {name: line.split(": ")[0] for line in _NAMES.split("\n") for name in line.split(": ")[1].split()}
 # Signs that stand before an amount or behind it.
-CURRENCY_SIGNS = "$€£¥₹₩₽₺฿₫₱₪₦"
+CURRENCY_SIGNS = "$€£¥₹₩₽₺฿₫₱₪₦¢"
 # Codes that may stand before an amount.
 CURRENCY_CODES = frozenset("USD EUR GBP JPY CNY RMB INR KRW RUB CHF CAD AUD Rs US$ EURO".split())
 
@@ -148,7 +150,7 @@ STOPWORDS = frozenset(
         "thousandths millionths half halves third thirds fourth fourths quarter fifth fifths sixth sixths seventh "
         "sevenths eighth eighths ninth ninths tenth twelfth twelfths hundredth thousandth one two three four five six "
         "seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety zero factorial choose "
-        "sorry impossible nope yes guess"
+        "sorry impossible nope yes guess fail fails failed exceeds contradicts misses score gross"
     ).split()
 )
 # Words that change what is claimed unless a noun stands behind them ("3 negative roots").
@@ -179,7 +181,7 @@ def read_unit(text: str) -> str | None:
     words = _WORD.findall(plain)
     if _WORD.sub("", plain).strip(" .,{}()"):
         return None
-    if not words or len(words) > 14 or any(word.lower() in STOPWORDS for word in words):
+    if not words or len(words) > 14 or any(word.lower() in STOPWORDS or word[-3:] in ("n't", "n’t") for word in words):
         return None if words else ""
     powers: dict[str, int] = {}
     labels: list[str] = []

@@ -14,7 +14,8 @@ _NOTHING = frozenset(
     (
         "no solution|no solutions|none|empty set|empty|there is no solution|there are no solutions|null set|"
         "has no solution|no real solution|no real solutions|there are no real solutions|no solution exists|"
-        "no solutions exist|solution set is empty|no such solution|no answer exists"
+        "no solutions exist|solution set is empty|no such solution|no answer exists|"
+        "无解|无实数解|空集"
     ).split("|")
 )
 _REALS = frozenset(
@@ -40,6 +41,10 @@ _SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
     "thur": "thursday",
     "thurs": "thursday",
     "sept": "september",
+}
+_TAKES_BACK = {
+    "yes": re.compile(r"\b(?:no|not|never|but|or|maybe|however|unless|if|neither|cannot)\b|n't|\?", re.IGNORECASE),
+    "no": re.compile(r"\b(?:yes|but|or|maybe|however|unless|if)\b|\?", re.IGNORECASE),
 }
 _TEXT = re.compile(
     r"\\(?:text|mbox|textbf|textrm|textnormal|textsf|texttt|mathrm|textit|emph|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -125,6 +130,14 @@ def _compound(plain: str) -> list[Node]:
     if len(amounts) < 2 or len(kinds) < len(amounts) or "" in kinds:
         return []
     return [Node("compound", tuple(amounts))]
+
+
+def yes_or_no(plain: str) -> str:
+    """`Yes, it is` as its first word; "" where there is none, or where what follows takes it back."""
+    found = re.fullmatch(r"(yes|no)\s*[,;.:–-]\s*(.+)", plain, re.IGNORECASE | re.DOTALL)
+    if not found or _TAKES_BACK[found[1].lower()].search(found[2]):
+        return ""
+    return found[1].lower()
 
 
 def same_time(one: tuple[int, int, int, str], other: tuple[int, int, int, str]) -> bool:
