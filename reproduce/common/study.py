@@ -71,7 +71,7 @@ class Cell:
 
 
 def train_cell(cell: Cell, tick: Tick) -> None:
-    """Trains a cell's run to its end, or on from where an earlier call stopped.
+    """Trains a cell's run in this process to its end, or on from where an earlier call stopped.
 
     Raises:
         KeyboardInterrupt: Ctrl-C came before the last rollout; the run's checkpoint is written.
@@ -81,16 +81,11 @@ def train_cell(cell: Cell, tick: Tick) -> None:
     if final.exists():
         return
     tick(finished_rollouts(cell.folder), cell.name)
-    # The first imports of torch and all that stands on it; only a worker gets here.
-    from lco.training.launch import launch_ranks
     from lco.training.resolve import resolve
-    from lco.training.run import train
+    from lco.training.run import train  # torch and all that stands on it; only a worker gets here
 
     resume = (cell.folder / "config.json").exists()
-    if cell.run.engine == "deepspeed":
-        launch_ranks(cell.run, resume)
-    else:
-        train(resolve(cell.run), resume=resume, on_step=lambda m: tick(1, f"{cell.name}: {m['accuracy']:.0%} right"))
+    train(resolve(cell.run), resume=resume, on_step=lambda m: tick(1, f"{cell.name}: {m['accuracy']:.0%} right"))
     if not final.exists():
         raise KeyboardInterrupt
 

@@ -132,7 +132,7 @@ def test_a_killed_call_leaves_no_process_and_the_same_call_continues(tmp_path):
 @pytest.mark.parametrize("background", [False, True], ids=["terminal", "background"])
 def test_ctrl_c_is_one_sentence_and_the_same_command_continues(tmp_path, background):
     """From a terminal all processes get it; a shell starts a background job with the signal ignored, and `kill` counts."""
-    plan = {"slow": 8, "slower": 9, "never": 1}
+    plan = {"slow": 300, "slower": 301, "never": 1}  # a minute and a half, of which the test waits for the beginning
     cells = [cell(tmp_path, name, steps) for name, steps in plan.items()]
     start = {"start_new_session": True, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
     at_start = signal.SIG_IGN if background else signal.SIG_DFL
@@ -163,7 +163,21 @@ def test_of_two_calls_at_once_each_cell_is_made_by_one(tmp_path):
     for c in cells:
         assert [line["step"] for line in lines_of(c)] == [0, 1, 2, 3]
         assert len({line["pid"] for line in lines_of(c)}) == 1
-    assert any("another call is making it" in out for out, _ in said)
+
+
+def test_a_cell_in_other_hands_is_said_and_left_to_them(tmp_path):
+    plan = {"sleeper": 2, "other": 1}
+    cells = [cell(tmp_path, name, steps) for name, steps in plan.items()]
+    with subprocess.Popen(command(tmp_path, 0.1, plan), stderr=subprocess.PIPE, text=True) as first:
+        wait_until(lambda: lines_of(cells[0]), first)
+        second = subprocess.run(command(tmp_path, 0, plan), capture_output=True, text=True)
+        first.kill()
+    assert second.returncode == 0, second.stderr
+    assert "being made by another call, so left to it: sleeper" in second.stdout
+    assert recorded(cells) == {"other": 1}
+    assert len(lines_of(cells[0])) == 1
+    subprocess.run(command(tmp_path, 0, plan), check=True, capture_output=True)
+    assert recorded(cells) == plan
 
 
 def metrics_of(cell):
