@@ -6,11 +6,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
-from lco.errors import UserError, closest
+from lco.errors import UserError, closest, nearest
 
 COMMANDS = {
     "train": ("lco.training.command", "train a model with one method"),
@@ -27,8 +29,30 @@ HEAVY = ("torch", "transformers", "datasets", "lm_eval", "matplotlib", "numpy", 
 """Packages that an installation of the verifier alone does without."""
 
 
+OTHER_NAMES = {
+    "learning-rate": "lr", "batch-size": "prompts-per-step", "train-batch-size": "prompts-per-step",
+    "num-generations": "samples", "n": "samples", "rollout-n": "samples", "max-tokens": "max-new-tokens",
+    "max-completion-length": "max-new-tokens", "max-response-length": "max-new-tokens", "max-prompt-length": "max-prompt-tokens",
+    "output-dir": "out", "output": "out", "max-steps": "steps", "num-epochs": "epochs", "num-train-epochs": "epochs",
+    "per-device-train-batch-size": "micro-batch", "max-grad-norm": "clip-norm", "grad-clip": "clip-norm",
+    "dataset": "problems", "data": "problems", "model-name": "model", "model-path": "model", "num-gpus": "processes",
+    "adam-beta1": "beta1", "adam-beta2": "beta2", "warmup-steps": "warmup-updates", "task": "tasks",
+    "algorithm": "method", "loss-type": "method", "resume-from-checkpoint": "resume", "gold": "file",
+}  # fmt: skip
+"""What other programs call a flag → what it is called here."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but for its twenty lines of usage in front of a mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        if match := re.fullmatch(r"argument (-[\w-]+)(?:/\S+)?: expected one argument", message):
+            message = f"{match[1]} has no value; a value that begins with a dash is written {match[1]}=-1e-4"
+        raise UserError(f"{message.removeprefix('argument ')}; `{self.prog} --help` shows what there is")
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="lco", description="Reinforcement learning of mathematical reasoning, measured: train, evaluate, compare."
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -75,8 +99,10 @@ def parse(given: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     top = parser()
     command = next((word for word in given if not word.startswith("-")), "")
     choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
-    if command not in choices:
-        top.parse_args(given)  # which prints the help, or that there is no such command, and exits
+    if command and command not in choices:
+        raise UserError(f"there is no command {command!r}{nearest(command, choices)}")
+    if not command:
+        top.parse_args(given or ["--help"])  # which prints the help and exits
     module = importlib.import_module(COMMANDS[command][0])
     module.add_arguments(choices[command])
     check_flags(command, choices[command], given)
@@ -98,7 +124,9 @@ def check_flags(command: str, chosen: argparse.ArgumentParser, given: Sequence[s
         looks_like_one = flag.startswith("--") or (flag.startswith("-") and flag[1:2].isalpha())
         if not looks_like_one or any(known.startswith(flag) for known in flags):  # argparse takes abbreviations
             continue
-        close = closest(flag.strip("-"), [known[2:] for known in flags if known.startswith("--")])
+        words = flag.strip("-").replace("_", "-")
+        long = [known[2:] for known in flags if known.startswith("--")]
+        close = OTHER_NAMES[words] if OTHER_NAMES.get(words) in long else closest(words, long)
         hint = f"; did you mean --{close}?" if close else ";"
         raise UserError(f"lco {command} has no flag {flag}{hint} `lco {command} --help` lists them")
 

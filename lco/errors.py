@@ -19,9 +19,14 @@ def nearest(value: Any, valid: Iterable[Any]) -> str:
     return f"{hint} valid are {', '.join(map(repr, names))}" if names else "; there are none"
 
 
+def spelling(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
 def closest(name: str, names: Sequence[str]) -> str | None:
     """The one of `names` that `name` was probably meant to be."""
-    # Swapped letters first: difflib counts them like letters that are wrong.
-    swapped = [other for other in names if sorted(other) == sorted(name)]
+    # As tables print it (LCO-KLD for lco_kld), then swapped letters: difflib counts these like letters that are wrong.
+    spelled = [other for other in names if spelling(other) == spelling(name)]
+    swapped = spelled or [other for other in names if sorted(other) == sorted(name)]
     close = swapped or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return close[0] if close else None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lco.config import Experiment
 from lco.training.resolve import resolve
@@ -53,3 +54,11 @@ def lines(folder, name="metrics.jsonl"):
 def start_folder(request):
     """The committed start model of each class."""
     return START / request.param
+
+
+def weights(folder):
+    return load_file(folder / "checkpoints" / "final" / "model.safetensors")
+
+
+def without_time(line):
+    return {key: value for key, value in line.items() if key != "seconds"}

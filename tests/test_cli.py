@@ -10,7 +10,7 @@ import pytest
 from lco.cli import main
 from lco.config import from_mapping
 from lco.methods import METHODS
-from lco.training.command import paper_settings
+from lco.training.command import preset_settings
 from lco.training.resolve import resolve
 
 
@@ -61,6 +61,20 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
         (["table", "--result", "x", "--otu", "y"], "lco table has no flag --otu; did you mean --out?"),
         (["lab", "--uot", "x"], "lco lab has no flag --uot; did you mean --out?"),
         (["train", "--zzzzz"], "lco train has no flag --zzzzz; `lco train --help` lists them"),
+        (["trian"], "there is no command 'trian'; did you mean 'train'?"),
+        (["train", "--learning-rate", "1e-6"], "has no flag --learning-rate; did you mean --lr?"),
+        (["train", "--num_generations", "4"], "has no flag --num_generations; did you mean --samples?"),
+        (["train", "--method", "LCO-KLD"], "there is no method 'LCO-KLD'; did you mean 'lco_kld'?"),
+        (["train", "--lr", "-1e-4"], "--lr has no value; a value that begins with a dash is written --lr=-1e-4"),
+        (["train", "--micro-batch", "abc"], "--micro-batch: invalid int value: 'abc'; `lco train --help` shows"),
+        (["train", "--config", "run.yaml"], "cannot read the configuration run.yaml"),
+        (["train", "--model", "m", "--data-dir", "x"], "the problems of arithmetic are made and not read; name a set"),
+        (["train", "--model", "m", "--data-dir", "x", "--problems", "a.jsonl"], "give the file's whole path and leave"),
+        (
+            ["train", "--method", "grpo", "--preset", "released"],
+            "no released settings are known for grpo; there are some for",
+        ),
+        (["train", "--preset", "paper"], "for lco_kld (--preset released has those of its authors' code)"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_2(arguments, words, capsys, tmp_path, monkeypatch):
@@ -85,8 +99,6 @@ def test_flags_may_be_abbreviated_and_values_may_begin_with_a_dash(capsys):
         (["--zero-stage", "3"], "zero_stage is 3 and has no effect: it is read only with --engine deepspeed"),
         (["--vllm-cache-gib", "2"], "vllm_cache_gib is 2.0 and has no effect: it is read only with --rollouts vllm"),
         (["--critic-lr", "1"], "critic_lr is 1.0 and has no effect: it is read only by a method with a critic"),
-        (["--data-dir", "x"], "data_dir is 'x' and has no effect: it is read only for named problem sets that"),
-        (["--data-dir", "x", "--problems", "mine.jsonl"], "data_dir is 'x' and has no effect: it is read only for"),
         (["--split", "test", "--problems", "mine.jsonl"], "split is 'test' and has no effect: it is read only for"),
         (["--eval-problems", "9"], "eval_problems is 9 and has no effect: it is read only with --eval-every"),
         (["--eval-split", "train"], "eval_split is 'train' and has no effect: it is read only with --eval-every"),
@@ -172,9 +184,13 @@ def test_paper_settings_are_a_start_that_files_and_flags_override(capsys, tmp_pa
     assert "no paper settings are known for kimi" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings])
-def test_paper_settings_are_valid_ones(name):
-    experiment = from_mapping({**paper_settings(name), "model": "x", "steps": 100}, "preset")
+PRESETS = [(n, kind) for n, m in METHODS.items() for kind, found in (("paper", m.paper_preset), ("released", m.released_preset))
+           if found.hyper or found.settings]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), PRESETS)
+def test_paper_and_released_settings_are_valid_ones(name, kind):
+    experiment = from_mapping({**preset_settings(name, kind), "model": "x", "steps": 100}, "preset")
     resolve(experiment)
     assert experiment.method == name
 

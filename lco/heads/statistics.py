@@ -10,7 +10,6 @@ sampled token alone (sparse) or of the whole vocabulary (dense). P removes the m
 | `logsumexp`          | lse(z)                                  | π                               |
 | `logprob`            | z_a − lse(z)                            | e_a − π                         |
 | `entropy`            | lse − Σ π z                             | −π (log π + H)                  |
-| `mean_logit`         | Σ z / V                                 | 1/V                             |
 | `sq_prob`            | Σ π²                                    | 2π (π − Σ π²)                   |
 | `kl_old`             | KL(π_old ‖ π)                           | π − π_old                       |
 | `kl_target`          | KL(π* ‖ π)                              | π − π*                          |
@@ -22,7 +21,7 @@ sampled token alone (sparse) or of the whole vocabulary (dense). P removes the m
 | `logcosh_gap_known`  | Σ log cosh(d − c + E_old c), dense      | tanh(d − c + E_old c)           |
 | `logprob_at_top/k`   | log π at π_old's k likeliest, [C, k]    | e_i − π                         |
 
-Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_entropy`, `old_rest` = 1 − π_old(a); `old_top/k` and
+Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_rest` = 1 − π_old(a); `old_top/k` and
 `old_logit_at_top/k`, the k likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is not among them; of
 the target `tilt` (sparse), `tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`.
 """
@@ -76,10 +75,6 @@ def _entropy_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
     # −π (log π + H) = −π z + π (lse − H)
     g.probs += k * (chunk.lse - chunk.entropy)
     g.add_dense(torch.mul(chunk.probs, chunk.z, out=chunk.buffer("entropy")).mul_(-k[:, None]))
-
-
-def _mean_logit_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
-    g.uniform += k / chunk.z.shape[1]
 
 
 def _sq_prob(chunk: Chunk) -> Tensor:
@@ -318,7 +313,6 @@ STATISTICS: dict[str, Statistic] = {
     "logsumexp": Statistic(lambda c: c.lse, _logsumexp_backward),
     "logprob": Statistic(lambda c: c.logprob, _logprob_backward),
     "entropy": Statistic(lambda c: c.entropy, _entropy_backward),
-    "mean_logit": Statistic(lambda c: c.z.mean(1), _mean_logit_backward),
     "sq_prob": Statistic(_sq_prob, _sq_prob_backward),
     "kl_old": Statistic(lambda c: c.kl_old, _kl_old_backward, whole_old=True),
     "kl_target": Statistic(_kl_target, _kl_target_backward, whole_old=True),
@@ -333,7 +327,6 @@ STATISTICS: dict[str, Statistic] = {
     "old_logsumexp": Statistic(lambda c: c.lse_old),
     "old_logprob": Statistic(lambda c: c.old_logprob),
     "old_rest": Statistic(_old_rest),
-    "old_entropy": Statistic(lambda c: c.lse_old - rowwise_dot(c.probs_old, c.old_logits)),
     "tilt": Statistic(_tilt),
     "tilt_clamped": Statistic(_tilt_clamped),
     "target_kl": Statistic(_target_kl),

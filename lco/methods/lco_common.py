@@ -20,7 +20,7 @@ from torch import Tensor
 from lco.errors import UserError, nearest
 from lco.heads import Target
 from lco.methods import METHODS
-from lco.methods.method import Hyper, Hyperparameter, When
+from lco.methods.method import Hyper, Hyperparameter, Preset, When
 from lco.methods.objective import Needs, Objective, Signal
 from lco.policy import ValueFunction
 from lco.targets import LogProbabilityTilt, PreferenceRatioTilt, SparseTilt, UnbiasedSparseTilt
@@ -77,6 +77,23 @@ ADVANTAGE = Hyperparameter(
     f"running_mean (R minus that of earlier rollouts), {SIGN} (±1)",
     "suite: R minus the group's mean; the released code broadcasts ±1",
 )
+
+
+def released_preset(**own: Any) -> Preset:
+    """What the released code's runners start with; `own` are the knobs by which one loss departs from its equation."""
+    return Preset(
+        hyper={"beta": 2.0, "beta_negative_scale": 100.0, "advantage": SIGN, **own},
+        settings={
+            "lr": 1e-5,
+            "dtype": "bfloat16",
+            "samples": 1,
+            "temperature": 1.0,
+            "max_new_tokens": 1024,
+            "epochs": 1,
+        },
+        source="entry points of the authors' released code (github.com/homzer/llama-rlhf); the paper's own values are unknown",
+    )
+
 
 TARGET_HYPERPARAMETERS = {
     "beta": BETA,

@@ -33,6 +33,7 @@ from lco.methods.lco_common import (
     broadcast_advantage,
     is_dense,
     needs,
+    released_preset,
     target_of,
     value_loss,
 )
@@ -122,6 +123,7 @@ LCO_KLD = Method(
             5, "k likeliest tokens", RELEASED, when=(When("support", ("top_rest", "top_filled")),), least=1
         ),
     },
+    released_preset=released_preset(support="top_filled"),
     conflict=conflict,
     needs=needs,
     certainty="direction of the KL and target certain; β, reduction and advantage scale of the paper's runs unknown",

@@ -19,6 +19,7 @@ from lco.methods.lco_common import (
     TARGET_HYPERPARAMETERS,
     broadcast_advantage,
     needs,
+    released_preset,
     target_of,
     value_loss,
 )
@@ -41,6 +42,7 @@ LCO_LCH = Method(
     statistics=lambda hyper: space_of(hyper, SPACES).statistics,
     reduction="token_mean",
     hyperparameters={**TARGET_HYPERPARAMETERS, "target_space": target_space(SPACES)},
+    released_preset=released_preset(target_space="moving"),
     conflict=conflict,
     needs=needs,
     certainty="the function is certain; space and reduction as open as LCO-MSE's",

@@ -30,6 +30,7 @@ from lco.methods.lco_common import (
     TARGET_HYPERPARAMETERS,
     broadcast_advantage,
     needs,
+    released_preset,
     target_of,
     value_loss,
 )
@@ -64,6 +65,7 @@ LCO_MSE = Method(
     statistics=lambda hyper: space_of(hyper, SPACES).statistics,
     reduction="token_mean",
     hyperparameters={**TARGET_HYPERPARAMETERS, "target_space": target_space(SPACES)},
+    released_preset=released_preset(target_space="moving"),
     conflict=conflict,
     needs=needs,
     certainty="regression of logits on z_old + A/β certain; space and constants unknown",

@@ -134,6 +134,7 @@ class Method:
         reduction: how per-token losses become one number.
         hyperparameters: every knob with its default, the suite's common setting.
         paper_preset: the settings of its paper.
+        released_preset: the settings with which its authors' released code runs, where they are known and others.
         needs: hyper → what the loop has to provide.
         keep: (signal, hyper) → [B] bool, the rows that the updates see; None where that is all of them. Advantages are
             computed from all rows before.
@@ -164,6 +165,7 @@ class Method:
     reduction: Reduction
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
     paper_preset: Preset = Preset()
+    released_preset: Preset = Preset()
     needs: Callable[[Hyper], Needs] = lambda hyper: Needs()
     keep: Callable[[Signal, Hyper], Tensor] | None = None
     prepare: Prepare | None = None
@@ -258,7 +260,8 @@ class Method:
             key: replace(knob, default=defaults[key], source="this preset") if key in defaults else knob
             for key, knob in self.hyperparameters.items()
         }
-        own = {"hyperparameters": knobs, "variant_of": self.name, "paper_preset": Preset()}
+        own: dict[str, Any] = {"hyperparameters": knobs, "variant_of": self.name}
+        own |= {"paper_preset": Preset(), "released_preset": Preset()}
         return replace(self, name=name, title=title, summary=summary, **{**own, **changes})
 
 

@@ -68,8 +68,8 @@ def listing(methods: Iterable[Method]) -> str:
     return "\n".join(lines)
 
 
-def paper_line(preset: Preset) -> str:
-    """The paper's settings as they are typed on a command line, with their source; empty where none are known."""
+def preset_line(preset: Preset) -> str:
+    """Settings as they are typed on a command line, with their source; empty where none are known."""
     if not preset.hyper and not preset.settings:
         return ""
     flags = [f"--{name.replace('_', '-')} {value}" for name, value in preset.settings.items()]
@@ -90,8 +90,9 @@ def page(method: Method) -> str:
         choices = f" [{', '.join(map(str, knob.choices)) or knob.range}]" if knob.choices or knob.range else ""
         when = f"{' and '.join(map(str, knob.when))}: " if knob.when else ""
         lines.append(f"  {name} = {knob.default}{choices}\n      {when}{knob.help} (default from: {knob.source})")
-    if preset := paper_line(method.paper_preset):
-        lines += ["", f"--preset paper is\n  {preset}"]
+    for kind, found in (("paper", method.paper_preset), ("released", method.released_preset)):
+        if preset := preset_line(found):
+            lines += ["", f"--preset {kind} is\n  {preset}"]
     return "\n".join(lines)
 
 

@@ -55,14 +55,6 @@ class Row:
     logprobs: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Rollouts:
-    """Rows made by one version of the policy (the number of optimizer steps it had taken)."""
-
-    rows: tuple[Row, ...]
-    policy_version: int
-
-
 OnRows = Callable[[Sequence[Row]], None]
 
 

@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         default="common",
-        choices=("common", "paper"),
-        help="start from the suite's common settings or from those of the method's paper (`lco methods NAME` shows them); "
+        choices=("common", "paper", "released"),
+        help="start from the suite's common settings, from those of the method's paper, or from those of its authors' released "
+        "code (`lco methods NAME` shows them); "
         "--config and flags override them",
     )
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
@@ -92,7 +93,7 @@ def experiment_of(arguments: argparse.Namespace) -> Experiment:
     file = arguments.config or config_of_run(arguments)
     given = read(file) if file else {}
     method = arguments.method or given.get("method", Experiment.method)
-    preset = paper_settings(method) if arguments.preset == "paper" else {}
+    preset = {} if arguments.preset == "common" else preset_settings(method, arguments.preset)
     if "hyper" in preset and isinstance(given.get("hyper"), dict):
         given = {**given, "hyper": {**preset["hyper"], **given["hyper"]}}
     return from_arguments(arguments, from_mapping({**preset, **given}, file or "preset"))
@@ -114,6 +115,10 @@ def read(path: str) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    if Path(path).suffix.lower() in {".yaml", ".yml", ".toml"}:
+        raise UserError(
+            f"{path} is not read: a configuration is JSON here; `lco train --print-config` with your flags writes one"
+        )
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -131,16 +136,19 @@ def from_arguments(arguments: argparse.Namespace, base: Experiment) -> Experimen
     return dataclasses.replace(base, **given)
 
 
-def paper_settings(method: str) -> dict[str, Any]:
-    """Keys of `Experiment` with the settings of a method's paper.
+def preset_settings(method: str, kind: str) -> dict[str, Any]:
+    """Keys of `Experiment` with the settings of a method's paper, or of its authors' released code.
 
     Raises:
-        UserError: no such method, or no settings of its paper are known here.
+        UserError: no such method, or no such settings of it are known here.
     """
-    preset = method_named(method).paper_preset
+    presets = {name: m.released_preset if kind == "released" else m.paper_preset for name, m in METHODS.items()}
+    method_named(method)
+    preset = presets[method]
     if not preset.hyper and not preset.settings:
-        have = ", ".join(name for name, m in METHODS.items() if m.paper_preset.hyper or m.paper_preset.settings)
-        raise UserError(f"no paper settings are known for {method}; there are some for {have}")
+        have = ", ".join(name for name, found in presets.items() if found.hyper or found.settings)
+        other = " (--preset released has those of its authors' code)" if METHODS[method].released_preset.source else ""
+        raise UserError(f"no {kind} settings are known for {method}{other}; there are some for {have}")
     return {"method": method, "hyper": dict(preset.hyper), **preset.settings}
 
 

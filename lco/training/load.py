@@ -71,6 +71,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         UserError: problems, prompts, tokenizers or models that do not fit the plan.
     """
     experiment, objective = plan.experiment, plan.objective
+    device = models.resolve_device(experiment.device)
     sets = load_problem_sets(experiment)
     config, tokenizer = models.load_config(experiment.model), models.load_tokenizer(experiment.model)
     refuse_softcap(config, experiment.model)
@@ -78,7 +79,6 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         refuse_softcap(models.load_config(where), where)
     ends = end_token_ids(tokenizer, experiment.model)
     asked = prepare_questions(plan, *sets, tokenizer, fitting_context(experiment, config), ends)
-    device = models.resolve_device(experiment.device)
     model = models.load_model(experiment.model, experiment.dtype, device)
     if experiment.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
@@ -153,6 +153,9 @@ def prepare_questions(
     targets: Sequence[tuple[int, ...]] = ()
     if plan.objective.source == "demonstrations":
         kept, targets = readable(kept, demonstrations(kept, tokenizer, ends), context)
+    per_step = plan.experiment.prompts_per_step
+    if per_step > len(kept):
+        say(f"prompts_per_step is {per_step}, but there are {len(kept)} problems: a rollout asks each several times")
     return Questions(kept, targets, validation, len(training) - len(kept), len(held_out) - len(validation))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lco.config import Experiment, fields
@@ -89,6 +90,7 @@ def check_problems(experiment: Experiment) -> None:
         UserError: no such problem set, split, prompt style or extraction rule, or no split that a validation may read.
     """
     style_named(experiment.prompt)
+    check_data_dir(experiment)
     if experiment.extraction not in EXTRACTIONS:
         raise UserError(f"extraction is {experiment.extraction!r}{nearest(experiment.extraction, EXTRACTIONS)}")
     without = "give eval_every 0 and score the checkpoint with `lco evaluate`"
@@ -107,6 +109,27 @@ def check_problems(experiment: Experiment) -> None:
         others = [split for split in splits if split not in ("test", experiment.split)]
         hint = f"{nearest(experiment.eval_split, others)}, or" if others else ";"
         raise UserError(f"{experiment.problems} has no split {experiment.eval_split!r} to validate on{hint} {without}")
+
+
+def check_data_dir(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: a folder of problems is given, but the problems are made here, or are a file that is named apart.
+    """
+    folder, problems = experiment.data_dir, experiment.problems
+    if not folder:
+        return
+    if problems.endswith(".jsonl"):
+        hint = f" (--problems {Path(folder) / problems})" if (Path(folder) / problems).is_file() else ""
+        raise UserError(
+            f"--data-dir is the folder of the named sets, and problems is the file {problems}; give the file's whole path{hint} "
+            "and leave --data-dir out"
+        )
+    if set_named(problems, experiment.split).generate is not None:
+        raise UserError(
+            f"--data-dir is {folder}, but the problems of {problems} are made and not read; name a set with --problems "
+            "(`lco problems` lists them), or leave --data-dir out"
+        )
 
 
 def check_installed(experiment: Experiment) -> None:
@@ -129,7 +152,6 @@ def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
     deepspeed = (experiment.engine == "deepspeed", "with --engine deepspeed")
     validation = (experiment.eval_every > 0, "with --eval-every")
     readers = {
-        "data_dir": (named is not None and named.generate is None, "for named problem sets that are not generated"),
         "split": (named is not None, "for named problem sets"),
         "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
         "processes": deepspeed,

@@ -176,7 +176,7 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             if chief:
                 disk.append_line(folder / "metrics.jsonl", metrics)
                 write_samples(folder, done, rollout.rows)
-                watch(metrics, done, experiment)
+                watch(metrics, done, experiment, plan.objective.needs.group)
                 barren = barren.after(metrics)
                 bar.set_postfix_str(progress(metrics))
                 if on_step is not None:

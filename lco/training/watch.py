@@ -83,7 +83,7 @@ BARREN_LIMIT = 4
 """So many rollouts without one applied update end a run."""
 
 
-def watch(metrics: dict[str, Any], step: int, experiment: Experiment) -> None:
+def watch(metrics: dict[str, Any], step: int, experiment: Experiment, compares_groups: bool = True) -> None:
     """Says early what would make a flat curve, and stops where sampler and trainer are not the same policy.
 
     Raises:
@@ -110,7 +110,7 @@ def watch(metrics: dict[str, Any], step: int, experiment: Experiment) -> None:
         say(f"rollout {step}: {metrics['truncated']:.0%} of the responses are cut at max_new_tokens; raise it")
     if metrics.get("no_answer", 0) > 0.95:
         say(f"rollout {step}: the verifier finds an answer in almost no response; check --prompt and --extraction")
-    if metrics.get("degenerate_all_right", 0) + metrics.get("degenerate_all_wrong", 0) >= 1:
+    if compares_groups and metrics.get("degenerate_all_right", 0) + metrics.get("degenerate_all_wrong", 0) >= 1:
         say(f"rollout {step}: every group is all right or all wrong: group-relative methods have nothing to learn from")
 
 

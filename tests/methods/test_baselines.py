@@ -33,13 +33,13 @@ def signal_of(rewards, lengths, groups=None, **more):
 # --- golden values ---------------------------------------------------------------------------------------------------
 
 
-def test_ratios_of_h2():
+def test_ratios_have_their_golden_values():
     torch.testing.assert_close(ratio(P_NEW.log(), P_OLD.log())[0], double(1.2, 0.75, 1.055556), atol=1e-6, rtol=0)
     s = sequence_ratio(P_NEW.log(), P_OLD.log(), torch.ones(1, 3))
     assert float(s) == pytest.approx(0.983047, abs=1e-6)
 
 
-def test_kl_estimators_of_h2():
+def test_kl_estimators_have_their_golden_values():
     new, ref = double(0.5).log(), double(0.3).log()
     assert float(k2(new, ref)) == pytest.approx(0.130471, abs=1e-6)
     assert float(k3(new, ref)) == pytest.approx(0.110826, abs=1e-6)
@@ -61,7 +61,7 @@ def test_gradients_of_kl_estimators():
     assert float((p * estimators["k3"].detach()).sum()) == pytest.approx(float(exact.detach()))
 
 
-def test_log_partition_of_h3():
+def test_the_log_partition_has_its_golden_values():
     rewards, groups = torch.tensor([1.0, 0, 0, 1, 0]), torch.zeros(5, dtype=torch.int64)
     assert soft_leave_one_out(rewards, groups, 0.5)[:2].tolist() == pytest.approx([0.522771, -0.716890], abs=1e-6)
 
@@ -73,7 +73,7 @@ def test_released_code_clamps_the_log_partition():
     assert float(soft_leave_one_out(rewards, groups, 0.01, 1e-8)[0]) == pytest.approx(0.184, abs=5e-4)
 
 
-def test_overlong_shaping_of_h4():
+def test_overlong_shaping_has_its_golden_values():
     found = overlong_penalty(torch.tensor([0, 80, 90, 100, 101, 500]), 100, 20)
     assert found.tolist() == pytest.approx([0, 0, -0.5, -1, -1, -1])
     assert (overlong_penalty(torch.tensor([0, 100]), 100, 0) == 0).all()

@@ -109,20 +109,20 @@ def test_cosine_with_the_way_to_the_target(name, hyper, advantage, cosine):
     assert float(found) == pytest.approx(cosine, abs=1e-6)
 
 
-def test_k1_of_h2():
+def test_k1_has_its_golden_value():
     """It stands in rewards alone, as a penalty."""
     old, reference = (torch.tensor([[p]]).double().log() for p in (0.5, 0.3))
     found = penalised_rewards(torch.zeros(1).double(), torch.ones(1, 1, dtype=torch.bool), 1.0, old, reference)
     assert float(found) == pytest.approx(-0.510826, abs=1e-6)
 
 
-def test_k3_of_h2():
+def test_k3_has_its_golden_value():
     from lco.losses import k3
 
     assert float(k3(torch.tensor(0.5).log(), torch.tensor(0.3).log())) == pytest.approx(0.110826, abs=1e-6)
 
 
-def test_group_advantages_of_h3():
+def test_group_advantages_have_their_golden_values():
     from lco.advantages import leave_one_out, standardised
 
     rewards, groups = torch.tensor([1.0, 0, 0, 1, 0]), torch.zeros(5, dtype=torch.int64)
@@ -132,7 +132,7 @@ def test_group_advantages_of_h3():
     assert leave_one_out(rewards, groups)[:2].tolist() == pytest.approx([0.75, -0.5])
 
 
-def test_gae_of_h4():
+def test_gae_has_its_golden_values():
     from lco.advantages import gae
 
     values, mask = torch.tensor([[0.2, 0.4, 0.5]]), torch.ones(1, 3, dtype=torch.bool)

@@ -12,8 +12,7 @@ from lco.methods import METHODS
 from lco.methods.method import Prepare
 from lco.training.collector import Collector
 from lco.verifier import Verdict
-from tests.conftest import START, train
-from tests.training.test_run import lines, small, weights, without_time
+from tests.conftest import START, lines, small, train, weights, without_time
 
 
 def test_a_method_may_read_its_whole_minibatch_before_its_first_micro_batch(tmp_path, monkeypatch):
