@@ -71,7 +71,7 @@ def the_surrogates_sign_rule(found: Laboratory) -> Finding:
     chosen = [c for c in found.curvatures if c.sign_rule is not None]
     lowest = min((c.sign_rule or 0 for c in chosen), default=0)
     return finding(
-        chosen, lambda c: c.sign_rule == 1, f"so at {lowest:.0%} of each loss's positions or more",
+        chosen, lambda c: c.sign_rule == 1, f"{lowest:.0%} of the positions, lowest of the losses",
         lambda c: f"{signed(c.label, c.sign)}: {c.sign_rule:.0%} of the positions",
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ def lco_points_there_from_anywhere(found: Laboratory) -> Finding:
     chosen = named(found.methods, PAPER, found.alignments)
     lowest = min((a.positive for a in chosen), default=0.0)
     return finding(
-        chosen, lambda a: a.positive == 1, f"positive at {lowest:.1%} of each loss's positions or more", pointed,
+        chosen, lambda a: a.positive == 1, f"positive at {lowest:.1%} of the positions, lowest of the losses", pointed,
         besides(found.alignments, chosen, "target", "other target"),
     )  # fmt: skip
 
