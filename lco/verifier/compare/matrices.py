@@ -10,6 +10,7 @@ from lco.verifier.tree import ONE, ZERO, Node, is_scalar, walk
 
 _UNIT_VECTORS = {"hat i": 0, "hat j": 1, "hat k": 2}
 _ARITHMETIC = frozenset(("add", "mul", "div", "neg", "pow"))
+_LARGEST_POWER = 6
 _LARGEST = 12  # rows or columns of what is multiplied out
 
 Rows = tuple[tuple[Node, ...], ...]
@@ -33,7 +34,7 @@ def _is_arithmetic(node: Node) -> bool:
     if node.kind == "sym":
         return node.value in _UNIT_VECTORS
     return node.kind in _ARITHMETIC and any(
-        part.kind == "matrix" or (part.kind == "sym" and part.value in _UNIT_VECTORS) for part in walk(node)
+        part.kind in ("matrix", "seq") or (part.kind == "sym" and part.value in _UNIT_VECTORS) for part in walk(node)
     )
 
 
@@ -107,9 +108,27 @@ def worked_out(node: Node) -> Matrix | None:
         return _scaled(inner, Node("div", None, (ONE, node.args[1]))) if inner and scalar else None
     if kind == "mul":
         return _product(node.args)
-    if kind == "pow" and node.args[1] in (Node("sym", "T"), Node("sym", "top")):
-        inner = worked_out(node.args[0])
-        return Matrix(tuple(zip(*inner.rows, strict=True))) if inner else None
+    return _power(node) if kind == "pow" else None
+
+
+def _power(node: Node) -> Matrix | None:
+    """A transpose, a small power, the inverse of two rows."""
+    base, exponent = node.args
+    inner = worked_out(base)
+    if inner is None:
+        return None
+    if exponent == Node("sym", "T"):
+        return Matrix(tuple(zip(*inner.rows, strict=True)))
+    count = rational(exponent)
+    if inner.free or count is None:
+        return None
+    if 1 < count <= _LARGEST_POWER and count.denominator == 1:
+        return _product((base,) * int(count))
+    if count == -1 and [len(row) for row in inner.rows] == [2, 2]:
+        (a, b), (c, d) = inner.rows
+        determinant = _plus(_times(a, d), Node("neg", None, (_times(b, c),)))
+        adjugate = Matrix(((d, Node("neg", None, (b,))), (Node("neg", None, (c,)), a)))
+        return _scaled(adjugate, Node("div", None, (ONE, determinant)))
     return None
 
 

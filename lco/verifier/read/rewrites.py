@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 
 from lco.verifier.read.cardinals import PARTS, read_cardinal
@@ -18,6 +19,7 @@ _MEASURE = re.compile(
     r"(?:\s*(?:\(|\[|\\\{)[^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*(?:\)|\]|\\\})|\s*[A-Za-z]\b)\s*=(?=[^=]*$)"
 )
 _MYRIADS = re.compile(r"(?<=\d)\s*(万|亿)")
+_CONDITION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|ne|neq|leqslant|geqslant)(?![a-zA-Z])|=")
 _OPENING = r"(?<=\d)\s*(\\(?:text|mathrm|mbox|textrm)\s*\{)?\s*"
 _MULTIPLIER = re.compile(_OPENING + r"(tens|(?:" + "|".join(MULTIPLIERS) + r")s?)\b", re.IGNORECASE)
 _PART = re.compile(
@@ -66,9 +68,11 @@ def rewritten(text: str) -> str:
     """The formula in the grammar's own notation."""
     if "." in text:
         text = _CALL_PREFIX.sub("", text)
+    if "\\cup" in text or "\\cap" in text:
+        text = _joined_conditions(text)
     text = _TIMES_TEN.sub(r"\\times 10", text)
     if "=" in text:
-        text = _without_operation(_MEASURE.sub("P = ", text))
+        text = _without_operation(_MEASURE.sub(lambda found: f"{_name_of(found[0])} = ", text))
     if "C" in text:
         text = _CHOOSE.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3]}}}", text)
     if "万" in text or "亿" in text:
@@ -110,12 +114,27 @@ def _part(word: str) -> int:
     return PARTS.get(word.lower()) or PARTS[word.lower().removesuffix("s")]
 
 
+def _name_of(text: str) -> str:
+    """A letter for what a left side names; another text is another letter."""
+    squeezed = re.sub(r"[\s{}]", "", text.rstrip("= "))
+    return f"P_{{{zlib.crc32(squeezed.encode())}}}"
+
+
 def _without_operation(text: str) -> str:
     """`\\lim … = 5` and `\\int … = 5` state a value; what has to be worked out stands before the last =."""
     if not text.startswith(("\\lim", "\\sum", "\\int", "\\prod")):
         return text
     at = text.rfind("=")
-    return f"P = {text[at + 1 :]}" if text[:at].count("{") == text[:at].count("}") else text
+    return f"{_name_of(text[:at])} = {text[at + 1 :]}" if text[:at].count("{") == text[:at].count("}") else text
+
+
+def _joined_conditions(text: str) -> str:
+    """`x < 1 ∪ x > 3`: a union of conditions is "or", an intersection "and"."""
+    parts = re.split(r"\\(cup|cap)(?![a-zA-Z])", text)
+    if not all(_CONDITION.search(part) and not re.search(r"[(\[]|\\\{|\\in(?![a-zA-Z])", part) for part in parts[::2]):
+        return text
+    joints = [" \\text{ or } " if joint == "cup" else " \\text{ and } " for joint in parts[1::2]]
+    return "".join(piece for pair in zip(parts[::2], [*joints, ""], strict=True) for piece in pair)
 
 
 def in_words(plain: str) -> str | None:

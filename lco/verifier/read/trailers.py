@@ -31,6 +31,7 @@ _DESCRIBED = re.compile(
     rf"|numbers?\s*|of integration\s*)+)|\\in\s*{_SET})",
     re.IGNORECASE,
 )
+_WHAT_IT_IS = re.compile(rf",\s*(?={_LETTER}\s*(?:\\text\s*\{{\s*)?(?:is|are)\b)")
 _DOMAINS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _KINDS = {
     "real": "reals",
@@ -57,6 +58,7 @@ def declares(text: str) -> bool:
 def split_trailer(text: str) -> tuple[str, Trailer] | None:
     """The formula and what its trailer says, None where there is no trailer that is understood."""
     text = _QUANTIFIER.sub(lambda found: f" \\text{{for {'all' if found[1] == 'forall' else 'some'} }}", text)
+    text = _WHAT_IT_IS.sub(", where ", text)
     text = _IN_BRACKETS.sub(r" \\text{for all } \1", text)
     for found in _KEYWORD.finditer(text):
         main, rest = text[: found.start()].strip(), unwrap(text[found.start() :]).strip(" ,;")
