@@ -34,7 +34,8 @@ def _is_arithmetic(node: Node) -> bool:
     if node.kind == "sym":
         return node.value in _UNIT_VECTORS
     return node.kind in _ARITHMETIC and any(
-        part.kind in ("matrix", "seq") or (part.kind == "sym" and part.value in _UNIT_VECTORS) for part in walk(node)
+        part.kind == "matrix" or part.value in ("()", "[]") or (part.kind == "sym" and part.value in _UNIT_VECTORS)
+        for part in walk(node)
     )
 
 
@@ -45,6 +46,8 @@ def _is_plain_vector(vector: Node, other: Node) -> bool:
 
 def same_matrix(gold: Node, answer: Node, same: Same) -> bool:
     """Whether both work out to the same vector or matrix. `5i - 3j` in plain letters counts where the other is a vector."""
+    if gold == answer:
+        return True
     left, right = worked_out(gold), worked_out(answer)
     left = left or (worked_out(_bold(gold)) if right else None)
     right = right or (worked_out(_bold(answer)) if left else None)

@@ -42,10 +42,9 @@ _SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
     "thurs": "thursday",
     "sept": "september",
 }
-_EXCEPTION = re.compile(
+_EXCEPTION = r"(?i)" + (
     r"(?:all|every|any) real(?:s| numbers?| values?)?(?: (?:of )?[a-z])?,? (?:except|excluding|other than|but)(?: for)?\s+"
-    r"(?:[a-z]\s*=\s*)?(-?[\w./]+(?:(?:,| and| or|, and)\s+-?[\w./]+)*)",
-    re.IGNORECASE,
+    r"(?:[a-z]\s*=\s*)?(-?[\w./]+(?:(?:,| and| or|, and)\s+-?[\w./]+)*)"
 )
 _TAKES_BACK = {
     "yes": re.compile(r"\b(?:no|not|never|but|or|maybe|however|unless|if|neither|cannot)\b|n't|\?", re.IGNORECASE),
@@ -84,7 +83,7 @@ def canonical(text: str) -> str:
 def read_words(text: str) -> list[Node]:
     """The readings of a cleaned text as words, the likeliest first; empty if it is none that is known here."""
     plain = unwrap(text).strip()
-    exception = _EXCEPTION.fullmatch(plain)
+    exception = re.fullmatch(_EXCEPTION, plain)
     if exception:
         values = [read_number(value) for value in re.split(r"\s*(?:,|\band\b|\bor\b)\s*", exception[1]) if value]
         if None not in values:
