@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lco.verifier.compare.congruences import is_congruence, same_classes
+from lco.verifier.compare.congruences import classes, is_congruence, same_classes
 from lco.verifier.compare.constants import alike_in_role, declared, with_names_of
 from lco.verifier.compare.matrices import are_vectors, same_matrix
 from lco.verifier.compare.quantities import Quantities, is_quantity
@@ -105,6 +105,8 @@ class Answers:
             return False
         if not gold_letters and not letters:
             return self.same(one, other)
+        if gold_domain == "integers" and classes(gold) is not None:
+            return same_classes(gold, answer)
         return any(self.same(one, named) for named in with_names_of(one, other, gold_letters, letters))
 
     def _numerals(self, gold: Node, answer: Node) -> bool:

@@ -29,12 +29,14 @@ def is_congruence(node: Node) -> bool:
 
 def same_classes(gold: Node, answer: Node) -> bool:
     """Whether both describe the same whole numbers. For a plain reference the answer has to name that very remainder."""
-    if not is_congruence(gold):
+    if not is_congruence(gold) and classes(gold) is None:
         found = classes(answer)
         remainder = (
             answer.args[0].args[-1] if answer.kind == "congruence" and answer.args[0].kind == "rel" else answer.args[0]
         )
         value = rational(remainder)
+        if answer.kind == "congruence" and answer.args[0].kind != "rel":  # 10 mod 7 is 3
+            return found is not None and found.remainders == {rational(gold)}
         return found is not None and value is not None and value == rational(gold) and 0 <= value < found.modulus
     one, other = classes(gold), classes(answer)
     if one is None or other is None or (one.letter and other.letter and one.letter != other.letter):
@@ -55,13 +57,13 @@ def classes(node: Node) -> Classes | None:
         return _several(node)
     if node.kind == "rel" and len(node.args) == 2:
         return _family(node, tuple(symbols(node.args[1]) & _PARAMETERS))
-    return None
+    return _family(node, tuple(symbols(node) & _PARAMETERS)) if node.kind == "add" else None
 
 
 def _single(node: Node) -> Classes | None:
     """`n ≡ 5 (mod 11)`, `5 (mod 11)`."""
-    inner, size = node.args
-    modulus = rational(size)
+    inner, divisor = node.args
+    modulus = rational(divisor)
     letter = ""
     if inner.kind == "rel":
         if len(inner.args) != 2 or inner.value[0] not in "≡=" or inner.args[0].kind != "sym":
@@ -71,9 +73,11 @@ def _single(node: Node) -> Classes | None:
     values = [rational(part) for part in (signed.args if signed.kind == "list" else (signed,))]
     if modulus is None or modulus.denominator != 1 or modulus < 2:
         return None
-    if any(value is None or value.denominator != 1 for value in values):
+    size = int(modulus)
+    if any(value is None or math.gcd(value.denominator, size) != 1 for value in values):
         return None
-    return Classes(letter, frozenset(int(value % modulus) for value in values if value is not None), int(modulus))
+    remainders = (value.numerator * pow(value.denominator, -1, size) % size for value in values if value is not None)
+    return Classes(letter, frozenset(remainders), size)
 
 
 def _several(node: Node) -> Classes | None:

@@ -44,16 +44,22 @@ def with_names_of(gold: Node, answer: Node, gold_letters: tuple[str, ...], lette
 def alike_in_role(gold: Node, answer: Node) -> Iterator[Node]:
     """The answer with constants renamed that neither side declares, where their place says what they are: `+ C` behind an
     integral, `k` in `π/3 + kπ`, `C_1` before an exponential."""
-    mine, theirs = sorted(symbols(gold) - symbols(answer)), sorted(symbols(answer) - symbols(gold))
-    if not mine or len(mine) != len(theirs) or len(mine) > _MOST:
+    mine, theirs = _constants(gold), _constants(answer)
+    if not mine or sorted(mine.values()) != sorted(theirs.values()) or len(mine) > _MOST:
+        return
+    if symbols(gold) - mine.keys() != symbols(answer) - theirs.keys():
         return
     for order in permutations(theirs):
-        pairs = zip(mine, order, strict=True)
-        if all(_role(gold, letter) and _role(gold, letter) == _role(answer, other) for letter, other in pairs):
-            yield exchanged(answer, order, mine)
+        if [theirs[letter] for letter in order] == list(mine.values()) and order != tuple(mine):
+            yield exchanged(answer, order, tuple(mine))
 
 
-def exchanged(node: Node, old: tuple[str, ...], new: tuple[str, ...] | list[str]) -> Node:
+def _constants(node: Node) -> dict[str, str]:
+    """The letters that are constants by their place, and what they are."""
+    return {letter: role for letter in sorted(symbols(node)) if (role := _role(node, letter))}
+
+
+def exchanged(node: Node, old: tuple[str, ...], new: tuple[str, ...]) -> Node:
     """The node with letters renamed all at once."""
     for at, letter in enumerate(old):
         node = renamed(node, letter, f"constant {at}")

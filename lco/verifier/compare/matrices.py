@@ -10,6 +10,7 @@ from lco.verifier.tree import ONE, ZERO, Node, is_scalar, walk
 
 _UNIT_VECTORS = {"hat i": 0, "hat j": 1, "hat k": 2}
 _ARITHMETIC = frozenset(("add", "mul", "div", "neg", "pow"))
+_LARGEST_POWER = 6
 _LARGEST = 12  # rows or columns of what is multiplied out
 
 Rows = tuple[tuple[Node, ...], ...]
@@ -33,7 +34,8 @@ def _is_arithmetic(node: Node) -> bool:
     if node.kind == "sym":
         return node.value in _UNIT_VECTORS
     return node.kind in _ARITHMETIC and any(
-        part.kind == "matrix" or (part.kind == "sym" and part.value in _UNIT_VECTORS) for part in walk(node)
+        part.kind == "matrix" or part.value in ("()", "[]") or (part.kind == "sym" and part.value in _UNIT_VECTORS)
+        for part in walk(node)
     )
 
 
@@ -44,6 +46,8 @@ def _is_plain_vector(vector: Node, other: Node) -> bool:
 
 def same_matrix(gold: Node, answer: Node, same: Same) -> bool:
     """Whether both work out to the same vector or matrix. `5i - 3j` in plain letters counts where the other is a vector."""
+    if gold == answer:
+        return True
     left, right = worked_out(gold), worked_out(answer)
     left = left or (worked_out(_bold(gold)) if right else None)
     right = right or (worked_out(_bold(answer)) if left else None)
@@ -107,9 +111,27 @@ def worked_out(node: Node) -> Matrix | None:
         return _scaled(inner, Node("div", None, (ONE, node.args[1]))) if inner and scalar else None
     if kind == "mul":
         return _product(node.args)
-    if kind == "pow" and node.args[1] in (Node("sym", "T"), Node("sym", "top")):
-        inner = worked_out(node.args[0])
-        return Matrix(tuple(zip(*inner.rows, strict=True))) if inner else None
+    return _power(node) if kind == "pow" else None
+
+
+def _power(node: Node) -> Matrix | None:
+    """A transpose, a small power, the inverse of two rows."""
+    base, exponent = node.args
+    inner = worked_out(base)
+    if inner is None:
+        return None
+    if exponent == Node("sym", "T"):
+        return Matrix(tuple(zip(*inner.rows, strict=True)))
+    count = rational(exponent)
+    if inner.free or count is None:
+        return None
+    if 1 < count <= _LARGEST_POWER and count.denominator == 1:
+        return _product((base,) * int(count))
+    if count == -1 and [len(row) for row in inner.rows] == [2, 2]:
+        (a, b), (c, d) = inner.rows
+        determinant = _plus(_times(a, d), Node("neg", None, (_times(b, c),)))
+        adjugate = Matrix(((d, Node("neg", None, (b,))), (Node("neg", None, (c,)), a)))
+        return _scaled(adjugate, Node("div", None, (ONE, determinant)))
     return None
 
 

@@ -128,6 +128,11 @@ class _Regions:
         if operators in (("∈",), ("∉",)):
             inside = self.read(parts[1]) if parts[0].kind == "sym" else None
             return inside if inside is None or operators == ("∈",) else self.complement(inside)
+        if len(parts) == 3 and parts[1].kind == "fn" and (set(operators) <= set("<≤") or set(operators) <= set(">≥")):
+            pair = [self._relation(Node("rel", (operators[at],), parts[at : at + 2])) for at in (0, 1)]  # 0 < |x| < 1
+            return None if pair[0] is None or pair[1] is None else self.intersection(pair[0], pair[1])
+        if len(parts) == 2 and parts[1].kind == "fn" and operators[0] in _FLIPPED:
+            operators, parts = (_FLIPPED[operators[0]],), (parts[1], parts[0])
         if len(parts) == 2 and parts[0].kind == "fn" and parts[0].value == "abs" and _is_plain(parts[1]):
             return self._absolute(operators[0], parts[0].args[0], parts[1])
         places = [at for at, part in enumerate(parts) if part.kind in ("sym", "call")]
@@ -162,8 +167,11 @@ class _Regions:
     def _absolute(self, operator: str, inner: Node, bound: Node) -> Region | None:
         """|x| < 3, |x - 1| ≥ 3."""
         shift = _shift(inner)
-        if shift is None or operator not in _FLIPPED or position(bound) <= 0:
+        size = position(bound)
+        if shift is None or operator not in (*_FLIPPED, "≠") or size < 0 or (size == 0 and operator not in (">", "≠")):
             return None
+        if size == 0:
+            return self.complement((Piece(shift, True, shift, True),))
         low, high = (Node("add", None, (shift, side)) for side in (Node("neg", None, (bound,)), bound))
         within = (Piece(low, operator in "≤>", high, operator in "≤>"),)
         return within if operator in "<≤" else self.complement(within)

@@ -177,17 +177,22 @@ def plainer(node: Node) -> Node:
             return Node("set", None, tuple(values))
     if node.kind == "list" and len(node.args) == 2 and _is_definition(node.args[0]) and _is_inequality(node.args[1]):
         return Node("where", None, node.args)  # f(x) = x², x ≥ 1
-    if node.kind == "list" and len(node.args) == 2 and _is_definition(node.args[0]) and _is_domain(node.args[1]):
-        letter, domain = node.args[1].args
-        return Node("for", ((letter.value,), domain.kind), node.args[:1])  # f(x) = x², x ∈ ℝ
-    if node.kind == "list":
-        letters = [part.args[0].value for part in node.args if _is_whole(part)]
-        rest = tuple(part for part in node.args if not _is_whole(part))
-        if letters and rest and not any(map(_is_inequality, rest)):
-            return Node(
-                "for", (tuple(letters), "integers"), (rest[0] if len(rest) == 1 else Node("list", node.value, rest),)
-            )
-    return node
+    return _declaring(node) if node.kind == "list" else node
+
+
+def _declaring(node: Node) -> Node:
+    """`x = 2k, k ∈ ℤ` and `f(x) = ax + b, a, b ∈ ℝ` as statements with the letters that they declare."""
+    rest = list(node.args)
+    letters: list[str] = []
+    domain = ""
+    while rest and (_is_domain(rest[-1]) or (letters and rest[-1].kind == "sym")):
+        last = rest.pop()
+        letters.insert(0, last.args[0].value if last.kind == "rel" else last.value)
+        domain = domain or last.args[1].kind
+    if not letters or not rest or any(map(_is_inequality, rest)) or rest[0].kind == "sym":
+        return node
+    inner = rest[0] if len(rest) == 1 else Node("list", node.value, tuple(rest))
+    return Node("for", (tuple(letters), domain), (inner,))
 
 
 def _is_inequality(node: Node) -> bool:
@@ -206,13 +211,6 @@ def _is_domain(node: Node) -> bool:
         and node.value == ("∈",)
         and node.args[0].kind == "sym"
         and node.args[1].kind in ("reals", "integers", "naturals", "rationals", "complexes")
-    )
-
-
-def _is_whole(node: Node) -> bool:
-    """`k ∈ ℤ`"""
-    return (
-        node.kind == "rel" and node.value == ("∈",) and node.args[0].kind == "sym" and node.args[1].kind == "integers"
     )
 
 

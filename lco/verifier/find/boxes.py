@@ -58,10 +58,9 @@ def boxed(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | N
         f"found {len(boxes.closed)} box(es); "
         + ("the last counts" if len(group) == 1 else f"the last {len(group)} belong together")
     )
-    contents = {_squeezed(box.content) for box in boxes.closed}
-    if rules.boxes == "agree" and len(contents) > len(group):
+    if rules.boxes == "agree" and len({_squeezed(box.content) for box in boxes.closed}) > len(group):
         raise RefusedError("contradicting_boxes", "the boxes do not agree")
-    if len({_squeezed(box.content) for box in group}) == 1:
+    if len(group) == 1 or len({_squeezed(box.content) for box in group}) == 1:
         return group[-1].content, False
     joint = " \\text{ or } " if _are_alternatives(text, group) else ", "
     return joint.join(_with_names(text, group)), False
@@ -84,6 +83,8 @@ def _find(text: str) -> Boxes:
             return Boxes(found, True)
         found.append(Box(text[command.end() + 1 : end - 1].strip(), command.start(), end))
         resume = end
+    if len(found) < 2:
+        return Boxes(found, False)
     answers = [box for box in found if not _is_mention(text, box)]
     return Boxes(answers or found, False)
 

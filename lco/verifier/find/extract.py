@@ -105,7 +105,7 @@ def _without_end_of_turn(response: str) -> str:
 
 def _tagged(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | None, str]:
     """The content of the last answer tag, and the text in which a box still counts."""
-    last = last_match(_TAG, text)
+    last = last_match(_TAG, text) if "<" in text else None
     if last is None:
         return None, text
     end = _TAG_END.search(text, last.end())

@@ -6,8 +6,9 @@ import re
 from collections import deque
 
 _NAMES = "think|thinking|thought|thoughts|reasoning|reflection|seed:think"
-OPEN = re.compile(rf"<(?:{_NAMES})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>", re.IGNORECASE)
-CLOSED = re.compile(rf"</(?:{_NAMES})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>", re.IGNORECASE)
+OPEN = re.compile(rf"<(?:{_NAMES})>|(?-i:\[THINK\])|◁think▷|<\|begin_of_thought\|>", re.IGNORECASE)
+CLOSED = re.compile(rf"</(?:{_NAMES})>|(?-i:\[/THINK\])|◁/think▷|<\|end_of_thought\|>", re.IGNORECASE)
+_SIGNS = ("<", "[THINK]", "[/THINK]", "◁")  # one of them stands in every mark
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
 
@@ -28,6 +29,8 @@ def with_open_thought(prompt: str, response: str) -> str:
 
 def after_thinking(response: str) -> str | None:
     """The response behind its thinking; None if the thinking was cut off before there was an answer."""
+    if not any(sign in response for sign in _SIGNS):
+        return response
     closed = last_match(CLOSED, response)
     text = response if closed is None else response[closed.end() :]
     opened = OPEN.search(text)

@@ -7,7 +7,7 @@ little at random in every process, so that no text can be written whose differen
 
 from __future__ import annotations
 
-import secrets
+import os
 from fractions import Fraction
 from functools import cache, lru_cache
 
@@ -36,7 +36,9 @@ _SHIFT = Fraction(1, 40_009)  # the length of one
 @cache
 def _shifted_rows() -> tuple[tuple[Fraction, ...], ...]:
     """The rows as this process has them."""
-    shifted = tuple(tuple(value + secrets.randbelow(_SHIFTS) * _SHIFT for value in row) for row in _ROWS)
+    shifted = tuple(
+        tuple(value + int.from_bytes(os.urandom(4), "big") % _SHIFTS * _SHIFT for value in row) for row in _ROWS
+    )
     return (*shifted, *(tuple(map(Fraction, row)) for row in _WHOLE_ROWS))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -48,7 +48,7 @@ def drawn_primes(degree: int) -> tuple[int, int]:
     odd = degree >> twos
     found: list[int] = []
     while len(found) < 2:
-        large = secrets.randbits(40) | 1 << 40 | 1
+        large = _random_bits(40) | 1 << 40 | 1
         if not is_prime(large):
             continue
         # P = 2·k·large + 1 with k·large = -1 mod 2^(a - 1), so that P = -1 mod 2^a.
@@ -57,7 +57,7 @@ def drawn_primes(degree: int) -> tuple[int, int]:
         if steps < 1:
             raise ValueError(f"no field of {_BITS} bits has roots of degree {degree}")
         for _ in range(400):
-            prime = 2 * (start + modulus * secrets.randbelow(2 * steps)) * large + 1
+            prime = 2 * (start + modulus * (_random_bits(64) % (2 * steps))) * large + 1
             if (
                 prime.bit_length() >= _BITS - 1
                 and math.gcd(prime - 1, odd) == 1
@@ -67,6 +67,11 @@ def drawn_primes(degree: int) -> tuple[int, int]:
                 found.append(prime)
                 break
     return found[0], found[1]
+
+
+def _random_bits(count: int) -> int:
+    """A number of that many bits that nobody can know beforehand."""
+    return int.from_bytes(os.urandom(-(-count // 8)), "big") >> -count % 8
 
 
 def coprime_basis(numbers: Iterable[int], degree: int, effort: Effort) -> tuple[int, ...]:

@@ -193,6 +193,8 @@ class Atoms:
     def _text(self) -> Node:
         """A `\\text{}` in the place of a value: a numeral's digits, or something that is read elsewhere."""
         digits = self.cursor.take().text
+        if digits.lower().rstrip(".") in ("const", "constant"):
+            return Node("sym", "const")
         if re.fullmatch(r"[0-9A-Z]+", digits) and self.cursor.at_sign("_"):
             self.cursor.take()
             return numeral(digits, base_named(plain(self.cursor.subscript())))

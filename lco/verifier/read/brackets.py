@@ -8,7 +8,8 @@ from lco.verifier.read.cursor import Cursor
 from lco.verifier.read.tokens import Token
 from lco.verifier.tree import Node, UnreadableError
 
-_MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array psmallmatrix bsmallmatrix".split())
+_MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array psmallmatrix bsmallmatrix vmatrix".split())
+_LARGEST_DETERMINANT = 4
 
 
 class Levels(Protocol):
@@ -140,7 +141,7 @@ class Brackets:
         cursor.leave()
         if len({len(line.args) for line in rows}) != 1:
             raise UnreadableError("a matrix with rows of different lengths")
-        return Node("matrix", None, tuple(rows))
+        return _determinant([row.args for row in rows]) if name == "vmatrix" else Node("matrix", None, tuple(rows))
 
     def _cases(self) -> Node:
         cursor = self.cursor
@@ -170,3 +171,17 @@ class Brackets:
         if token.kind != "row":
             raise UnreadableError(f"the environment {name} is never closed")
         return False
+
+
+def _determinant(rows: list[tuple[Node, ...]]) -> Node:
+    """The determinant written out along the first row."""
+    if not rows or len(rows) != len(rows[0]) or len(rows) > _LARGEST_DETERMINANT:
+        raise UnreadableError("a determinant that is not square or too large")
+    if len(rows) == 1:
+        return rows[0][0]
+    terms = []
+    for at, entry in enumerate(rows[0]):
+        minor = _determinant([row[:at] + row[at + 1 :] for row in rows[1:]])
+        term = Node("mul", None, (entry, minor))
+        terms.append(Node("neg", None, (term,)) if at % 2 else term)
+    return Node("add", None, tuple(terms))

@@ -17,35 +17,30 @@ _WITH_TEXT = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-J])\)|\[([A-J])\]|([A-J])[).:](?![A-Z]\b))\s*(?:[-–—:]\s+)?(?=\S)(.+)",
     re.DOTALL,
 )
-_AFFIRMED = re.compile(
+_AFFIRMED = r"(?i)" + (
     r"[,;]?\s*(?:is|is the|was|must be|seems|the)?\s*(?:correct|right|true)(?: (?:answer|option|choice|one))?[.!]?"
-    r"|(?:is|would be)\s+(?:the |my |our )?(?:final |correct |right )?(?:answer|option|choice)[.!]?",
-    re.IGNORECASE,
+    r"|(?:is|would be)\s+(?:the |my |our )?(?:final |correct |right )?(?:answer|option|choice)[.!]?"
 )
 _SAID = re.compile(
     r"(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one))?|"
     r"(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)? is the (?:final )?answer"
 )
 # A verb behind the letter speaks about the option; other words may be the option's own text.
-_VERB = re.compile(
+_VERB = r"(?i)" + (
     r"(?:is|isn'?t|are|was|were|can|can'?t|could|would|wouldn'?t|should|might|may|must|seems?|looks?|does|doesn'?t|has|have|will"
-    r"|won'?t|cannot be (?:right|correct|true|it|the))\b",
-    re.IGNORECASE,
+    r"|won'?t|cannot be (?:right|correct|true|it|the))\b"
 )
-_TAKEN_BACK = re.compile(
-    "|".join(
-        (
-            r"^\W*or\b|\bor (?:[A-J]\b|an?other|maybe)|\beither\b",  # another one is offered
-            r"\b(?:wrong|incorrect|ruled out|eliminated?|excluded?|rejected?|nope)\b|\b(?:false|impossible)\W*$",
-            r"\b(?:maybe|perhaps|possibly|probably|likely|guess\w*|unsure|wait|actually|instead|rather|however|but|unless)\b|\?",
-            r"\bno,|\b(?:not|than) [A-J]\b|\bnot (?:correct|right|true|sure|it|the (?:answer|right|correct))\b|\bnot\W*$",
-            # "(E) not enough information" is an option's text
-            r"^\W*(?:not|no)\b(?! (?:enough|sufficient|possible|determinable|of|such|solution|real|change))",
-        )
-    ),
-    re.IGNORECASE,
+_TAKEN_BACK = r"(?i)" + "|".join(
+    (
+        r"^\W*or\b|\bor (?:[A-J]\b|an?other|maybe)|\beither\b",  # another one is offered
+        r"\b(?:wrong|incorrect|ruled out|eliminated?|excluded?|rejected?|nope)\b|\b(?:false|impossible)\W*$",
+        r"\b(?:maybe|perhaps|possibly|probably|likely|guess\w*|unsure|wait|actually|instead|rather|however|but|unless)\b|\?",
+        r"\bno,|\b(?:not|than) [A-J]\b|\bnot (?:correct|right|true|sure|it|the (?:answer|right|correct))\b|\bnot\W*$",
+        # "(E) not enough information" is an option's text
+        r"^\W*(?:not|no)\b(?! (?:enough|sufficient|possible|determinable|of|such|solution|real|change))",
+    )
 )
-_OTHER = re.compile(r"\([A-J]\)|\[[A-J]\]|(?<![A-Za-z])[A-J][).:](?!\w)|\b(?:option|choice) [A-J]\b")
+_OTHER = r"\([A-J]\)|\[[A-J]\]|(?<![A-Za-z])[A-J][).:](?!\w)|\b(?:option|choice) [A-J]\b"
 
 
 def read_choice(plain: str) -> list[Node]:
@@ -75,9 +70,9 @@ def choice_with_text(plain: str) -> tuple[Node, str] | None:
     if not found:
         return None
     letter, text = found[1] or found[2] or found[3], found[4].strip()
-    if _AFFIRMED.fullmatch(text) or text == "False":
+    if re.fullmatch(_AFFIRMED, text) or text == "False":
         return choice(letter, BRACKETED), ""
-    if _VERB.match(text) or _TAKEN_BACK.search(text) or _OTHER.search(text):
+    if re.match(_VERB, text) or re.search(_TAKEN_BACK, text) or re.search(_OTHER, text):
         return None
     if re.match(r"[,;/&|]|and\b", text) or re.fullmatch(r"[\[(]?[A-J][\])]?[.:]?", text):
         return None

@@ -74,6 +74,8 @@ class Commands:
             return Node("seq", "()", inner.args) if inner.kind == "list" else inner
         if name == "mathbb":
             return Node(_NAMED_SETS.get(plain(self.cursor.group()), "") or _unknown(name))
+        if name == "top":  # the transpose
+            return Node("sym", "T")
         if name == "emptyset":
             return Node("nothing")
         return self._name(name)

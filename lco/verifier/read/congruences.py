@@ -19,10 +19,14 @@ class Congruences:
         self.cursor = cursor
         self.values = values
 
+    def at_bracket(self) -> bool:
+        """Whether `(mod …)` stands at the place."""
+        return self.cursor.at_open("(") and self._is_mod(1)
+
     def modulus(self) -> Node | None:
         """The modulus that stands at the place, None if there is none."""
         cursor = self.cursor
-        bracketed = cursor.at_open("(") and self._is_mod(1)
+        bracketed = self.at_bracket()
         if bracketed:
             cursor.take()
         elif not self._is_mod(0):

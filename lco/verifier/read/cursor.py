@@ -85,7 +85,7 @@ class Cursor:
         depth = 1
         while True:
             token = self.take()
-            if token.kind == "end":
+            if token.kind == "end" and not token.text:
                 raise UnreadableError("a group is never closed")
             depth += {"{": 1, "}": -1}.get(token.text, 0) if token.kind in ("open", "close") else 0
             if depth == 0:

@@ -263,6 +263,8 @@ class Grammar:
         return Node("div", None, (dividend, divisor))
 
     def _starts_factor(self, token: Token) -> bool:
+        if token.kind == "open" and self.congruences.at_bracket():
+            return False
         if token.kind in ("num", "begin") or (token.kind == "open" and token.text != "\\{"):
             return True
         if token.kind == "letters":

@@ -14,7 +14,7 @@ from lco.verifier.read.choices import choice_with_text, small_choice
 from lco.verifier.read.grammar import parse
 from lco.verifier.read.guards import check_answer
 from lco.verifier.read.names import is_word
-from lco.verifier.read.numerals import read_numeral
+from lco.verifier.read.numerals import decimal, read_numeral
 from lco.verifier.read.rewrites import in_words, otherwise, rewritten, with_unit
 from lco.verifier.read.tokens import balanced, clean, drop_dollars, trim
 from lco.verifier.read.trailers import declares, split_trailer
@@ -35,6 +35,7 @@ _HEDGES = re.compile(
     r"|than|least|most|except|n't|instead|guess|unless|only if|given|suppose|assume|let)\b",
     re.IGNORECASE,
 )
+_PLAIN_NUMBER = re.compile(r"-?\d{1,100}(?:\.\d{1,100})?", re.ASCII)
 _EMPTY = re.compile(r"[\s.,;:?!$\\{}()\[\]~_^&|*\-]*")
 _WHOLE_TEXT = re.compile(
     r"\\(?:text|mbox|textbf|textrm|textnormal|textsf|texttt|textit|emph|mathrm|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -47,6 +48,9 @@ _AND = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*", re.IGNOR
 
 def read(text: str) -> tuple[Node, ...]:
     """The readings of an answer, the likeliest first. Raises RefusedError or UnreadableError."""
+    if _PLAIN_NUMBER.fullmatch(text):
+        value = decimal(text.lstrip("-"))
+        return (Node("neg", None, (value,)) if text[0] == "-" else value,)
     check_answer(text)
     plain = clean(_unboxed(text))
     if _is_blank(plain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 from lco.verifier.read.words import unwrap
@@ -23,14 +24,7 @@ _KIND = (
     r"(?P<kind>(?:positive\s+(?=integer)|(?:real|integer|rational|natural|whole|complex|arbitrary|fixed|free|constant|possible)s?\s+"
     r"|numbers?\s+|values?\s+(?:of\s+)?)*)"
 )
-_QUANTIFIED = re.compile(
-    rf"(?:all|any|every|each|some|an?|arbitrary)?\s*{_KIND}{_LETTERS}\s*(?:(?:\\in|in)\s*{_SET})?", re.IGNORECASE
-)
-_DESCRIBED = re.compile(
-    rf"{_LETTERS}\s*(?:(?:is|are)\s*(?:an?|any|some|all)?\s*(?P<kind>(?:(?:real|integer|rational|natural|arbitrary|fixed|free|constant)s?\s*"
-    rf"|numbers?\s*|of integration\s*)+)|\\in\s*{_SET})",
-    re.IGNORECASE,
-)
+_WHAT_IT_IS = re.compile(rf",\s*(?={_LETTER}\s*(?:\\text\s*\{{\s*)?(?:is|are)\b)")
 _DOMAINS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _KINDS = {
     "real": "reals",
@@ -49,6 +43,18 @@ class Trailer(NamedTuple):
     condition: str
 
 
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """`all x ∈ ℝ` behind "for", `c is a constant` behind "where"; compiled when they are first wanted, for a quick start."""
+    kinds = "real|integer|rational|natural|arbitrary|fixed|free|constant"
+    quantified = rf"(?:all|any|every|each|some|an?|arbitrary)?\s*{_KIND}{_LETTERS}\s*(?:(?:\\in|in)\s*{_SET})?"
+    described = (
+        rf"{_LETTERS}\s*(?:(?:is|are)\s*(?:an?|any|some|all)?\s*(?P<kind>(?:(?:{kinds})s?\s*|numbers?\s*|of integration\s*)+)"
+        rf"|\\in\s*{_SET})"
+    )
+    return re.compile(quantified, re.IGNORECASE), re.compile(described, re.IGNORECASE)
+
+
 def declares(text: str) -> bool:
     """Whether a text has signs that only a trailer has: ∀, ∃, `(x ∈ ℝ)` at its end."""
     return ("\\in" in text and _IN_BRACKETS.search(text) is not None) or _QUANTIFIER.search(text) is not None
@@ -57,6 +63,7 @@ def declares(text: str) -> bool:
 def split_trailer(text: str) -> tuple[str, Trailer] | None:
     """The formula and what its trailer says, None where there is no trailer that is understood."""
     text = _QUANTIFIER.sub(lambda found: f" \\text{{for {'all' if found[1] == 'forall' else 'some'} }}", text)
+    text = _WHAT_IT_IS.sub(", where ", text)
     text = _IN_BRACKETS.sub(r" \\text{for all } \1", text)
     for found in _KEYWORD.finditer(text):
         main, rest = text[: found.start()].strip(), unwrap(text[found.start() :]).strip(" ,;")
@@ -69,8 +76,9 @@ def split_trailer(text: str) -> tuple[str, Trailer] | None:
 
 def _trailer(keyword: str, rest: str) -> Trailer:
     plain = re.sub(r"\s+", " ", rest).rstrip(".")
-    found = _QUANTIFIED.fullmatch(plain) if keyword == "for" else None
-    found = found or (_DESCRIBED.fullmatch(plain) if keyword in ("where", "for", "with") else None)
+    quantified, described = _patterns()
+    found = quantified.fullmatch(plain) if keyword == "for" else None
+    found = found or (described.fullmatch(plain) if keyword in ("where", "for", "with") else None)
     if not found:
         return Trailer((), "", rest)
     letters = re.split(r"\s*(?:,\s*and|,|and)\s+|,", found["letters"])

@@ -216,7 +216,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"(平方|立方)", r" \1 ", text)
     text = re.sub(r"°\s*([CF])(?![A-Za-z])", r" °\1 ", text)
     text = re.sub(r"(?<=[A-Za-z])\.(?=\s|$|[A-Za-z])", " ", text)
-    return re.sub(r"(?<![\^{\s\d])-(?=[^\W\d])", " ", text)
+    return re.sub(r"(?<![\^{])-(?!\s*\d)", " ", text)
 
 
 def _read_word(word: str, state: _State, powers: dict[str, int], labels: list[str]) -> bool:

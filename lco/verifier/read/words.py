@@ -42,6 +42,10 @@ _SHORT = {name[:3]: name for name in (*_DAYS, *_MONTHS)} | {
     "thurs": "thursday",
     "sept": "september",
 }
+_EXCEPTION = r"(?i)" + (
+    r"(?:all|every|any) real(?:s| numbers?| values?)?(?: (?:of )?[a-z])?,? (?:except|excluding|other than|but)(?: for)?\s+"
+    r"(?:[a-z]\s*=\s*)?(-?[\w./]+(?:(?:,| and| or|, and)\s+-?[\w./]+)*)"
+)
 _TAKES_BACK = {
     "yes": re.compile(r"\b(?:no|not|never|but|or|maybe|however|unless|if|neither|cannot)\b|n't|\?", re.IGNORECASE),
     "no": re.compile(r"\b(?:yes|but|or|maybe|however|unless|if)\b|\?", re.IGNORECASE),
@@ -79,8 +83,21 @@ def canonical(text: str) -> str:
 def read_words(text: str) -> list[Node]:
     """The readings of a cleaned text as words, the likeliest first; empty if it is none that is known here."""
     plain = unwrap(text).strip()
+    exception = re.fullmatch(_EXCEPTION, plain)
+    if exception:
+        values = [read_number(value) for value in re.split(r"\s*(?:,|\band\b|\bor\b)\s*", exception[1]) if value]
+        if None not in values:
+            points = tuple(number(value) for value in values if value is not None)
+            return [Node("minus", None, (Node("reals"), Node("set", None, points)))]
     fixed = _fixed(canonical(plain)) if plain.lstrip("( ")[:1].isalpha() else []
     return fixed or _clock(plain) or _date(plain) or _compound(plain) or read_choice(plain)
+
+
+def read_number(text: str) -> Fraction | None:
+    """A plain number in digits or words."""
+    if re.fullmatch(r"-?\d+(?:\.\d+)?(?:/[1-9]\d*)?", text):
+        return Fraction(text) if "." not in text or "/" not in text else None
+    return read_cardinal(text)
 
 
 def _fixed(words: str) -> list[Node]:

@@ -77,7 +77,12 @@ class Pool:
 
     def verify(self, response: str, gold: str, rules: Rules = _DEFAULT) -> Verdict:
         """The verdict on one response."""
-        return self.verify_many([(response, gold)], rules)[0]
+        outcome = _judge_here(response, gold, rules)
+        if isinstance(outcome, Found):
+            with self._lock:
+                outcome = self._work(deque((Case(0, outcome, gold, rules),)))[0]
+        self.counts[outcome.reason] += 1
+        return outcome
 
     def verify_many(self, pairs: Sequence[tuple[str, str]], rules: Rules = _DEFAULT) -> list[Verdict]:
         """Verdicts in the order of `pairs`."""
