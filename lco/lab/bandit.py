@@ -10,7 +10,6 @@ With an advantage on the sampled arm alone, one sample's target is exact, but th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +18,6 @@ from torch import Tensor
 from lco.lab.descent import STEPS, Data, descend, gradient
 from lco.lab.position import BETA, Subject
 from lco.lab.ray import centred
-from lco.lab.verdict import Verdict, joined
 
 REWARDS = torch.tensor([1.0, 0.8, 0.3, 0.1, -0.2, -0.4, -0.7, -1.0], dtype=torch.float64)
 Z_OLD = torch.tensor([0.0, 0.6, -0.5, 1.0, 0.2, 0.9, -0.3, 0.4], dtype=torch.float64)
@@ -108,58 +106,3 @@ def truncated_entropies(steps: int = STEPS, rounds: int = 4) -> tuple[float, ...
         for _ in range(steps):
             z = z - (z.softmax(0) - target)
     return tuple(found)
-
-
-def verdicts(found: Sequence[Course], entropies: Sequence[float]) -> list[Verdict]:
-    target, clipped, free = ([c for c in found if c.kind == kind] for kind in ("target", "clipped", "open"))
-    start = float(divergence(Z_OLD))
-
-    def ends(group: Sequence[Course]) -> str:
-        return joined(
-            f"{c.label} progress {c.progress[-1]:.3g}, KL(π* ‖ π) {max(c.divergence[-1], 0):.2g}"
-            for c in group if c.progress and c.divergence
-        )  # fmt: skip
-
-    plateau = min((c.divergence[-1] for c in clipped if c.divergence), default=0.0)
-    worst = max((c.divergence[-1] for c in target if c.divergence), default=0.0)
-    growth = {c.label: c.moving[1] / c.moving[0] for c in target if c.moving}
-    losers = [c for c in free if c.negative]
-    return [
-        Verdict(
-            "Without clip or target, further inner steps run past the optimum and never rest.", "suite",
-            bool(free) and all(c.progress and c.progress[-1] > 1 and (c.rest or 0) > 1e-4 for c in free), ends(free),
-        ),
-        Verdict(
-            "With advantages on the sampled arms alone, LCO comes to rest at π*.", "suite", bool(target) and worst < 1e-4,
-            f"it rests: largest gradient {max((c.rest or 0 for c in target), default=0):.1g}; but where? KL(π* ‖ π_old) was "
-            f"{start:.3g}; {ends(target)}; with tilts A/(β π_old) the KL is "
-            + joined(f"{c.label} {max(c.unbiased, 0):.2g}" for c in target if c.unbiased is not None),
-        ),
-        Verdict(
-            "A clipped surrogate rests on a plateau that is not the optimum.", "suite",
-            bool(clipped) and all(c.rest == 0 and c.divergence and c.divergence[-1] > 1e-3 for c in clipped), ends(clipped),
-        ),
-        Verdict(
-            f"At β = {BETA:g} every LCO loss rests nearer to π* than every clipped surrogate.", "suite",
-            bool(target and clipped) and worst < plateau,
-            f"largest KL(π* ‖ π) of an LCO loss {worst:.3g}, smallest of a clipped surrogate {plateau:.3g}",
-        ),
-        Verdict(
-            "On rewards that are all negative, losses without target or clip diverge and LCO converges.", "suite",
-            bool(target and losers) and all(c.negative and c.negative[1] > 1.5 * c.negative[0] for c in losers)
-            and all((c.negative_rest or 0) < 1e-4 for c in target),
-            joined(f"{c.label} ‖z − z_old‖ {c.negative[0]:.3g} → {c.negative[1]:.3g}"
-                   for c in [*losers, *target] if c.negative),
-        ),
-        Verdict(
-            "While the target moves along with the policy, no LCO loss comes to rest; ‖z‖ grows linearly for some.", "suite",
-            all(ratio > 1.05 for ratio in growth.values()) and any(ratio > 1.95 for ratio in growth.values()),
-            "‖z − z_old‖ at all of the steps over that at half: " + joined(f"{k} {v:.2f}" for k, v in growth.items()),
-        ),
-        Verdict(
-            f"A target cut to the old policy's top {TOP} collapses the entropy even at A = 0.", "suite",
-            entropies[-1] < 0.5 * entropies[0],
-            "entropy after each round, in nats: " + ", ".join(f"{x:.3f}" for x in entropies)
-            + f"; the top {TOP} alone have {float(torch.distributions.Categorical(logits=Z_OLD.topk(TOP).values).entropy()):.3f}",
-        ),
-    ]  # fmt: skip

@@ -15,14 +15,12 @@ Convex in z is not convex in the parameters θ, except for a linear head over fi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lco.lab.position import BETA, Positions, Subject, slope
-from lco.lab.verdict import Verdict, joined, signed
 from lco.methods import METHODS
 
 STEP = 1e-5
@@ -176,35 +174,3 @@ def curvature(subject: Subject, sign: int, count: int = 60, seed: int = 0) -> Cu
         dict(explained), error, 5 * count, violations, low >= -FLAT and violations == 0,
         sum(right) / len(right) if right else None,
     )  # fmt: skip
-
-
-def verdicts(found: Sequence[Curvature]) -> list[Verdict]:
-    """The claims about convexity; groups of losses are found by `Subject.kind`."""
-    target, clipped, free = ([c for c in found if c.kind == kind] for kind in ("target", "clipped", "open"))
-    taught, ruled = [c for c in found if c.demonstrated], [c for c in found if c.sign_rule is not None]
-    bent = [c for c in target if not c.convex]
-    mixed = [c for c in free if not (c.convex if c.sign > 0 else c.largest < FLAT)]
-
-    def told(group: Sequence[Curvature]) -> str:
-        return joined(
-            f"{signed(c.label, c.sign)} smallest eigenvalue {c.smallest:.2g}, largest {c.largest:.2g}, midpoint broken on "
-            f"{c.violations} of {c.segments} segments" for c in group
-        )  # fmt: skip
-
-    return [
-        Verdict("Cross-entropy on demonstrations is convex in the logits.", "paper",
-                bool(taught) and all(c.convex for c in taught), told(taught)),
-        Verdict("Every LCO loss is convex in the logits.", "paper", bool(target) and not bent,
-                f"not convex: {told(bent)}; convex: {', '.join(dict.fromkeys(c.label for c in target if c.convex))}"),
-        Verdict("PPO's clipped surrogate is not convex in the logits.", "paper",
-                bool(clipped) and not any(c.convex for c in clipped), told(clipped)),
-        Verdict("A loss without target or clip is convex for A > 0 and concave for A < 0.", "suite",
-                bool(free) and not mixed, f"not so: {told(mixed)}; so: {told([c for c in free if c not in mixed])}"),
-        Verdict("The surrogate −A r is indefinite where π(a) < ½; elsewhere convex for A > 0, concave for A < 0.", "suite",
-                bool(ruled) and all(c.sign_rule == 1 for c in ruled),
-                joined(f"{signed(c.label, c.sign)} {c.sign_rule:.0%} of the cases" for c in ruled)),
-        Verdict("Every Hessian is one of the closed forms derived from the losses' equations.", "suite",
-                not any("another" in c.forms for c in found),
-                f"without a form: {joined(c.label for c in found if 'another' in c.forms)}; the others differ from theirs by "
-                f"{max(c.error for c in found):.1g} at most"),
-    ]  # fmt: skip

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from lco.lab import bandit, convexity, negative_only, ray
 from lco.lab.descent import STEPS
 from lco.lab.position import Subject, subjects
-from lco.lab.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """Everything that was measured; `verdicts` by the experiment that they come from."""
+    """Everything that was measured; `methods` are (label, method, kind) of every loss."""
 
     methods: tuple[tuple[str, str, str], ...]
     curvatures: tuple[convexity.Curvature, ...]
@@ -22,7 +21,6 @@ class Laboratory:
     courses: tuple[bandit.Course, ...]
     entropies: tuple[float, ...]
     negatives: tuple[negative_only.Negatives, ...]
-    verdicts: dict[str, tuple[Verdict, ...]]
 
 
 def measure(chosen: Sequence[Subject] | None = None, steps: int = STEPS) -> Laboratory:
@@ -37,10 +35,4 @@ def measure(chosen: Sequence[Subject] | None = None, steps: int = STEPS) -> Labo
     return Laboratory(
         tuple((subject.label, subject.objective.name, subject.kind) for subject in chosen),
         curvatures, rays, alignments, courses, entropies, negatives,
-        {
-            "convexity": tuple(convexity.verdicts(curvatures)),
-            "ray": tuple(ray.verdicts(rays, alignments)),
-            "bandit": tuple(bandit.verdicts(courses, entropies)),
-            "negative only": tuple(negative_only.verdicts(negatives)),
-        },
     )  # fmt: skip

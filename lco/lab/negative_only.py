@@ -6,7 +6,6 @@ exactly as much probability as the target says, q = σ(logit p + c) (from π* �
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,6 @@ import torch
 from lco.lab.descent import STEPS, Data, descend, gradient
 from lco.lab.position import BETA, Subject
 from lco.lab.ray import centred, old_logits
-from lco.lab.verdict import Verdict, joined
 
 PROBABILITY = 0.3
 
@@ -53,26 +51,3 @@ def negatives(subject: Subject, steps: int = STEPS) -> Negatives | None:
     return Negatives(
         subject.label, subject.kind, tuple(moved.tolist()), tuple(path.softmax(1)[:, 0].tolist()), float(rest)
     )
-
-
-def verdicts(found: Sequence[Negatives]) -> list[Verdict]:
-    q = target_probability()
-    target, clipped, free = ([n for n in found if n.kind == kind] for kind in ("target", "clipped", "open"))
-
-    def ends(group: Sequence[Negatives]) -> str:
-        return joined(f"{n.label} π(a) = {n.probability[-1]:.4g}, ‖z − z_old‖ = {n.moved[-1]:.3g}" for n in group)
-
-    return [
-        Verdict(
-            "From one negative token LCO comes to rest at the target probability.", "suite",
-            bool(target) and all(abs(n.probability[-1] - q) < 1e-4 for n in target), f"q = {q:.4f}; {ends(target)}",
-        ),
-        Verdict(
-            "A loss without target or clip never rests on it: the logits run away.", "suite",
-            bool(free) and all(n.rest > 1e-3 and n.moved[-1] > 1.5 * n.moved[len(n.moved) // 2] for n in free), ends(free),
-        ),
-        Verdict(
-            "A clipped surrogate rests on its plateau, not at the target probability.", "suite",
-            bool(clipped) and all(n.rest == 0 and abs(n.probability[-1] - q) > 1e-3 for n in clipped), ends(clipped),
-        ),
-    ]  # fmt: skip

@@ -13,7 +13,6 @@ target as its minimum pushes forwards before s = 1 and backwards behind it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from lco.lab.convexity import random_positions
 from lco.lab.position import Positions, Subject, slope
-from lco.lab.verdict import Verdict, joined, signed
 
 PROBABILITIES = (0.05, 0.3, 0.9)
 TILTS = (0.5, 2.0, -0.5, -2.0)
@@ -153,75 +151,3 @@ def alignment(subject: Subject, sign: int, count: int = 1000) -> Alignment:
         float((known > 0).double().mean()),
         (low, middle, high),
     )
-
-
-def verdicts(found: Sequence[Ray], aligned: Sequence[Alignment]) -> list[Verdict]:
-    """What the rays and the random positions say of each claim; groups of losses are found by `Subject.kind`."""
-    target, clipped, unclipped = ([r for r in found if r.kind == kind] for kind in ("target", "clipped", "open"))
-    cosine = min((min(r.ahead or 0, r.behind[1] if r.behind else 0) for r in target), default=math.nan)
-    astray = [r for r in target if r.outcome != "stops exactly"]
-    askew = [a for a in aligned if a.kind == "target" and a.positive < 1]
-    straight = joined(a.label for a in aligned if a.kind == "target" and a.label not in {b.label for b in askew})
-    grows = [r for r in target if not r.shrinks]
-    short = [r for r in clipped if r.stop is not None and r.stop < 1]
-    # The ratios at which each loss stopped, by the sign of the tilt: one number if its clip is one of ratios.
-    ratios: dict[tuple[str, bool], list[float]] = {}
-    for r in clipped:
-        if r.ratio is not None:
-            ratios.setdefault((r.label, r.tilt > 0), []).append(r.ratio)
-    uneven = [key for key, seen in ratios.items() if max(seen) - min(seen) > 0.01]
-    likely = [r for r in clipped if r.tilt > 0 and r.probability * max(ratios.get((r.label, True), [0.0])) > 1]
-    past = [r for r in unclipped if r.stop is not None or not r.behind or r.behind[0] >= 0]
-    wrong = [r for r in found if (r.ahead or 0) <= 0]
-    ahead = min((r.ahead or 0 for r in clipped), default=math.nan)
-    return [
-        Verdict(
-            "On the ray, LCO's gradient points at the optimal policy from both sides and vanishes only there.", "paper",
-            cosine > 0 and not astray, f"smallest cosine {cosine:.3f} on {len(target)} rays; stops elsewhere: {at(astray)}",
-        ),
-        Verdict(
-            "At random positions too, LCO's gradient has a positive cosine with the way to the optimal policy.", "paper",
-            bool(target) and not askew, f"not always: {described(askew)}; always: {straight}",
-        ),
-        Verdict(
-            "The clipped surrogate's gradient does not point along the way to the optimal policy.", "paper", ahead <= 0,
-            f"on the ray before s = 1 its cosine is at least {ahead:.3f} where there is a gradient; at random positions "
-            + described(a for a in aligned if a.kind == "clipped"),
-        ),
-        Verdict(
-            "The norm of LCO's gradient shrinks on the way to the optimal policy.", "paper",
-            bool(target) and not grows,
-            f"on {len(target) - len(grows)} of {len(target)} rays, not on {at(grows)}; "
-            f"and on {sum(r.shrinks for r in unclipped)} of {len(unclipped)} rays of losses without target or clip",
-        ),
-        Verdict(
-            "A clipped surrogate stops where the ratio leaves its interval, short of the optimum or past it.", "suite",
-            bool(ratios) and not uneven,
-            joined(f"{signed(label, up - 0.5)} ratio {sum(x) / len(x):.2f}" for (label, up), x in ratios.items())
-            + f"; short on {len(short)} of {len(clipped)} rays, else past; ratio uneven for {joined(x for x, _ in uneven)}",
-        ),
-        Verdict(
-            "Where p (1 + ε) > 1 the upper clip can never stop the surrogate.", "suite",
-            bool(likely) and all(r.stop is None for r in likely),
-            f"of {len(likely)} such rays {sum(r.stop is None for r in likely)} have no stop up to s = 2",
-        ),
-        Verdict(
-            "A loss without target or clip pushes on past the optimum.", "suite", bool(unclipped) and not past,
-            f"on {len(unclipped) - len(past)} of {len(unclipped)} rays, not on {at(past)}",
-        ),
-        Verdict(
-            "At the old policy every loss points the right way: they differ after the first update only.", "suite",
-            not wrong, f"smallest cosine {min(r.ahead or 0 for r in found):.3f}; none or wrong: {at(wrong)}",
-        ),
-    ]  # fmt: skip
-
-
-def described(found: Iterable[Alignment]) -> str:
-    return joined(
-        f"{signed(a.label, a.sign)} {a.positive:.0%} positive, {a.vanishing:.0%} vanish, median {a.quartiles[1]:.2f}"
-        for a in found
-    )
-
-
-def at(found: Iterable[Ray]) -> str:
-    return joined(f"{r.label} (p = {r.probability:g}, c = {r.tilt:+g}: {r.outcome})" for r in found)

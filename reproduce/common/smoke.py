@@ -163,7 +163,7 @@ def record_first_steps(smoke: Smoke, data_dir: str, cell: Cell) -> Record:
     record["experiment"] = {**record["experiment"], "problems": cell.defined["problems"]}
     lines = [line for line in read_lines(cell.folder / "metrics.jsonl") if line["step"] > 0]
     record["every_step_mixed"] = all(line["degenerate_all_right"] + line["degenerate_all_wrong"] < 1 for line in lines)
-    record["every_gradient_nonzero"] = all(line.get("gradient_norm", 0) > 0 for line in lines)
+    record["every_gradient_nonzero"] = all((line.get("gradient_norm") or 0) > 0 for line in lines)
     return record
 
 

@@ -20,7 +20,7 @@ def build_report(records: Path, report: Path) -> None:
     print(
         "gain = over the start model at T = 1.  beyond sharpening = over the start sampled greedily or at its best\n"
         "temperature, which needs no training.  greedy gain = the trained model's greedy score over the start's.\n"
-        "* learns from right samples (RFT) or reference solutions (SFT) alone, or draws more; stands apart.\n\n"
+        "* learns from right answers or pairs alone, or draws more; stands apart.\n\n"
         f"table      {report / 'table.md'}\n"
         f"figure     {report / 'learning_curves.png'}\n"
         f"page       {report / 'index.html'}\n"

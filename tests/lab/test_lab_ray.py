@@ -1,12 +1,11 @@
-"""Along the ray: closed forms of where each loss stops, and what the verdicts say when a loss behaves otherwise."""
+"""Along the ray: closed forms of where each loss stops."""
 
-import dataclasses
 import math
 
 import pytest
 
 from lco.lab.position import subjects
-from lco.lab.ray import alignment, first_stop, ray, rays, verdicts
+from lco.lab.ray import alignment, first_stop, ray
 from lco.methods import METHODS
 
 SUBJECTS = {s.label: s for s in subjects()}
@@ -86,26 +85,3 @@ def test_alignment_of_convex_losses_is_never_negative_and_reinforce_on_negatives
     assert alignment(SUBJECTS["LCO-MSE centred"], 1, 200).quartiles[0] == pytest.approx(1)
     assert alignment(SUBJECTS["REINFORCE"], -1, 200).positive < 0.8
     assert alignment(SUBJECTS["PPO"], 1, 200).vanishing > 0.1
-
-
-def test_verdicts_turn_round_with_what_they_judge():
-    """The same claims, told that a loss without target were one with: a verdict that cannot fail says nothing."""
-
-    def judged(labels, kind=None):
-        chosen = [SUBJECTS[label] for label in labels]
-        chosen = [dataclasses.replace(s, kind=kind) for s in chosen] if kind else chosen
-        found = verdicts(
-            [r for s in chosen for r in rays(s)], [alignment(s, sign, 100) for s in chosen for sign in s.signs]
-        )
-        return {v.claim.split(",")[0]: v.supported for v in found}
-
-    honest = judged(["LCO-KLD full", "PPO", "REINFORCE"])
-    assert honest["On the ray"]
-    assert honest["At random positions too"]
-    assert honest["A loss without target or clip pushes on past the optimum."]
-    assert honest["A clipped surrogate stops where the ratio leaves its interval"]
-    assert not honest["The clipped surrogate's gradient does not point along the way to the optimal policy."]
-    assert not judged(["REINFORCE"], "target")["On the ray"]
-    assert not judged(["REINFORCE"], "target")["At random positions too"]
-    assert not judged(["LCO-KLD full"], "open")["A loss without target or clip pushes on past the optimum."]
-    assert not judged(["LCO-KLD full"], "clipped")["A clipped surrogate stops where the ratio leaves its interval"]
