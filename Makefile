@@ -9,16 +9,16 @@ export PYTHON
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: ## make .venv with the locked packages; a second call installs nothing
+setup: ## make .venv with the locked packages; a second call installs nothing (3 minutes)
 	@sh scripts/setup.sh
 
-reproduce: setup ## the miniature: eight methods on two tiny models; table, figure and page, on a CPU
+reproduce: setup ## the miniature: eight methods on two tiny models; table, figure and page, on a CPU (11 minutes on 2 cores)
 	@$(RUN) -m reproduce.miniature.run
 
-test: lint ## lint, types and all tests but the long ones
+test: lint ## lint, types and all tests but the long ones (12 minutes on 2 cores)
 	@$(RUN) -m pytest -m "not long"
 
-test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input
+test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (20 minutes)
 	@$(RUN) -m pytest -m long --timeout 3600
 
 lint: setup ## ruff (format and rules), mypy on lco/
@@ -26,7 +26,7 @@ lint: setup ## ruff (format and rules), mypy on lco/
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy lco
 
-tables: setup ## tables, figures and the page from the committed records in results/
+tables: setup ## tables, figures and the page from the committed records in results/ (half a minute)
 	@$(RUN) -m lco.cli table --results results/miniature --out results/miniature/report
 
 lock: ## write requirements/*.lock anew from the .in files; UPGRADE=1 takes the newest versions that fit

@@ -66,6 +66,7 @@ def set_up(kind: str) -> None:
         pip("install", *options, failure="the suite itself could not be installed")
     DONE.write_text(json.dumps(wanted) + "\n")
     print(f"set-up: .venv is ready after {time.monotonic() - started:.0f} s (log: {LOG.relative_to(ROOT)})")
+    print("set-up: call the suite as .venv/bin/lco, or as lco after `. .venv/bin/activate`")
 
 
 def install_packages(kind: str) -> None:

@@ -50,6 +50,14 @@ def lines(folder, name="metrics.jsonl"):
     return [json.loads(line) for line in (folder / name).read_text().split("\n") if line]
 
 
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    """The last bits of a product depend on how many threads share it; a test that leaves fewer would decide later ones."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
+
+
 @pytest.fixture(params=["qwen", "llama"])
 def start_folder(request):
     """The committed start model of each class."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -25,16 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    import torch
-
     from lco.evidence.folders import replacing
     from lco.evidence.records import rounded
     from lco.lab.claims import plain
     from lco.lab.laboratory import measure
     from lco.lab.page import build
 
-    torch.set_num_threads(1)  # products of 8 numbers: more threads only wait for each other
-    with replacing(arguments.out, "the page") as folder:
+    with one_thread(), replacing(arguments.out, "the page") as folder:
         found = measure()
         numbers = rounded({**asdict(found), "verdicts": plain(found)})
         text = json.dumps(numbers, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -54,3 +53,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(f"\nwritten to {arguments.out}: index.html, lab.json")
     return 0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For products of 8 numbers, where more threads only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

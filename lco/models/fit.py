@@ -61,7 +61,7 @@ def hidden_states(network: Any, ids: Tensor) -> Tensor:
 def probe(network: Any) -> Tensor:
     """[2, S] ids: two rows alike in the first half and different in the second."""
     rows = network.get_input_embeddings().weight.shape[0]
-    length = min(16, getattr(network.config, "max_position_embeddings", None) or 16)
+    length = min(8, getattr(network.config, "max_position_embeddings", None) or 8)
     ids = torch.arange(3, 3 + length).repeat(2, 1)
     ids[1, length // 2 :] += length
     return (ids % rows).to(network.device)

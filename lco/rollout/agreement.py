@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from lco.errors import UserError
-from lco.policy import Statistics
 from lco.rollout.records import Batch, Row, Sampler, Sampling, collate
 
 GAP_LIMIT = {"float32": 0.01, "bfloat16": 0.2}
@@ -22,7 +21,7 @@ Prompts = Sequence[tuple[str, tuple[int, ...]]]
 
 
 def check_agreement(
-    sampler: Sampler | None, forward: Callable[[Batch, Statistics], Mapping[str, Tensor]], gather: Callable[[Any], list[Any]],
+    sampler: Sampler | None, logprob: Callable[[Batch], Tensor], gather: Callable[[Any], list[Any]],
     prompts: Prompts, sampling: Sampling, dtype: str,
 ) -> float:  # fmt: skip
     """Samples a few tokens and compares their log-probabilities with the trainer's; to be called right after the first
@@ -30,7 +29,8 @@ def check_agreement(
 
     Args:
         sampler: this rank's, None where it has none.
-        forward, gather: the engine's; forward is called once on every rank, with the same rows.
+        logprob: log p [B, T] of the trainer's policy; called once on every rank, with the same rows.
+        gather: the engine's.
         prompts: (group id, ids); the first ones are asked.
         sampling: of the rollouts; its temperature is the policy's.
         dtype: of the model, which decides how much is noise.
@@ -46,7 +46,7 @@ def check_agreement(
     rows: list[Row] = next((found for found in gather(mine) if found), [])
     if not rows:
         return 0.0
-    gap = mean_gap(rows, forward(collate(rows), Statistics(["logprob"]))["logprob"])
+    gap = mean_gap(rows, logprob(collate(rows)))
     if not gap <= GAP_LIMIT[dtype]:
         raise UserError(
             f"sampler and trainer differ by {gap:.3g} a token (limit {GAP_LIMIT[dtype]}) right after the weights were handed "

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from lco import disk
@@ -23,7 +24,9 @@ from lco.config import dump
 from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
+from lco.policy import Statistics
 from lco.rollout.agreement import check_agreement
+from lco.rollout.records import Batch
 from lco.training import checkpoint, run_folder
 from lco.training.launch import STOP
 from lco.training.load import Loaded, load, start_sampler
@@ -129,10 +132,17 @@ def compare_policies(plan: Plan, loaded: Loaded) -> None:
     """Refuses a sampler that is not the trainer's policy right after it was given the weights (`check_agreement`)."""
     collector, policies = loaded.collector, loaded.learner.policies
     asked = [(prompt.problem.id, prompt.ids) for prompt in collector.prompts]
-    policy = policies.fixed["reference"] if plan.objective.source == "pairs" else None
-    forward = policies.engine.forward if policy is None else policy
+    reference = policies.fixed["reference"] if plan.objective.source == "pairs" else None
+    # ZeRO-3 expects every forward to visit the same modules, so a critic on the policy's body is asked too.
+    names = ["logprob", "value"] if plan.objective.critic and policies.critic is None else ["logprob"]
+
+    def logprob(batch: Batch) -> Tensor:
+        if reference is not None:
+            return reference(batch, Statistics(["logprob"]))["logprob"]
+        return policies.engine.forward(batch, Statistics(names))["logprob"]
+
     check_agreement(
-        collector.sampler, forward, policies.engine.gather, asked, collector.sampling, plan.experiment.dtype
+        collector.sampler, logprob, policies.engine.gather, asked, collector.sampling, plan.experiment.dtype
     )
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from lco import models
 from lco.errors import UserError
 from lco.models.weights import check_names, checkpoint_shapes, checkpoint_weights
-from lco.policy import PolicyModel
+from lco.policy import PolicyModel, Statistics
 from lco.rollout.agreement import check_agreement
 from lco.rollout.records import Sampling
 from lco.rollout.transfer import buckets, write_buckets
@@ -103,7 +103,10 @@ ASKED = [(str(i), (1, 5, 6 + i)) for i in range(6)]
 
 
 def agree(sampler, policy, gather=lambda value: [value], **changes):
-    return check_agreement(sampler, policy, gather, ASKED, dataclasses.replace(SAMPLING, **changes), "float32")
+    def logprob(batch):
+        return policy(batch, Statistics(["logprob"]))["logprob"]
+
+    return check_agreement(sampler, logprob, gather, ASKED, dataclasses.replace(SAMPLING, **changes), "float32")
 
 
 def test_a_sampler_of_the_same_weights_agrees_and_of_others_does_not():

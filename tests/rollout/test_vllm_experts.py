@@ -5,7 +5,7 @@ import torch
 
 from lco.errors import UserError
 from lco.models import check_names, checkpoint_weights
-from lco.policy import PolicyModel
+from lco.policy import PolicyModel, Statistics
 from lco.rollout.agreement import check_agreement
 from lco.rollout.records import Sampling
 from lco.rollout.vllm import VLLMSampler
@@ -42,7 +42,15 @@ def test_a_mixture_of_experts_follows_the_trainers_weights(tmp_path, kind, separ
         return trainer_gap(model, sampler.sample(PROMPTS, SAMPLING, seed=7))
 
     def agree(model):
-        return check_agreement(sampler, PolicyModel(model), lambda value: [value], PROMPTS, SAMPLING, "float32")
+        policy = PolicyModel(model)
+        return check_agreement(
+            sampler,
+            lambda batch: policy(batch, Statistics(["logprob"]))["logprob"],
+            lambda value: [value],
+            PROMPTS,
+            SAMPLING,
+            "float32",
+        )
 
     try:
         assert gap(start) < 1e-4

@@ -18,6 +18,7 @@ from lco.errors import UserError
 from lco.rollout.memory import SHARED_MEMORY
 from lco.rollout.vllm_process import call_watched
 from lco.scratch import PREFIX
+from tests.conftest import START
 from tests.rollout.conftest import save, small_model
 
 
@@ -156,3 +157,27 @@ def test_a_killed_trainer_leaves_no_shared_memory_and_its_folder_goes_with_the_n
     assert len(list(temporary.glob(f"{PREFIX}*"))) == 1
     remove_abandoned(temporary)
     assert not list(temporary.glob(f"{PREFIX}*"))
+
+
+@pytest.mark.long
+def test_training_of_two_ranks_ends_when_its_engine_is_killed(tmp_path):
+    """What waits here is a rank; the others wait for it, and the launcher for all of them."""
+    run = tmp_path / "run"
+    command = [
+        *(sys.executable, "-m", "lco.cli", "train", "--engine", "deepspeed", "--processes", "2", "--device", "cpu"),
+        *("--rollouts", "vllm", "--vllm-cache-gib", "0.1", "--model", str(START / "llama"), "--problems", "arithmetic"),
+        *("--extraction", "hash", "--max-prompt-tokens", "32", "--prompts-per-step", "6", "--samples", "4"),
+        *("--minibatches", "2", "--steps", "100000", "--save-every", "1", "--out", str(run)),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, process_group=0) as training:
+        while not (run / "checkpoints" / "step-000002").exists():
+            assert training.poll() is None
+            time.sleep(0.2)
+        everyone = psutil.Process(training.pid).children(recursive=True)
+        next(p for p in everyone if p.name() == "VLLM::EngineCore").kill()
+        _, said = training.communicate(timeout=120)
+        assert training.returncode == 2
+        assert re.search(r"the vLLM engine \(pid \d+\) was ended by SIGKILL during .*--resume", said), said
+        _, alive = psutil.wait_procs(everyone, timeout=30)
+        assert not alive

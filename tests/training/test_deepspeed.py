@@ -15,7 +15,7 @@ import pytest
 
 from lco.training.deepspeed import SHARED_MEMORY
 from lco.training.launch import run_ranks
-from tests.conftest import START
+from tests.conftest import START, lines
 
 ROOT = Path(__file__).parents[2]
 SHORT = {
@@ -164,3 +164,18 @@ def test_ctrl_c_stops_after_a_rollout_with_a_checkpoint(training):
     assert "continue with --resume" in said
     assert not any(p.is_running() for p in [launcher, *ranks])
     assert list((folder / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.usefixtures("ranks_find_the_code")
+def test_a_critic_on_the_policys_body_is_trained_under_zero_3(tmp_path):
+    """ZeRO-3 expects every forward to visit the same modules, the comparison before the first rollout among them."""
+    command = [
+        *(sys.executable, "-m", "lco.cli", "train", "--method", "ppo", "--engine", "deepspeed", "--zero-stage", "3"),
+        *("--device", "cpu", "--model", str(START / "llama"), "--problems", "arithmetic", "--extraction", "hash"),
+        *("--limit", "50", "--max-prompt-tokens", "32", "--prompts-per-step", "4", "--samples", "4"),
+        *("--minibatches", "2", "--steps", "2", "--lr", "1e-3", "--out", str(tmp_path / "run")),
+    ]
+    subprocess.run(command, check=True, cwd=ROOT)
+    logged = lines(tmp_path / "run")
+    assert [line["updates"] for line in logged] == [2, 2]
+    assert all(line["gradient_norm"] > 0 for line in logged)
