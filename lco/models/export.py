@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lco.disk import write_json
@@ -15,6 +17,9 @@ from lco.problems.prompts import with_pinned_date
 
 def export(model: Any, tokenizer: Any, where: Path, weights: dict[str, Tensor]) -> None:
     """A model folder; its chat template tells every program the date that training was told."""
+    if not torch.cuda.is_available():
+        # accelerate imports DeepSpeed here, which otherwise warns that it looked for a GPU and found none.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     model.save_pretrained(where, state_dict={name: tensor.cpu() for name, tensor in weights.items()})
     save_tokenizer(tokenizer, where)
 

@@ -12,6 +12,8 @@ import json
 import logging
 import math
 import os
+import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,8 +148,8 @@ class DeepSpeedEngine:
         """Restores what `save` wrote with as many ranks.
 
         Raises:
-            UserError: the files are not those that the run recorded. They are pickles and could run code, so nothing of
-                them is read then.
+            UserError: the files are not those that the run recorded, or would build something else than DeepSpeed saves.
+                They are pickles, which could run code.
         """
         recorded = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         found = hashes(folder / STATE)
@@ -164,8 +166,30 @@ class DeepSpeedEngine:
                 f"{folder} was saved by {recorded['world']} ranks and is loaded by {self.world}; "
                 f"give --processes {recorded['world']}"
             )
+        self.module.checkpoint_engine.load = read_restricted
         self.module.load_checkpoint(str(folder), tag=STATE)
         self.updates = recorded["updates"]
+
+
+def read_restricted(path: str, map_location: Any = None) -> Any:
+    """A file of a checkpoint, by an unpickler that builds tensors and the few classes that DeepSpeed saves beside them.
+
+    Raises:
+        UserError: it names anything else.
+    """
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    try:
+        with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        raise UserError(
+            f"{path} is not what DeepSpeed saves: it would build {named[1] if named else 'something else than tensors'}; "
+            "nothing of it was run, remove this checkpoint to resume from the one before"
+        ) from error
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
-from lco.training.deepspeed import SHARED_MEMORY
+from lco.disk import sha256
+from lco.errors import UserError
+from lco.training.deepspeed import SHARED_MEMORY, read_restricted
 from lco.training.launch import run_ranks
 from tests.conftest import START, lines
 
@@ -179,3 +183,57 @@ def test_a_critic_on_the_policys_body_is_trained_under_zero_3(tmp_path):
     logged = lines(tmp_path / "run")
     assert [line["updates"] for line in logged] == [2, 2]
     assert all(line["gradient_norm"] > 0 for line in logged)
+
+
+class Payload:
+    """What an unpickler without limits runs."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_builds_more_than_tensors_is_refused_and_not_run(tmp_path, zipped):
+    marker, file = tmp_path / "marker", tmp_path / "states.pt"
+    torch.save({"state": torch.ones(3), "more": Payload(marker)}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"states.pt is not what DeepSpeed saves: it would build \S*mkdir"):
+        read_restricted(str(file))
+    file.write_bytes(pickle.dumps(Payload(marker)))
+    with pytest.raises(UserError, match=r"states.pt is not what DeepSpeed saves"):
+        read_restricted(str(file))
+    assert not marker.exists()
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("ranks_find_the_code")
+@pytest.mark.parametrize("stage", ["2", "3"])
+def test_a_checkpoint_rewritten_together_with_its_hashes_is_not_run_on_resume(tmp_path, stage):
+    run, marker = tmp_path / "run", tmp_path / "marker"
+    train = [sys.executable, "-m", "lco.cli", "train"]
+    start = [
+        *("--method", "grpo", "--engine", "deepspeed", "--processes", "2", "--zero-stage", stage, "--device", "cpu"),
+        *("--model", str(START / "llama"), "--problems", "arithmetic", "--extraction", "hash", "--limit", "50"),
+        *("--max-prompt-tokens", "32", "--prompts-per-step", "4", "--samples", "4", "--steps", "1", "--out", str(run)),
+    ]
+    subprocess.run([*train, *start], check=True, cwd=ROOT)
+    (checkpoint,) = (run / "checkpoints").glob("step-*")
+    for file in (checkpoint / "deepspeed").glob("*optim_states.pt"):
+        torch.save(Payload(marker), file)
+    rewrite_hashes(checkpoint)
+    resumed = subprocess.run(
+        [*train, "--resume", "--out", str(run), "--steps", "2"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert resumed.returncode == 2
+    assert "is not what DeepSpeed saves" in resumed.stderr
+    assert not marker.exists()
+
+
+def rewrite_hashes(checkpoint):
+    """What somebody would do who wants a file of his own to be loaded."""
+    for name, folder in {"engine.json": checkpoint / "deepspeed", "complete.json": checkpoint}.items():
+        record = json.loads((checkpoint / name).read_text())
+        record["files"] = {file: sha256(folder / file) for file in record["files"]}
+        (checkpoint / name).write_text(json.dumps(record))
