@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from lco.evidence.formats import visible
-from lco.evidence.names import earlier, source
+from lco.evidence.names import source
 from lco.evidence.styles import Style, styles
 from lco.evidence.tables import Record, by_class, runs_of
 
-COLOURS = {name: style.colour for name, style in styles(earlier()).items()}
-"""Colours of single lines by method's name, in the order of names.json. Figures of records take `styles` of their table."""
 PANELS = (("accuracy", "right answers in the rollout", False), ("entropy", "entropy, nats per token", False),
           ("gradient_norm", "gradient norm", True), ("kl_old", "KL(old ‖ new), last update", True))  # fmt: skip
 CROWDED = 9

@@ -9,7 +9,8 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from lco.disk import write_text
-from lco.evidence.plots import COLOURS, legend, prepared, save
+from lco.evidence.plots import legend, prepared, save
+from lco.evidence.styles import styles
 from lco.evidence.tables import collapsed
 from lco.methods import METHODS
 
@@ -61,8 +62,10 @@ def frozen_table(records: Sequence[Record]) -> str:
 def draw_frozen(records: Sequence[Record], stem: Path) -> None:
     plt = prepared()
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    looks = styles(r["method"] for r in records)
     for r in records:
-        style = {"color": COLOURS.get(r["method"], "#999999"), "label": title(r["method"])}
+        look = looks[r["method"]]
+        style = {"color": look.colour, "linestyle": look.linestyle, "label": title(r["method"])}
         axes[0].plot(r["cosine_to_the_end"], **style)
         axes[1].plot(r["cosine_to_the_whole_way"], **style)
         axes[2].plot(r["gradient_norm"], **style)
@@ -122,7 +125,7 @@ def grid_table(records: Sequence[Record]) -> str:
 
 def draw_grid(records: Sequence[Record], stem: Path) -> None:
     plt = prepared()
-    found = cells(records)
+    found, looks = cells(records), styles(r["method"] for r in records)
     rates, updates = sorted({key[1] for key in found}), sorted({key[2] for key in found})
     shape = {"figsize": (4 * len(rates), 3 * len(updates)), "squeeze": False, "sharey": True, "layout": "constrained"}
     figure, axes = plt.subplots(len(updates), len(rates), **shape)
@@ -131,10 +134,10 @@ def draw_grid(records: Sequence[Record], stem: Path) -> None:
             for (method, lr, count), seeds in found.items():
                 if (lr, count) != (rate, u):
                     continue
-                colour = COLOURS.get(method, "#999999")
+                style = {"color": looks[method].colour, "linestyle": looks[method].linestyle, "linewidth": 1}
                 for i, r in enumerate(seeds):
                     steps = r["curves"]["validation"]["step"]
-                    axis.plot(steps, scores(r), color=colour, linewidth=1, label=title(method) if i == 0 else None)
+                    axis.plot(steps, scores(r), label=title(method) if i == 0 else None, **style)
             axis.set_title(f"{u} update{'s' if u > 1 else ''} a rollout, lr {rate:g}", fontsize=10)
             axis.set_ylim(0, 1.02)
             axis.set_xlabel("rollout")
