@@ -15,10 +15,10 @@ setup: ## make .venv with the locked packages; a second call installs nothing (3
 reproduce: setup ## the miniature: eight methods on two tiny models; table, figure and page, on a CPU (11 minutes on 2 cores)
 	@$(RUN) -m reproduce.miniature.run
 
-test: lint ## lint, types and all tests but the long ones (12 minutes on 2 cores)
+test: lint ## lint, types and all tests but the long ones (15 minutes on 2 cores)
 	@$(RUN) -m pytest -m "not long"
 
-test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (20 minutes)
+test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (half an hour)
 	@$(RUN) -m pytest -m long --timeout 3600
 
 lint: setup ## ruff (format and rules), mypy on lco/
