@@ -102,8 +102,8 @@ def near_misses(text: str, rng: random.Random) -> list[str]:
     """Answers that differ in one digit, sign, bracket or element, wherever such a change certainly changes the meaning."""
     found = []
     digits = [at for at, sign in enumerate(text) if sign in "123456789"]
-    # The number of a free constant is a name, and ±1 and ±4 are the same modulo 5.
-    if digits and not re.search(r"\\(?:phantom|begin\{array|pmod)|C_\{?\d", text):
+    # The number of a free constant is a name; ±1 and ±4 are the same modulo 5, so are 7n + 2 and 7n + 9, and C(9, 2) is C(9, 7).
+    if digits and not re.search(r"\\(?:phantom|begin\{array|pmod|binom|in\s*\\mathbb)|C_\{?\d", text):
         at = rng.choice(digits)
         found.append(text[:at] + rng.choice([d for d in "123456789" if d != text[at]]) + text[at + 1 :])
     if re.fullmatch(r"\d*[1-9]\d*(?:\.\d+)?", text):
