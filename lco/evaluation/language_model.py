@@ -15,6 +15,7 @@ from lm_eval.api.model import LM
 
 from lco.errors import UserError
 from lco.problems.prompts import render
+from lco.problems.responses import response_decoder
 from lco.randomness import derived_seed
 from lco.rollout.records import Sampler, Sampling
 from lco.verifier import with_open_thought
@@ -96,10 +97,8 @@ class SamplerLM(LM):
             self.truncated.setdefault((task, int(row.group)), []).append(row.finish_reason == "length")
         asked = {str(request.doc_id): request.args[0] for request in requests}
         # A thought that the prompt has opened is part of what is judged.
-        return [
-            with_open_thought(asked[row.group], self.tokenizer.decode(row.response_ids, skip_special_tokens=True))
-            for row in rows
-        ]
+        decode = response_decoder(self.tokenizer)
+        return [with_open_thought(asked[row.group], decode(row.response_ids)) for row in rows]
 
     def sampling(self, options: dict[str, Any], samples: int) -> Sampling:
         """The task's values under the command line's; rows end with end tokens.

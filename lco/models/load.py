@@ -65,6 +65,7 @@ def load_model(model: str, dtype: str, device: str) -> nn.Module:
         del network.hf_quantizer, network.config.quantization_config
         network.is_quantized = False
     network = network.to(device).eval()
+    check_finite(model, network)
     check_fit(network, model)
     return network
 
@@ -91,6 +92,20 @@ def check_whole(model: str, found: dict[str, Any]) -> None:
         raise UserError(
             f"{model} {', '.join(faults)}; its files are incomplete or belong to another class (a reward model, a "
             "classifier) than config.json says: get it again, or give a causal language model"
+        )
+
+
+@torch.no_grad()
+def check_finite(model: str, network: nn.Module) -> None:
+    """
+    Raises:
+        UserError: names the weights that hold a value which is no finite number.
+    """
+    broken = [name for name, weight in network.named_parameters() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise UserError(
+            f"{model} holds values that are no finite numbers in {some(broken)}; its training failed or its files are damaged: "
+            "get it again"
         )
 
 

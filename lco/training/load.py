@@ -31,6 +31,7 @@ from lco.problems.prompts import (
     render,
     style_named,
 )
+from lco.problems.responses import response_decoder
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
@@ -119,7 +120,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         demonstrations=asked.demonstrations,
         sampling=Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends),
         verify=lambda pairs: pool.verify_many(pairs, rules),
-        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
+        decode=response_decoder(tokenizer),
         prompt_text=render(tokenizer, style_named(experiment.prompt).messages("?")),
     )
     return Loaded(collector, Learner(experiment, objective, policies), asked.validation, manifest, tokenizer)

@@ -1,6 +1,7 @@
 """A model is loaded whole or refused by name: weights that are missing or foreign, folders that hold something else."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -122,6 +123,12 @@ def test_a_cut_file_is_named(tmp_path):
         second.write_bytes(second.read_bytes()[:size])
         with pytest.raises(UserError, match=rf"{second.name} is cut or damaged .*get it again"):
             load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_finite_numbers_are_named(folder, value):
+    with pytest.raises(UserError, match=rf"no finite numbers in {UP};"):
+        load(broken(folder, lambda t: t[UP][:1].fill_(value)))
 
 
 def test_pickled_weights_are_not_read(folder):

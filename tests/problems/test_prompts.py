@@ -106,6 +106,21 @@ def test_a_prompt_that_opens_a_thought_says_so():
         "<|im_start|>assistant\n": "",
         "<|im_start|>assistant\n<think>\n\n</think>\n\n": "",  # Qwen3 with thinking switched off
         "<|im_start|>user\nWhat does <think> mean?<|im_end|>\n<|im_start|>assistant\n": "",
+        "[INST]1 + 1?[/INST][THINK]": "[THINK]",
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_THINKING|>": "<|START_THINKING|>",
+        "<|start|>assistant<|channel|>analysis<|message|>": "<|channel|>analysis<|message|>",
+        "<|start|>assistant<|channel|>analysis<|message|>No.<|end|><|start|>assistant<|channel|>final<|message|>": "",
+        "<|im_start|>assistant\n< think >\n": "< think >",
+        '<|im_start|>assistant\n<think type="deep">': '<think type="deep">',
+        "<|im_start|>assistant\n<scratchpad>": "<scratchpad>",
+        "<start_of_turn>model\n<unused94>thought\n": "<unused94>thought",
+        # Words that the template puts into the thought are a part of it ...
+        "<|im_start|>assistant\n<think>\nOkay, let me see.": "<think>Okay, let me see.",
+        # ... and a thought that the question talks of is none.
+        "What does <think> mean?": "",
+        "<|im_start|>user\nThink in <think> tags: 1 + 1?<|im_end|>\n<|im_start|>assistant\nSure. ": "",
+        "User: think in <think> tags.\nAssistant: ": "",
+        "<|turn>system\n<|think|><turn|>\n<|turn>user\n1 + 1?<turn|>\n<|turn>model\n": "",
     }
     for prompt, tag in opened.items():
         assert with_open_thought(prompt, "2") == tag + "2", prompt

@@ -5,26 +5,52 @@ from __future__ import annotations
 import re
 from collections import deque
 
-_NAMES = "think|thinking|thought|thoughts|reasoning|reflection|seed:think"
-OPEN = re.compile(rf"<(?:{_NAMES})>|(?-i:\[THINK\])|◁think▷|<\|begin_of_thought\|>", re.IGNORECASE)
-CLOSED = re.compile(rf"</(?:{_NAMES})>|(?-i:\[/THINK\])|◁/think▷|<\|end_of_thought\|>", re.IGNORECASE)
+_NAMES = "think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad|seed:think"
+OPEN = re.compile(
+    rf"<\s{{0,3}}(?:{_NAMES})(?:\s[^<>]{{0,80}})?>|<\|(?:think|thinking|begin_of_thought|START_THINKING)\|>"
+    r"|(?-i:\[THINK\])|◁think▷|<\|channel\|>(?:analysis|commentary)\b[^<]{0,80}<\|message\|>|<\|channel>thought\b"
+    r"|<unused94>thought\b",
+    re.IGNORECASE,
+)
+CLOSED = re.compile(
+    rf"<\s{{0,3}}/\s{{0,3}}(?:{_NAMES})\s{{0,3}}>|<\|(?:/think|/thinking|end_of_thought|END_THINKING)\|>"
+    r"|(?-i:\[/THINK\])|◁/think▷|<\|channel\|>final\b[^<]{0,80}<\|message\|>|<channel\|>|<unused95>",
+    re.IGNORECASE,
+)
+_PARTS = frozenset(("<|channel|>", "<|message|>", "<|channel>", "<channel|>", "<unused94>", "<unused95>"))
+"""Tokens of which a mark is made together with a word."""
+
 _SIGNS = ("<", "[THINK]", "[/THINK]", "◁")  # one of them stands in every mark
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_TURN = re.compile(
+    r"<[|｜](?:[^<>]{1,30})>|<[^<>]{1,30}[|｜]>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|\bassistant\b", re.I
+)
+"""What chat templates write between turns."""
+
+
+def is_thought_mark(token: str) -> bool:
+    """Whether a token opens or closes a thought, or is a part of what does."""
+    return token in _PARTS or bool(OPEN.fullmatch(token) or CLOSED.fullmatch(token))
 
 
 def with_open_thought(prompt: str, response: str) -> str:
-    """The response as it has to be judged: behind the thought that the prompt opens for it, if it ends in such a tag.
+    """The response as it has to be judged: behind the thought that the prompt opens for it, and what it puts into it.
 
-    Chat templates of thinking models end the prompt in `<think>`, so that the response holds the end of the thought alone. A
-    box in a thought that never ends is no answer; behind `</think>` the answer counts as ever.
+    Chat templates of thinking models end the prompt in `<think>`, some with a few words behind it, so that the response holds
+    the end of the thought alone. A box in a thought that never ends is no answer; behind `</think>` the answer counts as ever.
 
     >>> with_open_thought("Question? <think>\\n", "Perhaps \\\\boxed{41}. But")
     '<think>Perhaps \\\\boxed{41}. But'
     """
     opened = last_match(OPEN, prompt)
-    if opened is None or prompt[opened.end() :].strip():
+    if opened is None:
         return response
-    return opened[0] + response
+    begun = prompt[opened.end() :].lstrip()
+    # With words behind it the mark may be one that a question talks of: it counts in the turn that the response goes on with.
+    mentioned = begun and (not _TURN.search(prompt[: opened.start()]) or _TURN.search(begun))
+    if mentioned or CLOSED.search(begun):
+        return response
+    return opened[0] + begun + response
 
 
 def after_thinking(response: str) -> str | None:
