@@ -7,12 +7,15 @@ import argparse
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import ModuleType
 from typing import NoReturn
 
 from lco.errors import UserError, closest, nearest
+from lco.stopping import STOP, Stopped, answered, raise_stopped
 
 COMMANDS = {
     "train": ("lco.training.command", "train a model with one method"),
@@ -62,12 +65,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; a user's mistake is one sentence on standard error and exit code 2."""
+    """Entry point; a user's mistake is one sentence on standard error and exit code 2, a signal is 128 + its number."""
     try:
-        module, parsed = parse(list(sys.argv[1:] if arguments is None else arguments))
-        code = int(module.run(parsed) or 0)
-        sys.stdout.flush()
-        return code
+        # A rank leaves them to its launching process, which has them first.
+        with nullcontext() if "LOCAL_RANK" in os.environ else answered(raise_stopped, STOP - {signal.SIGINT}):
+            module, parsed = parse(list(sys.argv[1:] if arguments is None else arguments))
+            code = int(module.run(parsed) or 0)
+            sys.stdout.flush()
+            return code
     except UserError as error:
         print(f"lco: {error}", file=sys.stderr)
         return 2
@@ -80,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except Stopped as stopped:
+        print(f"lco: {stopped}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("lco: interrupted", file=sys.stderr)
         return 130

@@ -1,10 +1,11 @@
-"""Checkpoints: complete or absent, bound to their run and step, on disk before older ones go."""
+"""Checkpoints: complete or absent, bound to their run, step and lines, on disk before older ones go."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,9 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lco.disk import flush_folder, flush_tree, sha256, write_json
+from lco.errors import UserError
 
 COMPLETE = "complete.json"
-"""Inside a checkpoint, written last: its run, its step, and every file with its hash."""
+"""Inside a checkpoint, written last: its run, its step, every file with its hash, and what the run's lines were."""
+
+LINES = ("metrics.jsonl", "samples.jsonl")
+"""The run's files that grow with every rollout."""
 
 
 def partial_folder(run: Path, step: int) -> Path:
@@ -33,7 +38,9 @@ def finish_checkpoint(run: Path, step: int, run_id: str) -> Path:
     """Hashes all files, makes them durable, and renames the folder into place."""
     partial, folder = partial_folder(run, step), run / "checkpoints" / f"step-{step:06d}"
     files = {str(p.relative_to(partial)): sha256(p) for p in sorted(partial.rglob("*")) if p.is_file()}
-    write_json(partial / COMPLETE, {"run": run_id, "step": step, "files": files})
+    lines = {name: content(run / name) for name in LINES}
+    begun = {name: {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()} for name, text in lines.items()}
+    write_json(partial / COMPLETE, {"run": run_id, "step": step, "files": files, "lines": begun})
     flush_tree(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
@@ -55,11 +62,12 @@ def prune_checkpoints(run: Path, whole: set[int], newest: int, keep: int = 2) ->
             shutil.rmtree(folder)
 
 
-def damage(folder: Path, run_id: str | None) -> str | None:
+def damage(folder: Path, run_id: str | None, needed: Iterable[str] = ()) -> str | None:
     """What is wrong with a checkpoint, in words; None where it is whole and this run's.
 
     Args:
         run_id: the run's name for itself; None for runs of older versions, which had none.
+        needed: files without which the run cannot go on.
     """
     try:
         recorded = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
@@ -71,7 +79,7 @@ def damage(folder: Path, run_id: str | None) -> str | None:
     if run_id is not None and owner != run_id:
         return "belongs to another run"
     there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {COMPLETE}
-    for name in sorted(there | files.keys()):
+    for name in sorted(there | files.keys() | set(needed)):
         if name not in there:
             return f"lacks {name}"
         if name not in files:
@@ -81,14 +89,37 @@ def damage(folder: Path, run_id: str | None) -> str | None:
     return None
 
 
-def newest_checkpoint(run: Path, run_id: str | None, say: Callable[[str], None]) -> tuple[int, Path] | None:
+def newest_checkpoint(
+    run: Path, run_id: str | None, say: Callable[[str], None], needed: Iterable[str] = ()
+) -> tuple[int, Path] | None:
     """The newest whole checkpoint of this run; newer ones that are not are named through `say` and passed over."""
     for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
-        wrong = damage(folder, run_id)
+        wrong = damage(folder, run_id, needed)
         if wrong is None:
             return int(folder.name.removeprefix("step-")), folder
         say(f"checkpoint {folder.name} {wrong}; it is passed over")
     return None
+
+
+def check_lines(run: Path, checkpoint: Path) -> None:
+    """Refuses to go on from a whole checkpoint where metrics and samples do not begin with what they were when it was saved.
+
+    Raises:
+        UserError: the run's history is not known. Checkpoints of versions that did not record it pass.
+    """
+    recorded = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")).get("lines", {})
+    for name, was in recorded.items():
+        found = content(run / name)
+        if hashlib.sha256(found[: was["bytes"]]).hexdigest() != was["sha256"]:
+            what = "is missing" if not found else "is cut" if len(found) < was["bytes"] else "was changed"
+            raise UserError(
+                f"cannot resume from {checkpoint.name}: {run / name} {what} since it was saved; put a copy of the file back, or "
+                "give --start-over"
+            )
+
+
+def content(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
 
 
 def save_torch_state(
@@ -104,6 +135,10 @@ def save_torch_state(
     }
     save_file(moments, folder / "optimizer.safetensors")
     write_json(folder / "engine.json", {"updates": updates})
+
+
+TORCH_STATE = ("engine.json", "model.safetensors", "optimizer.safetensors")
+"""What `save_torch_state` writes."""
 
 
 def load_torch_state(folder: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> int:

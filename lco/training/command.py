@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lco.config import Experiment, dump, fields, from_mapping
+from lco.console import say
 from lco.errors import UserError
 from lco.methods import METHODS, method_named
+from lco.stopping import Stopped
 from lco.training.launch import CONFIGURATION, become_rank, launch_ranks
 from lco.training.resolve import resolve
 
@@ -73,11 +75,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if is_rank:
         become_rank(experiment)
-    folder = train(plan, arguments.resume, start_over=arguments.start_over)
-    if int(os.environ.get("RANK", 0)) == 0:
-        final = folder / "checkpoints" / "final"
-        told = f"; its model in {final}" if final.exists() else "; continue it with --resume"
-        print(f"the run is in {folder}{told}")
+    chief = int(os.environ.get("RANK", 0)) == 0
+    try:
+        folder = train(plan, arguments.resume, start_over=arguments.start_over)
+    except Stopped as stopped:
+        if not is_rank:
+            raise
+        if chief:  # a rank that failed would take the others with it; the launching process gives the exit code
+            say(str(stopped))
+        return 0
+    if chief:
+        print(f"the run is in {folder}; its model in {folder / 'checkpoints' / 'final'}")
     return 0
 
 

@@ -14,7 +14,7 @@ import math
 import os
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,10 @@ class DeepSpeedEngine:
             with deepspeed.zero.GatheredParameters([parameter]):
                 whole = parameter.detach().clone()
             yield name, whole
+
+    @property
+    def files(self) -> Sequence[str]:
+        return (RECORD,)  # which lists DeepSpeed's own
 
     def save(self, folder: Path) -> None:
         """DeepSpeed's own files, one set per rank, in an existing folder, with a record of their hashes.

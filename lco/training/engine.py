@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from torch import Tensor
 from lco.config import Experiment
 from lco.policy import A, LossAnswer, PolicyModel, Request
 from lco.rollout.records import Batch
-from lco.training.checkpoint import load_torch_state, save_torch_state
+from lco.training.checkpoint import TORCH_STATE, load_torch_state, save_torch_state
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class Engine(Protocol):
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """All weights by checkpoint name, `lm_head.weight` included; every rank must iterate to the end."""
+        ...
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Of those that `save` writes, the ones without which `load` cannot do."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -191,6 +196,10 @@ class TorchEngine:
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from self.policy.named_weights()
+
+    @property
+    def files(self) -> Sequence[str]:
+        return TORCH_STATE
 
     def save(self, folder: Path) -> None:
         save_torch_state(folder, self.masters(), self.optimizer, self.updates)

@@ -29,12 +29,11 @@ from pathlib import Path
 from lco.config import Experiment, dump
 from lco.console import say
 from lco.errors import UserError
+from lco.stopping import STOP, Stopped, answered
 from lco.training.extensions import ready_extensions
+from lco.training.run_folder import finished_rollouts
 
 PR_SET_PDEATHSIG = 1
-
-STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-"""Ctrl-C, and what a scheduler and a closed terminal send: each asks a run to save and end."""
 
 CONFIGURATION = "LCO_TRAIN_CONFIGURATION"
 """The environment variable by which a rank gets its configuration: no file that a killed launch would leave behind."""
@@ -45,6 +44,7 @@ def launch_ranks(experiment: Experiment, resume: bool, start_over: bool = False)
 
     Raises:
         UserError: a rank failed; its own message stands above, where it could still write one.
+        Stopped: the ranks were asked to end before the last rollout; they have said so, and saved.
     """
     ready_extensions(say, experiment.device == "cpu")
     flags = [*(["--resume"] if resume else []), *(["--start-over"] if start_over else [])]
@@ -56,6 +56,8 @@ def launch_ranks(experiment: Experiment, resume: bool, start_over: bool = False)
     )
     if code:
         raise UserError(explain_exit(code))
+    if finished_rollouts(experiment.folder) < experiment.steps:
+        raise Stopped(signal.SIGINT, f"the ranks have saved and ended; the run is in {experiment.folder}")
 
 
 def explain_exit(code: int) -> str:
@@ -104,12 +106,8 @@ def wait(process: subprocess.Popen[bytes]) -> int:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
 
-    before = {kind: signal.signal(kind, pass_on) for kind in STOP}
-    try:
+    with answered(pass_on):
         return process.wait()
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def become_rank(experiment: Experiment) -> None:

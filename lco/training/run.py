@@ -9,7 +9,6 @@ runs/<problems>/<method>/seed-<n>/
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,8 +26,8 @@ from lco.models.export import export
 from lco.policy import Statistics
 from lco.rollout.agreement import check_agreement
 from lco.rollout.records import Batch
+from lco.stopping import Stopped, answered
 from lco.training import checkpoint, run_folder
-from lco.training.launch import STOP
 from lco.training.load import Loaded, load, start_sampler
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
@@ -42,7 +41,7 @@ OnStep = Callable[[dict[str, Any]], None]
 
 
 def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start_over: bool = False) -> Path:
-    """Runs a plan to its end or to Ctrl-C; returns the run folder.
+    """Runs a plan to its end; returns the run folder.
 
     Args:
         resume: go on where the folder's run stopped.
@@ -51,6 +50,7 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
 
     Raises:
         UserError: anything a user can mend, before the model is loaded where possible.
+        Stopped: Ctrl-C, SIGTERM or SIGHUP came before the last rollout; the run's checkpoint is written.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     folder = plan.experiment.folder
@@ -78,14 +78,18 @@ def restore(plan: Plan, loaded: Loaded) -> int:
     """Takes over the newest whole checkpoint of the folder's run; returns how many rollouts it has behind it.
 
     Raises:
-        UserError: the run is another one, has more rollouts behind it than are asked for, or has finished some of which no
-            whole checkpoint is left.
+        UserError: the run is another one, has more rollouts behind it than are asked for, has finished some of which no
+            whole checkpoint is left, or its lines are not those that the checkpoint was saved with.
     """
     folder, policies = plan.experiment.folder, loaded.learner.policies
     chief = policies.engine.rank == 0
     run_id = run_folder.same_run(folder, plan.experiment, loaded.manifest)
     loaded.manifest["run"] = run_id or loaded.manifest["run"]
-    found = checkpoint.newest_checkpoint(folder, run_id, say if chief else lambda _: None)
+    needed = [
+        *policies.engine.files,
+        *(f"{CRITIC}/{name}" for name in (policies.critic.files if policies.critic else ())),
+    ]
+    found = checkpoint.newest_checkpoint(folder, run_id, say if chief else lambda _: None, needed)
     if found is None:
         lost = run_folder.finished_rollouts(folder)
         if lost:
@@ -99,6 +103,8 @@ def restore(plan: Plan, loaded: Loaded) -> int:
         raise UserError(
             f"{folder} has {start} rollouts behind it, and steps is {plan.experiment.steps}; give --steps above {start} to go on"
         )
+    run_folder.first_metrics(folder / "metrics.jsonl", start)
+    checkpoint.check_lines(folder, where)
     policies.engine.load(where)
     if policies.critic is not None:
         policies.critic.load(where / CRITIC)
@@ -159,18 +165,22 @@ def checkpoint_size(policies: Policies) -> int:
 
 
 def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None:
-    """Steps `start` … `steps`, with metrics, samples, validations and checkpoints; Ctrl-C ends it after the step."""
+    """Steps `start` … `steps`, with metrics, samples, validations and checkpoints; Ctrl-C ends it after the step.
+
+    Raises:
+        Stopped: it did, and a checkpoint is written.
+    """
     experiment, collector, learner = plan.experiment, loaded.collector, loaded.learner
     folder, engine, validation = experiment.folder, learner.policies.engine, loaded.validation
     chief = engine.rank == 0
-    with stop_on_interrupt() as stopped:
+    with stop_on_interrupt() as stopped_by:
         if start == 0 and validation:
             score = validate(collector, validation, 0)
             if chief:
                 disk.append_line(folder / "metrics.jsonl", {"step": 0, "validation": score})
         hidden = not chief or on_step is not None
         bar = tqdm(range(start, experiment.steps), desc=plan.objective.title, unit="rollout", disable=hidden)
-        done, barren, whole = start, Barren(), {start}
+        done, barren, whole, asked = start, Barren(), {start}, list[int]()
         for step in bar:
             begun, clock = time.perf_counter(), Clock()
             rollout = collector.collect(step, clock)
@@ -191,15 +201,19 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
                 bar.set_postfix_str(progress(metrics))
                 if on_step is not None:
                     on_step(metrics)
-            if any(engine.gather(stopped())):
+            asked = [number for number in engine.gather(stopped_by()) if number]
+            if asked:
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
                 save(learner.policies, folder, done, loaded.manifest["run"], whole)
         save(learner.policies, folder, done, loaded.manifest["run"], whole)
         if done == experiment.steps:
             export_final(loaded, folder)
-        elif chief:
-            say(f"stopped after {done} of {experiment.steps} rollouts; continue with --resume")
+        else:
+            raise Stopped(
+                asked[0],
+                f"stopped after {done} of {experiment.steps} rollouts; the run is in {folder}, continue with --resume",
+            )
 
 
 def rounded_seconds(seconds: dict[str, float]) -> dict[str, float]:
@@ -207,24 +221,20 @@ def rounded_seconds(seconds: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Any]:
+def stop_on_interrupt() -> Iterator[Callable[[], int]]:
     """The first Ctrl-C (or SIGTERM, or SIGHUP) asks the loop to stop after the current rollout, a second one interrupts at
-    once."""
-    asked = False
+    once. Yields what tells the signal's number, 0 before there was one."""
+    asked = 0
 
-    def ask(*_: Any) -> None:
+    def ask(number: int, _: Any) -> None:
         nonlocal asked
         if asked:
-            raise KeyboardInterrupt
-        asked = True
+            raise Stopped(number)
+        asked = number
         say("stopping after this rollout; press Ctrl-C again to stop at once")
 
-    before = {kind: signal.signal(kind, ask) for kind in STOP}
-    try:
+    with answered(ask):
         yield lambda: asked
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[int]) -> None:

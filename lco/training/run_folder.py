@@ -182,14 +182,19 @@ def step_of(line: str) -> int | None:
 
 
 def keep_metrics(path: Path, done: int) -> None:
-    """Leaves the lines of the first `done` rollouts, and of the validation before them; a resumed run makes the rest again.
+    """Leaves the lines of the first `done` rollouts; a resumed run makes the rest again (`first_metrics` says what it raises)."""
+    if path.exists():
+        write_text(path, "".join(line + "\n" for line in first_metrics(path, done)))
+
+
+def first_metrics(path: Path, done: int) -> list[str]:
+    """The lines of the first `done` rollouts, and of the validation before them.
 
     Raises:
         UserError: one of them is damaged, missing or there twice, so that the run's history is not known.
     """
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = [line for line in text.split("\n") if line]
     steps = [step_of(line) for line in lines]
     first = 0 if steps[:1] == [0] else 1
     expected = list(range(first, done + 1)) if done else []
@@ -200,7 +205,7 @@ def keep_metrics(path: Path, done: int) -> None:
             f"cannot resume from rollout {done}: {path}, line {number + 1} (rollout {expected[number]}) {found}; put a copy of "
             "the file back, or give --start-over"
         )
-    write_text(path, "".join(line + "\n" for line in lines[: len(expected)]))
+    return lines[: len(expected)]
 
 
 def keep_samples(path: Path, done: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def write_samples(folder: Path, step: int, rows: Sequence[VerifiedRow], count: i
 
 @dataclass(frozen=True)
 class Barren:
-    """Rollouts in a row whose every optimizer step was skipped, because no gradient was a finite number."""
+    """Rollouts in a row that taught nothing that could be seen: every optimizer step was skipped, because no gradient was a
+    finite number, or the loss was none."""
 
     count: int = 0
 
@@ -65,22 +67,27 @@ class Barren:
             UserError: there were so many that nothing will come of it.
         """
         updates, skipped = metrics.get("updates", 0), metrics.get("updates_skipped", 0)
-        if not updates or skipped < updates:
-            return self if not updates else Barren()
+        if not updates:
+            return self
+        if skipped == updates:
+            fault = f"the gradient of every one of its {updates} updates was no finite number, so none was applied"
+        elif not math.isfinite(metrics.get("loss", 0.0)):
+            fault = "its loss is no finite number, though gradients are: a knob is too small or too large for float32"
+        else:
+            return Barren()
         found = Barren(self.count + 1)
-        words = f"rollout {metrics['step']}: the gradient of every one of its {updates} updates was no finite number"
         if found.count == BARREN_LIMIT:
             raise UserError(
-                f"{words}, as in the {BARREN_LIMIT - 1} rollouts before: the model is still what it was; lower --lr, or take "
+                f"rollout {metrics['step']}: {fault}; so it was in the {BARREN_LIMIT - 1} rollouts before: lower --lr, or take "
                 "--dtype float32, and look at the method's knobs"
             )
         if found.count == 1:
-            say(f"{words}, so none was applied")
+            say(f"rollout {metrics['step']}: {fault}")
         return found
 
 
 BARREN_LIMIT = 4
-"""So many rollouts without one applied update end a run."""
+"""So many rollouts end a run."""
 
 
 def watch(metrics: dict[str, Any], step: int, experiment: Experiment, compares_groups: bool = True) -> None:

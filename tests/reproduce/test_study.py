@@ -14,6 +14,7 @@ import torch
 
 from lco.disk import write_json
 from lco.errors import UserError
+from lco.stopping import Stopped
 from reproduce.common.entry import add_processes, command_parser
 from reproduce.common.study import Cell, Study, make_missing, refuse_others
 from tests.conftest import lines, small, train
@@ -193,7 +194,8 @@ def test_a_cell_trains_as_the_trainer_does_and_goes_on_from_its_checkpoint(tmp_p
     by_hand = small(tmp_path / "by_hand", steps=2, eval_every=0)
     train(by_hand)
     run = dataclasses.replace(by_hand, out=str(tmp_path / "runs" / "cell"))
-    train(run, on_step=lambda metrics: os.kill(os.getpid(), signal.SIGINT))  # Ctrl-C in the first rollout
+    with pytest.raises(Stopped):
+        train(run, on_step=lambda metrics: os.kill(os.getpid(), signal.SIGINT))  # Ctrl-C in the first rollout
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["step-000001"]
     found = Cell("real", run, tmp_path / "records" / "real.json", {}, run.steps)
     threads = torch.get_num_threads()  # sums depend on it

@@ -52,6 +52,13 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_pat
     assert "step-000002" in said[0]
 
 
+def test_a_checkpoint_without_what_its_engine_needs_is_passed_over(tmp_path):
+    folder = save(tmp_path, 1)
+    assert damage(folder, RUN, ["state.txt"]) is None
+    assert damage(folder, RUN, ["state.txt", "engine.json"]) == "lacks engine.json"
+    assert newest_checkpoint(tmp_path, RUN, lambda _: None, ["critic/engine.json"]) is None
+
+
 def test_a_whole_checkpoint_of_another_run_is_passed_over(tmp_path):
     save(tmp_path / "mine", 1)
     other = save(tmp_path / "other", 3, run_id="another")

@@ -1,6 +1,7 @@
 """Resumes: to the uninterrupted run bit for bit, or refused by name; what a run leaves that never began, and a full disk."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import torch
 
 from lco.errors import UserError
 from lco.methods import METHODS
+from lco.stopping import Stopped
 from lco.training.checkpoint import newest_checkpoint
 from tests.conftest import START, lines, small, train, weights, without_time
 
@@ -89,11 +91,16 @@ def command(run, *more):
 
 
 def wait_for_rollouts(folder, count, process):
+    wait_until(lambda: (folder / "metrics.jsonl").exists() and len(lines_whole(folder)) >= count, process)
+
+
+def wait_until(condition, process):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "metrics.jsonl").exists() and len(lines_whole(folder)) >= count:
+        if condition():
             return
-        time.sleep(0.1)
+        time.sleep(0.05)
+    process.kill()
     raise AssertionError(process.stderr.read())
 
 
@@ -111,7 +118,8 @@ def test_interrupted_and_killed_runs_resume_to_the_uninterrupted_result(tmp_path
         wait_for_rollouts(tmp_path / "run", 2, process)
         process.send_signal(how)
         process.wait(timeout=60)
-    assert (process.returncode == 0) == (how != signal.SIGKILL)
+    # As a shell reports it; a scheduler that sees 0 would take the job for done.
+    assert process.returncode == (-how if how == signal.SIGKILL else 128 + how)
     assert newest_checkpoint(tmp_path / "run", None, print) is not None
     done = subprocess.run(command(run, "--resume"), env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -119,6 +127,30 @@ def test_interrupted_and_killed_runs_resume_to_the_uninterrupted_result(tmp_path
     assert [without_time(x) for x in lines(tmp_path / "run")] == [without_time(x) for x in lines(whole)]
     for key, value in weights(whole).items():
         assert torch.equal(value, weights(tmp_path / "run")[key])
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_first_rollout_leaves_nothing(tmp_path, how):
+    run = small(tmp_path / "runs" / "run", steps=6, eval_every=0)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command(run), env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_until((tmp_path / "runs" / "run" / ".owner").exists, process)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.splitlines()[-1]) == (128 + how, f"lco: ended by {how.name}")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started(tmp_path):
+    run = small(tmp_path / "run", steps=3, eval_every=0)
+    start = {"env": {**os.environ, "PYTHONPATH": os.getcwd()}, "stderr": subprocess.PIPE, "text": True}
+    ignore = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    with subprocess.Popen(command(run), preexec_fn=ignore, **start) as process:
+        wait_for_rollouts(tmp_path / "run", 1, process)
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert len(lines(tmp_path / "run")) == 3
 
 
 def test_a_resume_that_would_start_over_is_refused_and_touches_nothing(tmp_path):
@@ -162,7 +194,8 @@ def test_a_finished_run_is_left_as_it_is_and_an_earlier_model_is_not_taken_for_a
     def stop(metrics):
         os.kill(os.getpid(), signal.SIGINT)
 
-    train(dataclasses.replace(run, steps=9), resume=True, on_step=stop)
+    with pytest.raises(Stopped, match=r"stopped after 3 of 9 rollouts; the run is in .*, continue with --resume"):
+        train(dataclasses.replace(run, steps=9), resume=True, on_step=stop)
     assert not (folder / "checkpoints" / "final").exists()
     assert (folder / "checkpoints" / "final-000002" / "model.safetensors").exists()
 
@@ -175,10 +208,45 @@ def test_a_run_that_nothing_moves_says_so_and_ends(tmp_path, monkeypatch, capsys
 
     monkeypatch.setitem(METHODS, "broken", METHODS["reinforce"].variant("broken", "Broken", "", loss=loss))
     with pytest.raises(
-        UserError, match="rollout 4: the gradient of every one of its 2 updates was no finite number, as in"
+        UserError,
+        match="rollout 4: the gradient of every one of its 2 updates was no finite number, so none was applied; so it",
     ):
         train(small(tmp_path / "run", method="broken", steps=9, eval_every=0))
     assert "rollout 1: the gradient of every one of its 2 updates was no finite number" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_is_said_and_ends_the_run(tmp_path, capsys):
+    """Kimi's gradient stays finite where its loss, A² / 2τ, does not."""
+    with pytest.raises(UserError, match="rollout 4: its loss is no finite number, though gradients are"):
+        train(small(tmp_path / "run", method="kimi", hyper={"tau": 1e-30}, steps=9, eval_every=0))
+    assert "rollout 1: its loss is no finite number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("samples.jsonl", lambda text: text[:-40], "is cut"),
+        ("samples.jsonl", lambda text: "".join(text.splitlines(keepends=True)[1:]), "is cut"),
+        ("samples.jsonl", None, "is missing"),
+        ("samples.jsonl", lambda text: text.replace('"reason"', '"reasom"', 1), "was changed"),
+        ("metrics.jsonl", lambda text: text.replace('"accuracy": 0', '"accuracy": 1', 1), "was changed"),
+        ("metrics.jsonl", None, r"line 1 \(rollout 1\) is missing"),
+    ],
+)
+def test_lines_that_are_not_those_of_the_checkpoint_are_refused(tmp_path, name, change, words):
+    run = small(tmp_path / "run", steps=2, eval_every=0)
+    file = train(run) / name
+    before = file.read_text()
+    if change is None:
+        file.unlink()
+    else:
+        assert change(before) != before
+        file.write_text(change(before))
+    with pytest.raises(UserError, match=rf"cannot resume from .*{name}.* {words}.*--start-over"):
+        train(dataclasses.replace(run, steps=3), resume=True)
+    file.write_text(before + '{"step": 3, "half of a line that a kill has cu')
+    train(dataclasses.replace(run, steps=3), resume=True)
+    assert len(lines(tmp_path / "run")) == 3
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path):
