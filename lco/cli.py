@@ -134,7 +134,9 @@ def check_flags(command: str, chosen: argparse.ArgumentParser, given: Sequence[s
             continue
         words = flag.strip("-").replace("_", "-")
         long = [known[2:] for known in flags if known.startswith("--")]
-        close = OTHER_NAMES[words] if OTHER_NAMES.get(words) in long else closest(words, long)
+        elsewhere = {name: here for name, here in OTHER_NAMES.items() if here in long}
+        close = closest(words, [*long, *elsewhere])
+        close = elsewhere.get(close or "", close)
         hint = f"; did you mean --{close}?" if close else ";"
         raise UserError(f"lco {command} has no flag {flag}{hint} `lco {command} --help` lists them")
 

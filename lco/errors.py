@@ -26,7 +26,12 @@ def spelling(name: str) -> str:
 def closest(name: str, names: Sequence[str]) -> str | None:
     """The one of `names` that `name` was probably meant to be."""
     # As tables print it (LCO-KLD for lco_kld), then swapped letters: difflib counts these like letters that are wrong.
-    spelled = [other for other in names if spelling(other) == spelling(name)]
-    swapped = spelled or [other for other in names if sorted(other) == sorted(name)]
-    close = swapped or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return close[0] if close else None
+    alike = {other: spelling(other) for other in names}
+    said = spelling(name)
+    spelled = [other for other in names if alike[other] == said]
+    swapped = spelled or [other for other in names if sorted(alike[other]) == sorted(said)]
+    if swapped:
+        return swapped[0]
+    likeness = {other: difflib.SequenceMatcher(None, alike[other], said).ratio() for other in names}
+    best = max(names, key=lambda other: likeness[other], default=None)
+    return best if best is not None and likeness[best] >= (0.5 if len(said) > 3 else 0.8) else None

@@ -43,7 +43,13 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
     ("arguments", "words"),
     [
         (["methods", "lco_kdl"], "did you mean 'lco_kld'"),
+        (["methods", "GPRO"], "did you mean 'grpo'"),
         (["train", "--model", "./absent", "--device", "cpu"], "there is no model folder"),
+        (["train", "--model", "m", "--device", "tpu"], "device is 'tpu'; valid are 'auto', 'cpu', 'cuda'"),
+        (["train", "--learnrate", "1e-6"], "has no flag --learnrate; did you mean --lr?"),
+        (["evaluate", "--model", "m", "--tasks", "lco_gsm8"], "there is no task 'lco_gsm8'; did you mean 'lco_gsm8k'"),
+        (["evaluate", "--model", "./absent", "--tasks", "lco_gsm8k"], "there is no model folder"),
+        (["verify", "absent.jsonl"], "cannot read absent.jsonl (No such file or directory)"),
         (["train", "--method", "grpo"], "no model given"),
         (["train", "--hyper", "beta"], "write NAME=VALUE"),
         (["table", "--results", "absent"], "no result record"),
@@ -150,6 +156,23 @@ def test_verify_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.split("\n")[0])["correct"] is True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--method", "gprpo"],
+        ["train", "--model", "m", "--device", "tpu"],
+        ["train", "--model", "m", "--problems", "arithmatic"],
+        ["evaluate", "--model", "m", "--tasks", "lco_gsm8"],
+    ],
+)
+def test_a_mistyped_name_costs_no_import_of_what_takes_seconds(arguments):
+    code = (
+        f"import sys; from lco.cli import main; code = main({arguments!r}); "
+        "sys.exit(code if not {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules) else 99)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 2
 
 
 def test_the_document_of_methods_is_what_the_code_says(capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lco.errors import UserError
+from lco.evaluation.tasks import check_names, load_tasks, tasks_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_names(arguments.tasks, tasks_folder(arguments.tasks_dir))
+    from lco import models  # torch, then transformers, then lm-eval: each only once what is asked so far can be done
     from lco.disk import write_json
-    from lco.evaluation.run import check_numbers, evaluate, load_tasks
     from lco.provenance import collect
+
+    models.resolve_device(arguments.device)
+    models.load_config(arguments.model)
+    from lco.evaluation.run import check_numbers, evaluate
 
     check_numbers(arguments.samples, arguments.limit, arguments.temperature, arguments.max_new_tokens)
     tasks = load_tasks(arguments.tasks, arguments.data_dir, arguments.tasks_dir)

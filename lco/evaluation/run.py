@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import lco
-from lco.errors import UserError, nearest
+from lco.errors import UserError
 from lco.evaluation.language_model import SamplerLM
+from lco.evaluation.tasks import Tasks, load_tasks
 from lco.evidence.statistics import interval, pass_at_k
 from lco.problems.prompts import prompt_facts, prompts_sha256
 from lco.problems.records import Problem
@@ -22,52 +23,6 @@ OnResult = Callable[[str, dict[str, Any]], None]
 """(task, result or what decides it)"""
 
 FIELDS = tuple(Problem.__dataclass_fields__)
-
-
-def tasks_folder(given: str = "") -> Path:
-    """The tasks that ship with the package, those of a checkout, or the folder that was given.
-
-    Raises:
-        UserError: the folder is not there.
-    """
-    package = Path(lco.__file__).parent
-    candidates = [Path(given)] if given else [package / "tasks", package.parent / "evals"]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise UserError(f"there is no folder of tasks at {candidates[0]}; give --tasks-dir")
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """lm-eval's tasks with their problems, loaded apart from the model so that a mistake costs no loading of weights."""
-
-    manager: Any
-    tasks: dict[str, Any]
-    metadata: dict[str, str]
-
-    def sampling(self, name: str) -> dict[str, Any]:
-        """The task's own sampling values."""
-        return dict(self.tasks[name].config.generation_kwargs)
-
-
-def load_tasks(tasks: Sequence[str], data_dir: str = "", tasks_dir: str = "") -> Tasks:
-    """Tasks and their problems.
-
-    Raises:
-        UserError: no such folder of tasks, no such task, or its problems cannot be read.
-    """
-    from lm_eval.tasks import TaskManager
-
-    folder = tasks_folder(tasks_dir)
-    metadata = {"data_dir": data_dir} if data_dir else {}
-    manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata)
-    known = manager.all_tasks
-    for name in tasks:
-        if name not in known:
-            raise UserError(f"there is no task {name!r}{nearest(name, [t for t in known if t.startswith('lco_')])}")
-    loaded = manager.load(list(dict.fromkeys(tasks)))["tasks"]
-    return Tasks(manager, dict(loaded), metadata)
 
 
 def check_numbers(samples: int, limit: int, temperature: float | None, max_new_tokens: int | None) -> None:

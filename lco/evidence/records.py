@@ -209,6 +209,12 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         homes[run] = path, record
         found.append(record)
     if not found:
+        runs = sorted(path.parent for path in folder.rglob("metrics.jsonl"))
+        if runs:
+            raise UserError(
+                f"{runs[0]} is the folder of a run, and a run has no record of its own yet: records are what reproduce/ makes "
+                "(reproduce/README.md); `lco evaluate` scores a run's checkpoints/final"
+            )
         raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")
     return found
 

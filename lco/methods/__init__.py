@@ -80,11 +80,15 @@ METHODS = Registry(REGISTERED)
 
 
 def method_named(name: str) -> Method:
-    """The registered method.
+    """The registered method (`check_method` says what it raises)."""
+    check_method(name)
+    return METHODS[name]
 
+
+def check_method(name: str) -> None:
+    """
     Raises:
-        UserError: no such method; the message names the nearest one.
+        UserError: no such method; the message names the nearest one. Nothing is imported to know it.
     """
     if name not in METHODS:
         raise UserError(f"there is no method {name!r}{nearest(name, METHODS)}")
-    return METHODS[name]

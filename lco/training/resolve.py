@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lco.config import Experiment
 from lco.errors import UserError
-from lco.methods import method_named
+from lco.methods import check_method, method_named
 from lco.training import rules
 
 if TYPE_CHECKING:  # torch, which a refusal does without
@@ -38,11 +38,11 @@ def resolve(experiment: Experiment) -> Plan:
     Raises:
         UserError: whatever would fail later, in one sentence with the key, the value and the remedy.
     """
-    method = method_named(experiment.method)
+    check_method(experiment.method)
     rules.check_values(experiment)
     rules.check_problems(experiment)
     rules.check_installed(experiment)
-    objective = method.bind(experiment.hyper)
+    objective = method_named(experiment.method).bind(experiment.hyper)  # which imports torch
     given = {
         "reference": experiment.reference_model or experiment.model,
         "verifier": experiment.verifier_model,

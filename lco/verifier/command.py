@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import BinaryIO
 
+from lco.errors import UserError
 from lco.verifier.explain import explain
 from lco.verifier.rules import BOXES, EXTRACTIONS, Rules
 from lco.verifier.workers.pool import Pool
@@ -41,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge every line; returns the exit status: 0, or 1 if the input cannot be read to its end."""
+    """Judge every line.
+
+    Raises:
+        UserError: the input cannot be read to its end; what came before is judged and printed.
+    """
     try:
         rules = Rules(
             extraction=args.extraction,
@@ -51,9 +56,12 @@ def run(args: argparse.Namespace) -> int:
             cpu_seconds=args.cpu_seconds,
         )
         source = nullcontext(sys.stdin.buffer) if args.file == "-" else open(args.file, "rb")  # noqa: SIM115
-    except (OSError, ValueError) as error:
-        print(f"lco verify: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:
+        raise UserError(
+            f"cannot read {args.file} ({error.strerror}); give a file of JSON Lines, or - for standard input"
+        ) from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
     try:
         with source as lines, Pool(1) as pool:
             for response, gold in _pairs(lines):
@@ -67,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
                     record["steps"] = explain(response, gold, rules, verdict)
                 print(json.dumps(record), flush=True)
     except BrokenLineError as error:
-        print(f"lco verify: {error}", file=sys.stderr)
-        return 1
+        raise UserError(f"{'standard input' if args.file == '-' else args.file}, {error}") from None
     return 0
 
 

@@ -156,7 +156,7 @@ def test_training_lco_evaluate_and_stock_lm_eval_send_identical_ids(tmp_path, te
     """System message, chat markers once, one BOS though the tokenizer would add another; for every prompt style."""
     from lm_eval.models.huggingface import HFLM
 
-    from lco.evaluation.run import load_tasks
+    from lco.evaluation.tasks import load_tasks
     from tests.conftest import tiny_model
 
     text = " What is\n\n $\\frac{1}{2}$ of 4\u2028apples? "

@@ -269,6 +269,10 @@ def test_every_committed_record_is_as_it_was_written():
 def test_broken_records_are_named(tmp_path):
     with pytest.raises(UserError, match="no result record"):
         records.read_all(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"run is the folder of a run, and a run has no record of its own yet"):
+        records.read_all(tmp_path)
     file = tmp_path / "a.json"
     whole = record("grpo", 0, 5)
     for change, words in (({"schema": "lco-result/9"}, "this version reads"), ({"seed": ...}, "key 'seed' is missing")):

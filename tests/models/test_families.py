@@ -10,7 +10,7 @@ import torch
 
 from lco import models
 from lco.evaluation.language_model import SamplerLM
-from lco.evaluation.run import load_tasks
+from lco.evaluation.tasks import load_tasks
 from lco.models.export import export
 from lco.policy import PolicyModel, Statistics
 from lco.problems import Problem, encode, end_token_ids, style_named

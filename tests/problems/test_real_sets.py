@@ -45,7 +45,7 @@ def test_the_hub_row_of_a_gsm8k_problem_becomes_the_local_one(data_dir):
 
 
 def test_every_task_finds_its_problems_in_the_folder(data_dir):
-    from lco.evaluation.run import load_tasks, tasks_folder
+    from lco.evaluation.tasks import load_tasks, tasks_folder
 
     names = sorted(file.stem for file in tasks_folder().glob("lco_*.yaml"))
     without = {"lco_math"}  # the folder has no math_test.jsonl

@@ -6,12 +6,14 @@ import argparse
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lco.errors import UserError
 from lco.verifier import command
 
 ROOT = Path(__file__).parents[2]
@@ -72,16 +74,16 @@ def test_a_file_with_a_byte_order_mark_and_odd_separators(
 def test_a_broken_line_is_named_and_ends_the_run(
     line: str, complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call([], lines(("\\boxed{4}", "4")) + line + "\n", monkeypatch) == 1
-    captured = capsys.readouterr()
-    assert len(captured.out.splitlines()) == 1
-    assert complaint in captured.err
-    assert len(captured.err.strip().splitlines()) == 1
+    with pytest.raises(UserError, match=re.escape(f"standard input, {complaint}")):
+        call([], lines(("\\boxed{4}", "4")) + line + "\n", monkeypatch)
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_missing_file_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(["/nowhere/pairs.jsonl"], "", monkeypatch) == 1
-    assert "/nowhere/pairs.jsonl" in capsys.readouterr().err
+def test_a_missing_file_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UserError, match=r"cannot read /nowhere/pairs\.jsonl \(No such file or directory\); give a file"
+    ):
+        call(["/nowhere/pairs.jsonl"], "", monkeypatch)
 
 
 def test_standard_input_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
@@ -107,10 +109,9 @@ def test_a_line_that_is_no_utf_8_is_named(monkeypatch: pytest.MonkeyPatch, capsy
     command.add_arguments(parser)
     source = io.BytesIO(lines(("\\boxed{4}", "4")).encode() + b'{"response": "\xff", "gold": "4"}\n')
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
-    assert command.run(parser.parse_args([])) == 1
-    captured = capsys.readouterr()
-    assert len(captured.out.splitlines()) == 1
-    assert "line 2 is no UTF-8 text" in captured.err
+    with pytest.raises(UserError, match="line 2 is no UTF-8 text"):
+        command.run(parser.parse_args([]))
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_explain_tells_the_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
