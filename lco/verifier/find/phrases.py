@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from lco.verifier.find.corrections import correction
 from lco.verifier.find.thoughts import last_match
 from lco.verifier.read.tokens import trim
 
@@ -74,10 +75,16 @@ def announced(text: str) -> str | None:
                 return ""
             following = rest[stop + 2 : stop + 60]
             if not re.match(r"\s*(?:,|and\b|or\b|和|或)", following):
-                return rest[2:stop].strip()
+                return _as_corrected(rest[2:stop].strip(), rest[stop + 2 :])
     stop = _sentence_end(rest)
     asked = rest[stop : stop + 1] in ("?", "？")  # "B? No, C." claims nothing
-    return trim(_without_reason(rest[: stop + asked]))
+    return _as_corrected(trim(_without_reason(rest[: stop + asked])), rest[stop:])
+
+
+def _as_corrected(claim: str, behind: str) -> str:
+    """The claim, or what takes its place behind it; "" where it is only taken back."""
+    later = correction(behind, claim)
+    return claim if later is None or not claim else trim(later)
 
 
 def _without_reason(text: str) -> str:

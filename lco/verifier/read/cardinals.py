@@ -62,7 +62,8 @@ def _amount(parts: list[str]) -> Fraction | None:
             at = len(parts) - 1 - parts[::-1].index("and")
             whole, part = _whole(parts[:at]), _amount(parts[at + 1 :])
             return None if whole is None or part is None or part >= 1 else whole + part
-        above = 1 if parts[:-1] in ([], ["a"], ["an"]) else _whole(parts[:-1])
+        alone = parts in (["half"], ["quarter"])  # "third" alone is a place in a row
+        above = 1 if alone or parts[:-1] in (["a"], ["an"]) else _whole(parts[:-1])
         return None if not above else Fraction(above, below)
     if "point" in parts:
         at = parts.index("point")

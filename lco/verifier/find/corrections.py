@@ -1,0 +1,52 @@
+r"""Answers that are taken back behind the place where they were given: "The answer is (B). Wait, it's (C)."
+
+The last claim counts. Only words that begin a sentence and turn against what was said open a correction, and only an
+answer behind "it is" and the like is a new claim: "Wait, let me check: 2 + 3 = 5." takes nothing back.
+"""
+
+from __future__ import annotations
+
+import re
+
+_OPENER = re.compile(
+    r"(?:^|[.!?;:\n(—–*}$)\]])[\s*_(—–-]*(?:but\s+|oh,?\s+|hmm+,?\s+|no,?\s+|and\s+)*"
+    r"(?:wait|actually|correction|oops|whoops|sorry|scratch that|on second thoughts?|i mean|rather|my mistake|my bad|apologies"
+    r"|i (?:made|see|notice|found|have made) (?:a|an|my|the) (?:mistake|error)|let me correct|i (?:was|am) wrong"
+    r"|that(?:'s|’s| is| was) (?:wrong|incorrect|not (?:right|correct))|no)\b",
+    re.IGNORECASE,
+)
+_CLAIM = re.compile(
+    r"(?:(?:\b(?:it|that|this|answer|result|value|option|choice)"
+    r"(?:'s|’s|\s+is|\s+are|\s+equals|\s+(?:should|must|has to|ought to)(?:\s+be|\s+have\s+been))"
+    r"|\bmake (?:that|it)|\bi (?:mean|meant)|\bcorrection\s*[:,—–-]?|\bno,|\brather,?)"
+    r"\s*:?\s*(?:actually\s+|really\s+|in fact\s+|instead\s+|simply\s+|equal to\s+|option\s+|choice\s+)*)"
+    r"(?P<claim>\$[^$\n]+\$|\\\([^\n]+?\\\)|\*\*[^*\n]+\*\*|\([A-J]\)|[A-J](?![A-Za-z'’])|[-−]?\\?\$?\.?\d[^\s;!?]*)",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(
+    r"\b(?:wrong|incorrect|not (?:right|correct|it|the answer)|mistake|mistaken|scratch that|error|miscalculated|misread)\b",
+    re.IGNORECASE,
+)
+_AFFIRMED = re.compile(
+    r"\b(?:no (?:mistake|error)|not (?:wrong|incorrect|a mistake)|is (?:correct|right)|still|indeed|confirm)",
+    re.IGNORECASE,
+)
+_REACH = 2_000  # characters behind an answer in which it is taken back
+
+
+def correction(behind: str, answer: str) -> str | None:
+    """What the text behind an answer claims in its place: "" if it only takes the answer back, None if it lets it stand."""
+    text = behind[:_REACH]
+    opened = _OPENER.search(text)
+    if opened is None:
+        return None
+    rest = text[opened.start() :]
+    claims = [found["claim"].rstrip(".,:") for found in _CLAIM.finditer(rest)]
+    if claims:
+        return None if _bare(claims[-1]) == _bare(answer) else claims[-1]
+    return "" if _WRONG.search(rest) and not _AFFIRMED.search(rest) else None
+
+
+def _bare(text: str) -> str:
+    """An answer without delimiters, brackets and closing signs."""
+    return re.sub(r"[\s$*(){}\\.,]|\\[()]", "", text).lower()
