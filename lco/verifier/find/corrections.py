@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _OPENER = re.compile(
-    r"(?:^|[.!?;:\n(—–*}$)\]])[\s*_(—–-]*(?:but\s+|oh,?\s+|hmm+,?\s+|no,?\s+|and\s+)*"
+    r"(?:^|[.!?;:\n(—–*}$)\]])[\s*_(—–-]{0,8}(?:(?:but|oh,?|hm{1,4},?|no,?|and)\s{1,4}){0,3}"
     r"(?:wait|actually|correction|oops|whoops|sorry|scratch that|on second thoughts?|i mean|rather|my mistake|my bad|apologies"
     r"|i (?:made|see|notice|found|have made) (?:a|an|my|the) (?:mistake|error)|let me correct|i (?:was|am) wrong"
     r"|that(?:'s|’s| is| was) (?:wrong|incorrect|not (?:right|correct))|no)\b",
@@ -32,6 +32,11 @@ _AFFIRMED = re.compile(
     re.IGNORECASE,
 )
 _REACH = 2_000  # characters behind an answer in which it is taken back
+
+
+def may_be_taken_back(text: str, start: int) -> bool:
+    """Whether words that open a correction stand behind `start`: a quick look before the box's end is sought."""
+    return _OPENER.search(text, start, start + 4 * _REACH) is not None
 
 
 def correction(behind: str, answer: str) -> str | None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lco.verifier.find.boxes import OPENED_BOX, behind_last_box, boxed
-from lco.verifier.find.corrections import correction
+from lco.verifier.find.corrections import correction, may_be_taken_back
 from lco.verifier.find.phrases import (
     announced,
     closing_formula,
@@ -90,7 +90,8 @@ def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _sile
 
 def _standing(content: str | None, text: str, note: Callable[[str], None]) -> str | None:
     """What a box holds, None where the words behind it take it back: a box has to be given anew."""
-    if content is None or correction(behind_last_box(text), content) is None:
+    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"), 0)
+    if content is None or not may_be_taken_back(text, start) or correction(behind_last_box(text), content) is None:
         return content
     note("the words behind the box take it back")
     return None
