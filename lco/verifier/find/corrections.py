@@ -12,15 +12,23 @@ _OPENER = re.compile(
     r"(?:^|[.!?;:\n(—–*}$)\]])[\s*_(—–-]{0,8}(?:(?:but|oh,?|hm{1,4},?|no,?|and)\s{1,4}){0,3}"
     r"(?:wait|actually|correction|oops|whoops|sorry|scratch that|on second thoughts?|i mean|rather|my mistake|my bad|apologies"
     r"|i (?:made|see|notice|found|have made) (?:a|an|my|the) (?:mistake|error)|let me correct|i (?:was|am) wrong"
-    r"|that(?:'s|’s| is| was) (?:wrong|incorrect|not (?:right|correct))|no)\b",
+    r"|that(?:'s|’s| is| was) (?:wrong|incorrect|not (?:right|correct))|no(?=[,.:!]))\b",
     re.IGNORECASE,
+)
+_ANSWER = (
+    r"(?:\$[^$\n]+\$|\\\([^\n]+?\\\)|\*\*[^*\n]+\*\*|(?-i:\([A-J]\)|[A-J](?![A-Za-z'’]))|[-−]?\\?\$?\.?\d[^\s;!?]*)"
 )
 _CLAIM = re.compile(
     r"(?:(?:\b(?:it|that|this|answer|result|value|option|choice)"
     r"(?:'s|’s|\s+is|\s+are|\s+equals|\s+(?:should|must|has to|ought to)(?:\s+be|\s+have\s+been))"
     r"|\bmake (?:that|it)|\bi (?:mean|meant)|\bcorrection\s*[:,—–-]?|\bno,|\brather,?)"
     r"\s*:?\s*(?:actually\s+|really\s+|in fact\s+|instead\s+|simply\s+|equal to\s+|option\s+|choice\s+)*)"
-    r"(?P<claim>\$[^$\n]+\$|\\\([^\n]+?\\\)|\*\*[^*\n]+\*\*|\([A-J]\)|[A-J](?![A-Za-z'’])|[-−]?\\?\$?\.?\d[^\s;!?]*)",
+    rf"(?P<claim>{_ANSWER})(?=\s*(?:[.,;:!)\n]|$|(?:because|since|as|not|and|so|instead|rather)\b))",
+    re.IGNORECASE,
+)
+# "Wait, 6.": the answer itself behind the word, and nothing more.
+_BARE_CLAIM = re.compile(
+    rf"\b(?:wait|actually|sorry|oops|whoops|correction|scratch that|rather|no)[,;:]?\s+(?P<claim>{_ANSWER})(?=\s*(?:[.!\n]|$))",
     re.IGNORECASE,
 )
 _WRONG = re.compile(
@@ -46,7 +54,8 @@ def correction(behind: str, answer: str) -> str | None:
     if opened is None:
         return None
     rest = text[opened.start() :]
-    claims = [found["claim"].rstrip(".,:") for found in _CLAIM.finditer(rest)]
+    found = sorted((*_CLAIM.finditer(rest), *_BARE_CLAIM.finditer(rest)), key=lambda claim: claim.end())
+    claims = [claim["claim"].rstrip(".,:") for claim in found]
     if claims:
         return None if _bare(claims[-1]) == _bare(answer) else claims[-1]
     return "" if _WRONG.search(rest) and not _AFFIRMED.search(rest) else None

@@ -126,6 +126,6 @@ def _tagged(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str |
     content = text[last.end() : end.start()]
     inside, cut_off = boxed(content, rules, note)
     note("found the last answer tag")
-    if cut_off:
+    if cut_off or correction(text[end.end() :], content.strip()) is not None:
         return None, ""
     return (inside if inside is not None else content.strip()), text

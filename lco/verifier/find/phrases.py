@@ -52,9 +52,11 @@ _BARE = 300  # characters of a response that may be nothing but an answer
 
 
 def marked_by_hash(text: str) -> str | None:
-    """What stands behind the last `####`."""
+    """What stands behind the last `####`, None where the words behind it take it back."""
     last = last_match(_HASH, text)
-    return last[1].strip() if last and last[1].strip() else None
+    if last is None or not last[1].strip() or correction(text[last.end() :], last[1].strip()) is not None:
+        return None
+    return last[1].strip()
 
 
 def announced(text: str) -> str | None:

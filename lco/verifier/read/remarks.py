@@ -24,7 +24,7 @@ REJECTIONS = frozenset(_REJECTED.split())
 _BOUND = "too upper bound threshold ceiling floor"
 _REMARKS = frozenset(" ".join((_OPPOSITE, _RELATED, _REJECTED, _BOUND)).split())
 # Words for sets of two and for digits, where no other word says what they count: "7 pairs", "7 zeros".
-PAIRS = frozenset("pair pairs couple couples duo duos brace".split())
+PAIRS = frozenset("pair pairs couple couples duo duos trio trios triplet triplets brace".split())
 _ALONE = frozenset("zero zeros zeroes ones".split())
 _FILLERS = frozenset("in total all of the a an altogether exactly overall".split())
 # Words before which a description ends: what is behind them is not counted ("8 decrease in students").
