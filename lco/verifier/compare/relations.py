@@ -19,7 +19,6 @@ from lco.verifier.tree import ZERO, Node, UndefinedError, is_scalar, symbols, wa
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 _ANGLE_FUNCTIONS = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "floor", "ceil"))
 _COORDINATES = frozenset("xyz")
-_ANGLES = frozenset(GREEK - {"theta", "phi"})
 
 
 def is_name(node: Node) -> bool:
@@ -64,21 +63,19 @@ def is_quantity_name(node: Node) -> bool:
 def says_what_it_values(node: Node) -> bool:
     """An expression before = that says which quantity has the value behind it: x + y, mn, 2l + 2w.
 
-    A side of an equation that has to be solved or drawn (2x + 3y, x_1x_2, a² + b², a^b, |x|, y/x) does not.
+    A side of an equation that has to be solved or drawn (2x + 3y, x_1x_2, x² + y², a^b, a², |x|, y/x) does not.
     """
     if node.kind == "add" and all(part.kind == "sym" for part in node.args):
         return True
     names = symbols(node)
     if len(names) < 2 or any(name[0] in _COORDINATES for name in names):
         return False
-    if node.kind == "mul" and any("_" in name for name in names):
-        return False
-    powers = (part for part in walk(node) if part.kind == "pow")  # AB² is the square of a segment, a² + b² a circle
-    return is_scalar(node) and all(name[0].isupper() for power in powers for name in symbols(power))
+    exponents = (part.args[1] for part in walk(node) if part.kind == "pow")
+    return is_scalar(node) and not any(map(symbols, exponents))
 
 
 def _is_angle(name: str) -> bool:
-    return name[0].isupper() or name.startswith("angle ") or name in _ANGLES
+    return name[0].isupper() or name.startswith("angle ") or name in GREEK
 
 
 def named(node: Node) -> tuple[Node, Node] | None:
