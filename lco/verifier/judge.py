@@ -12,6 +12,7 @@ from lco.verifier.find.extract import Found, find_answer
 from lco.verifier.numbers.effort import Effort, NeedsWorkerError
 from lco.verifier.numbers.ladder import Ladder, Prover
 from lco.verifier.read.guards import check_answer, check_response
+from lco.verifier.read.numerals import has_foreign_digit
 from lco.verifier.read.readings import is_empty, read, read_reference
 from lco.verifier.read.tokens import clean, drop_dollars
 from lco.verifier.rules import Rules
@@ -77,6 +78,9 @@ def _compare(
     check_answer(answer)
     if is_empty(answer):
         return False, "empty_answer"
+    if has_foreign_digit(answer):
+        note("a digit is none of its base")
+        return False, "undefined"
     if answer != gold and is_empty(gold):
         note("the reference is empty")
         return False, "unreadable_reference"

@@ -32,6 +32,22 @@ def test_the_shortcut_for_equal_texts_changes_no_verdict(path: Path, pool: Pool)
     assert with_shortcut == without
 
 
+@pytest.mark.parametrize("text", ["9_8", "29_{9}", "9_{\\text{eight}}", "N = 12_{2}"])
+def test_digits_that_a_base_lacks_are_no_number_even_where_the_reference_has_them(text: str, pool: Pool) -> None:
+    verdict = pool.verify(f"\\boxed{{{text}}}", text)
+    assert (verdict.correct, verdict.reason) == (False, "undefined")
+
+
+def test_a_box_that_is_taken_back_is_none_however_boxes_are_sought(pool: Pool) -> None:
+    rules = Rules(extraction="boxed_only")
+    assert not pool.verify("\\boxed{5}. Wait, that's wrong, it is 6.", "5", rules).correct
+    assert pool.verify("\\boxed{5}. Wait, let me check: 2 + 3 is 5.", "5", rules).correct
+
+
+def test_long_blanks_behind_a_box_cost_nothing(pool: Pool) -> None:
+    assert pool.verify("\\boxed{5}" + "\n" * 200_000, "5").seconds < 1
+
+
 def test_the_tables_are_large_and_hard_enough() -> None:
     cases = all_cases()
     assert len(cases) >= 600

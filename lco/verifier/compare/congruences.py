@@ -28,16 +28,11 @@ def is_congruence(node: Node) -> bool:
 
 
 def same_classes(gold: Node, answer: Node) -> bool:
-    """Whether both describe the same whole numbers. For a plain reference the answer has to name that very remainder."""
+    """Whether both describe the same whole numbers. A plain reference is met by a plain value modulo a number."""
     if not is_congruence(gold) and classes(gold) is None:
-        found = classes(answer)
-        remainder = (
-            answer.args[0].args[-1] if answer.kind == "congruence" and answer.args[0].kind == "rel" else answer.args[0]
-        )
-        value = rational(remainder)
-        if answer.kind == "congruence" and answer.args[0].kind != "rel":  # 10 mod 7 is 3
-            return found is not None and found.remainders == {rational(gold)}
-        return found is not None and value is not None and value == rational(gold) and 0 <= value < found.modulus
+        found = classes(answer)  # 10 mod 7 is 3; n ≡ 3 (mod 7) is true of other numbers as well
+        named = answer.kind != "congruence" or answer.args[0].kind == "rel"
+        return not named and found is not None and found.remainders == {rational(gold)}
     one, other = classes(gold), classes(answer)
     if one is None or other is None or (one.letter and other.letter and one.letter != other.letter):
         return False

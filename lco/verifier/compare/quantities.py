@@ -1,4 +1,4 @@
-"""Values with units: the units agree, or one is missing; per cent and degrees have rules of their own."""
+"""Values with units: the units agree, or one is missing; per cent, parts of one and degrees have rules of their own."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Quantities:
             return self._percent(gold_unit, gold_value, unit, value)
         if {gold_unit, unit} <= {"deg", "rad", ""} and "deg" in (gold_unit, unit):
             return self._angles(gold_unit, gold_value, unit, value)
+        if {gold_unit, unit} <= {"", *units.PARTS_OF_ONE}:
+            return self._parts_of_one(gold_unit, gold_value, unit, value)
         if not units.agree(gold_unit, unit):
             self.note(f"the units differ: {gold_unit} and {unit}")
             self.units_differed = True
@@ -44,6 +46,12 @@ class Quantities:
             return True
         plain = rational(gold) if is_scalar(gold) else None
         return plain is not None and abs(plain) > 1 and self.same(gold, value)
+
+    def _parts_of_one(self, gold_unit: str, gold: Node, unit: str, value: Node) -> bool:
+        """8 ppm is 8/1000000, and where parts per million were asked for, 8."""
+        if gold_unit and gold_unit != unit:
+            return (not unit and self.same(gold, value)) or self.same(_part(gold, gold_unit), _part(value, unit))
+        return self.same(gold, value if gold_unit == unit else _part(value, unit))
 
     def _angles(self, gold_unit: str, gold: Node, unit: str, value: Node) -> bool:
         """90° is 90, and it is π/2 where that is written with π or in radians."""
@@ -83,4 +91,9 @@ def split(node: Node) -> tuple[str, Node]:
 
 
 def _hundredth(node: Node) -> Node:
-    return Node("div", None, (node, number(100)))
+    return _part(node, "%")
+
+
+def _part(node: Node, unit: str) -> Node:
+    """So many per cent or ppm as a number."""
+    return Node("div", None, (node, number(units.PARTS_OF_ONE[unit]))) if unit else node

@@ -63,12 +63,15 @@ def is_quantity_name(node: Node) -> bool:
 def says_what_it_values(node: Node) -> bool:
     """An expression before = that says which quantity has the value behind it: x + y, mn, 2l + 2w.
 
-    A side of an equation that has to be solved or drawn (2x + 3y, x² + y², a², |x|, y/x) does not.
+    A side of an equation that has to be solved or drawn (2x + 3y, x_1x_2, x² + y², a^b, a², |x|, y/x) does not.
     """
     if node.kind == "add" and all(part.kind == "sym" for part in node.args):
         return True
     names = symbols(node)
-    return len(names) > 1 and not names & _COORDINATES and is_scalar(node)
+    if len(names) < 2 or any(name[0] in _COORDINATES for name in names):
+        return False
+    exponents = (part.args[1] for part in walk(node) if part.kind == "pow")
+    return is_scalar(node) and not any(map(symbols, exponents))
 
 
 def _is_angle(name: str) -> bool:
@@ -113,13 +116,15 @@ class Relations:
             split = named(gold)
             if split is not None:
                 self.note("the name before = in the reference is dropped")
+                if _mentions(*split):
+                    return False
                 return self.same(_without_formulas(split[1]), answer)
             return _constant_chain(gold) and any(self.same(part, answer) for part in gold.args)
         split = named(answer)
         if split is not None:
             name, value = split
-            if value == name:
-                self.note("the answer is a tautology")
+            if value == name or _mentions(name, value):
+                self.note("what stands before = is no name: it occurs behind it, too")
                 return False
             self.note("the name before = in the answer is dropped")
             return self.same(gold, _without_formulas(value))
@@ -224,6 +229,15 @@ class Relations:
             if not any(map(is_complex, values)) and all(value[1] for value in values):
                 return bool(values[0][0] == values[1][0])
         return False
+
+
+def _mentions(name: Node, value: Node) -> bool:
+    """Whether the letter of a name is in its value: y' = y and f(n) = f(n - 1) + 2 are equations to be solved."""
+    if name.kind not in ("sym", "call"):
+        return False
+    letter = name.value.rstrip("'")
+    value = _without_formulas(value)
+    return any(part.kind in ("sym", "call") and part.value.rstrip("'") == letter for part in walk(value))
 
 
 def _without_formulas(node: Node) -> Node:

@@ -66,6 +66,12 @@ def boxed(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str | N
     return joint.join(_with_names(text, group)), False
 
 
+def behind_last_box(text: str) -> str:
+    """What stands behind the last box that is closed."""
+    closed = _find(text).closed
+    return text[closed[-1].end :] if closed else ""
+
+
 def _find(text: str) -> Boxes:
     """All boxes. The command without braces opens a box only before a number; elsewhere it is merely mentioned."""
     found: list[Box] = []

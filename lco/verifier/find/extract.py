@@ -18,7 +18,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lco.verifier.find.boxes import OPENED_BOX, boxed
+from lco.verifier.find.boxes import OPENED_BOX, behind_last_box, boxed
+from lco.verifier.find.corrections import correction, may_be_taken_back
 from lco.verifier.find.phrases import (
     announced,
     closing_formula,
@@ -61,13 +62,13 @@ def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _sile
     if how == "hash":
         return _marked(marked_by_hash(text))
     if how == "boxed_only":
-        return _marked(boxed(text, rules, note)[0])
+        return _marked(_standing(boxed(text, rules, note)[0], text, note))
     tagged, behind = _tagged(text, rules, note)
     if how == "answer_tag" or tagged is not None:
         return _marked(tagged)
     content, cut_off = boxed(behind, rules, note)
     if content is not None or cut_off:
-        return _marked(content)
+        return _marked(_standing(content, behind, note))
     found = marked_by_hash(text)
     if found is None:
         found = announced(text)
@@ -85,6 +86,15 @@ def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _sile
         return None
     note(f"found the answer by its words or place: {found or placed!r}")
     return Found(found) if found is not None else Found(placed or "", by_place=True)
+
+
+def _standing(content: str | None, text: str, note: Callable[[str], None]) -> str | None:
+    """What a box holds, None where the words behind it take it back: a box has to be given anew."""
+    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"), 0)
+    if content is None or not may_be_taken_back(text, start) or correction(behind_last_box(text), content) is None:
+        return content
+    note("the words behind the box take it back")
+    return None
 
 
 def _marked(text: str | None) -> Found | None:
@@ -116,6 +126,6 @@ def _tagged(text: str, rules: Rules, note: Callable[[str], None]) -> tuple[str |
     content = text[last.end() : end.start()]
     inside, cut_off = boxed(content, rules, note)
     note("found the last answer tag")
-    if cut_off:
+    if cut_off or correction(text[end.end() :], content.strip()) is not None:
         return None, ""
     return (inside if inside is not None else content.strip()), text

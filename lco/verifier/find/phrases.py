@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from lco.verifier.find.corrections import correction
 from lco.verifier.find.thoughts import last_match
 from lco.verifier.read.tokens import trim
 
@@ -51,9 +52,11 @@ _BARE = 300  # characters of a response that may be nothing but an answer
 
 
 def marked_by_hash(text: str) -> str | None:
-    """What stands behind the last `####`."""
+    """What stands behind the last `####`, None where the words behind it take it back."""
     last = last_match(_HASH, text)
-    return last[1].strip() if last and last[1].strip() else None
+    if last is None or not last[1].strip() or correction(text[last.end() :], last[1].strip()) is not None:
+        return None
+    return last[1].strip()
 
 
 def announced(text: str) -> str | None:
@@ -74,10 +77,16 @@ def announced(text: str) -> str | None:
                 return ""
             following = rest[stop + 2 : stop + 60]
             if not re.match(r"\s*(?:,|and\b|or\b|和|或)", following):
-                return rest[2:stop].strip()
+                return _as_corrected(rest[2:stop].strip(), rest[stop + 2 :])
     stop = _sentence_end(rest)
     asked = rest[stop : stop + 1] in ("?", "？")  # "B? No, C." claims nothing
-    return trim(_without_reason(rest[: stop + asked]))
+    return _as_corrected(trim(_without_reason(rest[: stop + asked])), rest[stop:])
+
+
+def _as_corrected(claim: str, behind: str) -> str:
+    """The claim, or what takes its place behind it; "" where it is only taken back."""
+    later = correction(behind, claim)
+    return claim if later is None or not claim else trim(later)
 
 
 def _without_reason(text: str) -> str:

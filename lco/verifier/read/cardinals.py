@@ -17,11 +17,27 @@ _ONES = {
 _TENS = {
     word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_ILLIONS = (
+    "million billion trillion quadrillion quintillion sextillion septillion octillion nonillion decillion undecillion "
+    "duodecillion tredecillion quattuordecillion quindecillion sexdecillion septendecillion octodecillion novemdecillion "
+    "vigintillion"
+).split()
+_SCALES = {
+    "thousand": 10**3, "lakh": 10**5, "lac": 10**5, "crore": 10**7, "milliard": 10**9, "myriad": 10**4, "googol": 10**100,
+    "centillion": 10**303, **{name: 10 ** (3 * at + 3) for at, name in enumerate(_ILLIONS, 1)},
+}  # fmt: skip
+# Words behind digits that multiply them.
+MULTIPLIERS = {"hundred": 100, "dozen": 12, **_SCALES}
+# Short forms, set upright behind digits.
+SHORT_MULTIPLIERS = {"grand": 10**3, "mil": 10**6, "mn": 10**6, "mln": 10**6, "mio": 10**6, "bn": 10**9, "bln": 10**9,
+                     "tn": 10**12, "trn": 10**12, "tril": 10**12, "bil": 10**9}  # fmt: skip
 PARTS = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "sixteenth": 16, "twentieth": 20, "hundredth": 100,
-    "thousandth": 1000, "millionth": 10**6,
+    "thousandth": 1000, "millionth": 10**6, "thirteenth": 13, "fourteenth": 14, "fifteenth": 15, "seventeenth": 17,
+    "eighteenth": 18, "nineteenth": 19, "thirtieth": 30, "fortieth": 40, "fiftieth": 50, "sixtieth": 60, "seventieth": 70,
+    "eightieth": 80, "ninetieth": 90, "ten-thousandth": 10**4, "hundred-thousandth": 10**5, "billionth": 10**9,
+    "trillionth": 10**12,
 }  # fmt: skip
 _WORDS = frozenset((*_ONES, *_TENS, *_SCALES, "hundred", "dozen", "and", "a", "an", "minus", "negative", "point"))
 
@@ -46,7 +62,8 @@ def _amount(parts: list[str]) -> Fraction | None:
             at = len(parts) - 1 - parts[::-1].index("and")
             whole, part = _whole(parts[:at]), _amount(parts[at + 1 :])
             return None if whole is None or part is None or part >= 1 else whole + part
-        above = 1 if parts[:-1] in ([], ["a"], ["an"]) else _whole(parts[:-1])
+        alone = parts in (["half"], ["quarter"])  # "third" alone is a place in a row
+        above = 1 if alone or parts[:-1] in (["a"], ["an"]) else _whole(parts[:-1])
         return None if not above else Fraction(above, below)
     if "point" in parts:
         at = parts.index("point")
@@ -63,7 +80,7 @@ def _whole(parts: list[str]) -> int | None:
     if not parts or any(part not in _WORDS for part in parts) or parts[-1] in ("and", "a", "an"):
         return None
     total, group, seen = 0, 0, False
-    limit = 10**15
+    limit = 10**400
     for part in parts:
         if part in _ONES or part in _TENS:
             value = _ONES.get(part, _TENS.get(part, 0))

@@ -48,14 +48,14 @@ class Units:
             self.cursor.take()
             value = inner.args[0]
             return Node("neg", None, (value,)) if negative else value, f"°{token.text}"
-        return node, self._unit()
+        return node, self._unit(_counts_one(inner))
 
     def at_quotient(self) -> bool:
         """Whether a fraction of units stands at the place."""
         cursor = self.cursor
         return cursor.at_command("frac") and cursor.ahead().text == "{" and cursor.ahead(2).kind == "text"
 
-    def _unit(self) -> str:
+    def _unit(self, single: bool) -> str:
         """Words, signs between them, exponents; only what belongs to one unit."""
         start = self.cursor.at
         words: list[str] = []
@@ -63,7 +63,7 @@ class Units:
             words.append(word)
         if not words:
             return ""
-        unit = read_unit(" ".join(words).replace("^ ", "^"))
+        unit = read_unit(" ".join(words).replace("^ ", "^"), single)
         if unit is None:
             self.cursor.at = start
             raise UnreadableError(f"the words {' '.join(words)!r} are no unit")
@@ -107,3 +107,10 @@ class Units:
             return f"{plain(upper)} / {plain(lower)}"
         cursor.at = start
         return None
+
+
+def _counts_one(value: Node) -> bool:
+    """Whether the number counts no more than one thing: 1, 1/2, 0.4."""
+    if value.kind == "div" and all(part.kind == "num" for part in value.args):
+        return abs(value.args[0].value) <= abs(value.args[1].value)
+    return value.kind == "num" and abs(value.value) <= 1

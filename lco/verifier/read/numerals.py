@@ -12,6 +12,9 @@ from lco.verifier.tree import Node, RefusedError, UnreadableError
 
 _BASES = {"binary": 2, "ternary": 3, "quaternary": 4, "octal": 8, "decimal": 10, "hex": 16, "hexadecimal": 16}
 _SUBSCRIPTED = re.compile(r"(?:\(\s*([0-9A-Za-z]+)\s*\)|([0-9A-Za-z]+))\s*_\s*(?:\{([^{}]*)\}|([0-9A-Za-z]))")
+_DIGITS = re.compile(
+    r"(?<![\w.}^_])\(?(\d+)\)?\s*_\s*(?:\{\s*\\(?:text|mathrm|textbf|rm)\s*\{([^{}]*)\}\s*\}|\{([^{}\\]*)\}|(\d))"
+)
 _IN_WORDS = re.compile(
     r"([0-9A-Za-z]*[0-9][0-9A-Za-z]*)[\s,]*(?:\(\s*)?(?:(?:written\s+)?in\s+)?(?:base[\s\-]*([0-9A-Za-z]+)|(binary|octal|hexadecimal))\s*\)?",
     re.IGNORECASE,
@@ -34,6 +37,17 @@ def read_numeral(text: str) -> list[Node]:
         return [numeral(digits, base)]
     except UnreadableError:
         return []
+
+
+def has_foreign_digit(text: str) -> bool:
+    """Whether a numeral stands in the text with a digit that its base does not have: `9_8`. It is no number."""
+    if "_" not in text:
+        return False
+    for found in _DIGITS.finditer(text):
+        base = base_named(found[2] or found[3] or found[4])
+        if base is not None and (base < 2 or any(int(digit) >= base for digit in found[1])):
+            return True
+    return False
 
 
 def base_named(text: str) -> int | None:

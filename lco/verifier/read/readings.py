@@ -15,6 +15,7 @@ from lco.verifier.read.grammar import parse
 from lco.verifier.read.guards import check_answer
 from lco.verifier.read.names import is_word
 from lco.verifier.read.numerals import decimal, read_numeral
+from lco.verifier.read.remarks import REJECTIONS
 from lco.verifier.read.rewrites import in_words, otherwise, rewritten, with_unit
 from lco.verifier.read.tokens import balanced, clean, drop_dollars, trim
 from lco.verifier.read.trailers import declares, split_trailer
@@ -188,11 +189,16 @@ def _is_text(text: str) -> bool:
 def _headed(text: str, depth: int) -> tuple[Node, ...]:
     """What stands behind "The answer is", "Area =" and the like, unless the words before it take it back."""
     found = _HEAD.fullmatch(text) if depth else None
-    if not found or _HEDGES.search(found["head"]) or _HEDGES.match(words.unwrap(found["rest"])):
+    if not found or _rejects(found["head"]) or _HEDGES.match(words.unwrap(found["rest"])):
         return ()
     if found["verb"] == "=" and not re.search(r"[A-Za-z]{4}|\\text", found["head"]):
         return ()
     return _attempt(found["rest"], depth - 1)
+
+
+def _rejects(head: str) -> bool:
+    """Whether the words before an answer take it back: "the answer is not", "extraneous solution:"."""
+    return _HEDGES.search(head) is not None or not REJECTIONS.isdisjoint(re.findall(r"[a-z]+", head.lower()))
 
 
 def _trailed(text: str, depth: int) -> tuple[Node, ...]:

@@ -9,8 +9,7 @@ import re
 import zlib
 from collections.abc import Callable
 
-from lco.verifier.read.cardinals import PARTS, read_cardinal
-from lco.verifier.read.units import MULTIPLIERS
+from lco.verifier.read.cardinals import MULTIPLIERS, PARTS, SHORT_MULTIPLIERS, read_cardinal
 
 _REWRITABLE = re.compile(r"[A-Za-z万亿]{2}|[C=]|(?<=[\d.])\s*[xX]\s*10|[万亿]")
 _WORDY = re.compile(r"[A-Za-z]{3}")
@@ -22,6 +21,10 @@ _MODULUS = r"\\(?:text|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?\s+(\d+)\s*\)?\s*\}"
 _MYRIADS = r"(?<=\d)\s*(万|亿)"
 _OPENING = r"(?<=\d)\s*(\\(?:text|mathrm|mbox|textrm)\s*\{)?\s*"
 _MULTIPLIER = rf"(?i){_OPENING}(tens|(?:{'|'.join(MULTIPLIERS)})s?)\b"
+_SHORT = "|".join((*SHORT_MULTIPLIERS, *(name.capitalize() for name in SHORT_MULTIPLIERS)))
+_SHORT_MULTIPLIER = (
+    rf"(?<=\d)\s*(\\(?:text|mathrm|mbox|textrm)\s*\{{)\s*(?!(?:grand|mil)\s+[a-z])({_SHORT})\b\.?(?=\s*[}}A-Za-z])"
+)
 _PART = (
     rf"(?i){_OPENING}(?:-\s*)?(halves|(?:{'|'.join(name for name in PARTS if name != 'halves')})s?)\b(?=\s*(?:\}}|$))"
 )
@@ -89,6 +92,7 @@ def _without_words(text: str) -> str:
     text = re.sub(_UPRIGHT_E, r"e\1", text)
     text = re.sub(_MODULUS, r"\\pmod{\1}", text)
     text = re.sub(_MULTIPLIER, lambda found: f"\\times {_multiplier(found[2])} {found[1] or ''}", text)
+    text = re.sub(_SHORT_MULTIPLIER, lambda found: f"\\times {SHORT_MULTIPLIERS[found[2].lower()]} {found[1]}", text)
     return re.sub(_PART, lambda found: f"\\times \\frac{{1}}{{{_part(found[2])}}} {found[1] or ''}", text)
 
 

@@ -2,12 +2,14 @@
 
 Two answers whose units are both known must name the same unit; a unit that is missing on one side is no contradiction.
 Labels that only say what was counted ("ways", "solutions") are ignored. Words that change the value ("6 squared", "9
-below", "13 ruled out") are never a label.
+below", "13 ruled out") are never a label; words that say something of the number ("8 extraneous") are a remark.
 """
 
 from __future__ import annotations
 
 import re
+
+from lco.verifier.read.remarks import PAIRS, are_pairs, remark
 
 _NAMES = """
 $: $ dollar dollars usd buck bucks us$ 美元
@@ -28,6 +30,11 @@ CA$: cad
 A$: aud
 cent: cent cents ¢ penny pennies 分
 %: % percent percentage pct
+‰: ‰ permille permil promille
+bp: bp bps bips
+ppm: ppm
+ppb: ppb
+ppt: ppt
 deg: deg degree degrees ° 度
 C: C coulomb coulombs
 °C: celsius centigrade °c 摄氏度
@@ -51,7 +58,7 @@ au: au AU
 μg: μg microgram micrograms
 mg: mg milligram milligrams 毫克
 g: g gram grams gm 克
-kg: kg kilogram kilograms kilo kilos 千克 公斤
+kg: kg kilogram kilograms kilos 千克 公斤
 t: ton tons tonne tonnes 吨
 oz: oz ounce ounces
 lb: lb lbs pound pounds
@@ -101,6 +108,14 @@ mol: mol mole moles
 erg: erg ergs
 Å: Å angstrom angstroms
 mph: mph
+mpg: mpg
+cwt: hundredweight cwt
+dB: dB decibel decibels
+cal: cal calorie calories
+kcal: kcal
+psi: psi
+bpm: bpm
+fps: fps
 kph: kph kmh
 rpm: rpm
 bit: bit bits
@@ -125,14 +140,19 @@ PLAIN = frozenset(
     and name not in ("au", "pt", "pc", "bit", "try", "won", "rub")
 )
 
-# Words that name what was counted or carry no meaning of their own.
-_GENERIC = frozenset(
+# Words that name what was counted, and words that carry no meaning of their own.
+_COUNTED = frozenset(
     (
         "unit units way ways value values solution solutions integer integers number numbers time times arrangement "
         "arrangements possibility possibilities outcome outcomes combination combinations permutation permutations "
-        "piece pieces people person different distinct possible total in all of the a an each altogether "
-        "approximately exactly about term terms pair pairs item items object objects element elements answer answers "
-        "result step steps case cases choice choices real positive ordered such more left remaining per"
+        "piece pieces people person term terms item items object objects element elements answer answers result step steps "
+        "case cases choice choices per each apiece"
+    ).split()
+)
+_GENERIC = _COUNTED | frozenset(
+    (
+        "different distinct possible total in all of the a an altogether approximately exactly about real positive ordered "
+        "such more left remaining overall"
     ).split()
 )
 _CHINESE_COUNTERS = frozenset(
@@ -150,7 +170,8 @@ STOPWORDS = frozenset(
         "thousandths millionths half halves third thirds fourth fourths quarter fifth fifths sixth sixths seventh "
         "sevenths eighth eighths ninth ninths tenth twelfth twelfths hundredth thousandth one two three four five six "
         "seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety zero factorial choose "
-        "sorry impossible nope yes guess fail fails failed exceeds contradicts misses score gross"
+        "sorry impossible nope yes guess fail fails failed exceeds contradicts misses score gross twos threes "
+        "fours fives sixes sevens eights nines zillion zillions gazillion gazillions bazillion bazillions umpteen"
     ).split()
 )
 # Words that change what is claimed unless a noun stands behind them ("3 negative roots").
@@ -160,22 +181,38 @@ _NEVER_LAST = frozenset(
         "greater short shy off up down"
     ).split()
 )
-MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+# Units that are a part of one: where the reference has no unit, they are worked out.
+PARTS_OF_ONE = {"%": 100, "‰": 1000, "bp": 10**4, "ppm": 10**6, "ppb": 10**9, "ppt": 10**12}
+_IN_WORDS = (
+    (re.compile(r"\bbasis[\s-]+points?\b", re.IGNORECASE), "bp"),
+    (re.compile(r"\bper[\s-]+mill?e?\b", re.IGNORECASE), "‰"),
+    (re.compile(r"\b(?:parts?[\s-]+)?per[\s-]+thousand\b", re.IGNORECASE), "‰"),
+    (re.compile(r"\bparts?[\s-]+per[\s-]+million\b", re.IGNORECASE), "ppm"),
+    (re.compile(r"\bparts?[\s-]+per[\s-]+billion\b", re.IGNORECASE), "ppb"),
+    (re.compile(r"\bparts?[\s-]+per[\s-]+trillion\b", re.IGNORECASE), "ppt"),
+)
 # Endings in -ed that are no participles; a participle at the end of a label speaks about the value ("13 rejected").
 _NO_PARTICIPLES = frozenset(
     "red bed beds shed sled seed seeds speed speeds weed breed feed need deed reed hundred".split()
 )
 
-_WORD = re.compile(r"°[CF]|[Uu][Ss]\$|[^\W\d_]+(?:['’][a-z]+)?|[$€£¥₹₩₽₺฿₫₱₪₦¢%°]|\^?\{?\s*-?\s*\d+\s*\}?|[/*·]")
+_WORD = re.compile(r"°[CF]|[Uu][Ss]\$|[^\W\d_]+(?:['’][a-z]+)?|[$€£¥₹₩₽₺฿₫₱₪₦¢%‰°]|\^?\{?\s*-?\s*\d+\s*\}?|[/*·]")
+_PREFIXED = re.compile(
+    r"[kMGTmμnpcdh](?:N|J|W|Wh|V|A|F|H|Hz|Pa|g|m|s|L|eV|T|mol|C|K|bar|B|cal|Sv|Bq)|[TH]|Wb|Sv|Bq|lx|lm"
+)
 _SQUARE, _CUBIC = frozenset(("square", "sq", "平方")), frozenset(("cubic", "cu", "立方"))
 _ALIASES = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
 
 
-def read_unit(text: str) -> str | None:
-    """The normal form of a unit or label: "" if it says nothing, None if it is not one.
+def read_unit(text: str, single: bool = False) -> str | None:
+    """The normal form of a unit, label or remark: "" if it says nothing, None if it is not one.
+
+    `single`: the number before it counts no more than one.
 
     >>> read_unit("square inches"), read_unit("in^2"), read_unit("miles per hour"), read_unit("right triangles")
     ('in^2', 'in^2', 'mi/h', 'label right triangle')
+    >>> read_unit("contradiction"), read_unit("ordered pairs"), read_unit("pairs"), read_unit("basis points")
+    ('remark contradiction', 'label pair', 'pair', 'bp')
     """
     plain = _plain(text)
     words = _WORD.findall(plain)
@@ -194,26 +231,35 @@ def read_unit(text: str) -> str | None:
     last = words[-1].lower()
     if last in _NEVER_LAST or (labels and last.endswith("ed") and last not in _NO_PARTICIPLES):
         return None
+    low = [word.lower() for word in words]
     if labels:
-        return "label " + " ".join([*powers, *labels])
+        said = remark(low, single, bool(powers) or any(word in _COUNTED for word in low))
+        return (
+            f"remark {said}" if said else "label " + " ".join([*(["pair"] if state.paired else []), *powers, *labels])
+        )
+    if state.paired:
+        return "pair" if are_pairs(low) else "label pair"
     return _written(powers)
 
 
 class _State:
     """What the words before say about the next: its power, and whether it divides; the last unit read; whether a word for
-    what was counted stood there."""
+    what was counted stood there, whether one for pairs."""
 
     def __init__(self) -> None:
         self.power = 1
         self.divide = False
         self.last = ""
         self.counted = False
+        self.paired = False
 
 
 def _plain(text: str) -> str:
     """The text with one sign for each thing: powers by ^, no dots and hyphens between words, Chinese powers apart."""
     text = text.replace("²", "^2").replace("³", "^3").replace("µ", "μ").replace("⋅", "·")
     text = re.sub(r"(平方|立方)", r" \1 ", text)
+    for pattern, name in _IN_WORDS if "p" in text or "P" in text else ():
+        text = pattern.sub(name, text)
     text = re.sub(r"°\s*([CF])(?![A-Za-z])", r" °\1 ", text)
     text = re.sub(r"(?<=[A-Za-z])\.(?=\s|$|[A-Za-z])", " ", text)
     return re.sub(r"(?<![\^{])-(?!\s*\d)", " ", text)
@@ -231,12 +277,14 @@ def _read_word(word: str, state: _State, powers: dict[str, int], labels: list[st
         return (bool(state.last) or state.counted) and _raise(2 if low == "squared" else 3, state, powers)
     elif word.lstrip("^{ -").rstrip("} ").isdigit():
         return _raise(int(re.sub(r"[\^{} ]", "", word)), state, powers)
-    elif name := CANONICAL.get(word) or CANONICAL.get(low):
+    elif name := CANONICAL.get(word) or CANONICAL.get(low) or (word if _PREFIXED.fullmatch(word) else None):
         if name in ("°C", "°F"):
             powers.pop("deg", None)
         for part, power in _ALIASES.get(name, {name: 1}).items():
             powers[part] = powers.get(part, 0) + power * state.power * (-1 if state.divide else 1)
         state.last, state.power, state.divide = name, 1, False
+    elif low in PAIRS:
+        state.paired = True
     elif low in _GENERIC or word in _CHINESE_COUNTERS:
         state.power, state.counted = 1, True
     elif word[0].isalpha() and word.isascii():
@@ -267,10 +315,15 @@ def _raised(name: str, power: int) -> str:
     return name if power == 1 else f"{name}^{power}"
 
 
-def agree(one: str, other: str) -> bool:
-    """Whether two normal forms can stand for the same thing."""
-    if not one or not other or one == other:
+def agree(gold: str, answer: str) -> bool:
+    """Whether an answer's normal form can stand for the reference's; a unit may be missing, a remark has to be wanted."""
+    if gold == answer or not answer:
         return True
-    if one.startswith("label ") and other.startswith("label "):
-        return bool(set(one.split()[1:]) & set(other.split()[1:]))
-    return {one, other} in ({"deg", "°C"}, {"deg", "°F"})  # the scale may be missing like a unit
+    if answer.startswith("remark ") or answer == "pair":
+        return answer == "pair" and "pair" in gold.split()
+    if not gold or (gold == "pair" and "pair" in answer.split()):
+        return True
+    if gold.startswith("label ") and answer.startswith("label "):
+        one, other = set(gold.split()[1:]), set(answer.split()[1:])
+        return bool(one & other - {"pair"}) or ("pair" in one & other and {"pair"} in (one, other))
+    return {gold, answer} in ({"deg", "°C"}, {"deg", "°F"})  # the scale may be missing like a unit

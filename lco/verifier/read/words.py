@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from lco.verifier.read.cardinals import read_cardinal
+from lco.verifier.read.cardinals import PARTS, read_cardinal
 from lco.verifier.read.choices import read_choice
 from lco.verifier.read.units import CANONICAL
 from lco.verifier.tree import INFINITY, MINUS_INFINITY, Node, number
@@ -89,7 +89,7 @@ def read_words(text: str) -> list[Node]:
         if None not in values:
             points = tuple(number(value) for value in values if value is not None)
             return [Node("minus", None, (Node("reals"), Node("set", None, points)))]
-    fixed = _fixed(canonical(plain)) if plain.lstrip("( ")[:1].isalpha() else []
+    fixed = _fixed(canonical(plain), plain) if plain.lstrip("( ")[:1].isalpha() else []
     return fixed or _clock(plain) or _date(plain) or _compound(plain) or read_choice(plain)
 
 
@@ -100,7 +100,7 @@ def read_number(text: str) -> Fraction | None:
     return read_cardinal(text)
 
 
-def _fixed(words: str) -> list[Node]:
+def _fixed(words: str, plain: str) -> list[Node]:
     if words in _NOTHING:
         return [Node("nothing")]
     if words in _REALS:
@@ -109,7 +109,7 @@ def _fixed(words: str) -> list[Node]:
         return [_ALIKE[words]]
     if words in _DAYS or words in _MONTHS:
         return [Node("text", words)]
-    value = read_cardinal(words)
+    value = read_cardinal(plain if words in PARTS else words)  # "a third" is a part, "the third" a place
     return [] if value is None else [number(value), Node("text", words)]
 
 
