@@ -38,6 +38,11 @@ def test_digits_that_a_base_lacks_are_no_number_even_where_the_reference_has_the
     assert (verdict.correct, verdict.reason) == (False, "undefined")
 
 
+def test_an_empty_index_is_no_base(pool: Pool) -> None:
+    assert not pool.verify("\\boxed{5_{}}", "7").correct
+    assert pool.verify("\\boxed{5_{}}", "7").reason != "failed"
+
+
 def test_a_box_that_is_taken_back_is_none_however_boxes_are_sought(pool: Pool) -> None:
     rules = Rules(extraction="boxed_only")
     assert not pool.verify("\\boxed{5}. Wait, that's wrong, it is 6.", "5", rules).correct

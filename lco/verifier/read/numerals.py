@@ -44,7 +44,7 @@ def has_foreign_digit(text: str) -> bool:
     if "_" not in text:
         return False
     for found in _DIGITS.finditer(text):
-        base = base_named(found[2] or found[3] or found[4])
+        base = base_named(found[2] or found[3] or found[4] or "")
         if base is not None and (base < 2 or any(int(digit) >= base for digit in found[1])):
             return True
     return False
