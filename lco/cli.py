@@ -7,15 +7,15 @@ import argparse
 import importlib
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from types import ModuleType
 from typing import NoReturn
 
+import lco
 from lco.errors import UserError, closest, nearest
-from lco.stopping import STOP, Stopped, answered, raise_stopped
+from lco.stopping import Stopped, answered, raise_stopped
 
 COMMANDS = {
     "train": ("lco.training.command", "train a model with one method"),
@@ -44,6 +44,9 @@ OTHER_NAMES = {
 }  # fmt: skip
 """What other programs call a flag → what it is called here."""
 
+NAMED = {"train": "--method", "evaluate": "--model", "table": "--results", "lab": "--out"}
+"""command → the flag whose value a person would leave bare."""
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, but for its twenty lines of usage in front of a mistake."""
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; a user's mistake is one sentence on standard error and exit code 2, a signal is 128 + its number."""
     try:
         # A rank leaves them to its launching process, which has them first.
-        with nullcontext() if "LOCAL_RANK" in os.environ else answered(raise_stopped, STOP - {signal.SIGINT}):
+        with nullcontext() if "LOCAL_RANK" in os.environ else answered(raise_stopped):
             module, parsed = parse(list(sys.argv[1:] if arguments is None else arguments))
             code = int(module.run(parsed) or 0)
             sys.stdout.flush()
@@ -105,6 +108,11 @@ def parse(given: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
         UserError: an unknown flag.
     """
     top = parser()
+    if given[:1] in (["--version"], ["version"]):
+        print(f"lco {lco.__version__}")
+        raise SystemExit(0)
+    if given[:1] == ["help"]:
+        given = ["--help"]
     command = next((word for word in given if not word.startswith("-")), "")
     choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
     if command and command not in choices:
@@ -114,7 +122,12 @@ def parse(given: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     module = importlib.import_module(COMMANDS[command][0])
     module.add_arguments(choices[command])
     check_flags(command, choices[command], given)
-    return module, top.parse_args(given)
+    parsed, unread = top.parse_known_args(given)
+    if unread:
+        meant = NAMED.get(command)
+        hint = f"; did you mean {meant} {unread[0]}?" if meant else ";"
+        raise UserError(f"lco {command} cannot place {unread[0]!r}{hint} `lco {command} --help` shows what it takes")
+    return module, parsed
 
 
 def check_flags(command: str, chosen: argparse.ArgumentParser, given: Sequence[str]) -> None:

@@ -20,7 +20,9 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, number: int, text: str = "") -> None:
-        super().__init__(text or f"ended by {signal.Signals(number).name}")
+        super().__init__(
+            text or ("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+        )
         self.number = number
 
 

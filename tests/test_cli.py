@@ -43,6 +43,10 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
     ("arguments", "words"),
     [
         (["methods", "lco_kdl"], "did you mean 'lco_kld'"),
+        (["train", "grpo"], "lco train cannot place 'grpo'; did you mean --method grpo? `lco train --help`"),
+        (["table", "results"], "lco table cannot place 'results'; did you mean --results results?"),
+        (["train", "--hyper", "beta=1", "beta=2"], "--hyper names beta twice; leave one of them out"),
+        (["evaluate", "--model", "./absent", "--tasks", "lco_gsm8k,lco_math"], "there is no model folder"),
         (["methods", "GPRO"], "did you mean 'grpo'"),
         (["train", "--model", "./absent", "--device", "cpu"], "there is no model folder"),
         (["train", "--model", "m", "--device", "tpu"], "device is 'tpu'; valid are 'auto', 'cpu', 'cuda'"),
@@ -52,7 +56,7 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
         (["verify", "absent.jsonl"], "cannot read absent.jsonl (No such file or directory)"),
         (["train", "--method", "grpo"], "no model given"),
         (["train", "--hyper", "beta"], "write NAME=VALUE"),
-        (["table", "--results", "absent"], "no result record"),
+        (["table", "--results", "absent"], "there is no folder absent; give the folder of the records"),
         (["train", "--lr", "nan"], "lr is nan"),
         (["train", "--metod", "grpo"], "lco train has no flag --metod; did you mean --method?"),
         (["train", "--metod=grpo"], "has no flag --metod; did you mean --method?"),
@@ -225,3 +229,11 @@ def test_a_reader_that_stops_early_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_the_version_and_help_are_found_by_any_name(capsys):
+    for words, said in ((["--version"], "lco "), (["version"], "lco "), (["help"], "COMMAND")):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        assert said in capsys.readouterr().out

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    arguments.tasks = [name for given in arguments.tasks for name in given.split(",") if name]  # as lm_eval takes them
     check_names(arguments.tasks, tasks_folder(arguments.tasks_dir))
     from lco import models  # torch, then transformers, then lm-eval: each only once what is asked so far can be done
     from lco.disk import write_json

@@ -215,6 +215,8 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
                 f"{runs[0]} is the folder of a run, and a run has no record of its own yet: records are what reproduce/ makes "
                 "(reproduce/README.md); `lco evaluate` scores a run's checkpoints/final"
             )
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}; give the folder of the records with --results")
         raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")
     return found
 

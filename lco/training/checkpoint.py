@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -69,11 +70,10 @@ def damage(folder: Path, run_id: str | None, needed: Iterable[str] = ()) -> str 
         run_id: the run's name for itself; None for runs of older versions, which had none.
         needed: files without which the run cannot go on.
     """
-    try:
-        recorded = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
-        step, files, owner = recorded["step"], dict(recorded["files"]), recorded.get("run")
-    except (OSError, ValueError, KeyError, TypeError):
+    recorded = read_record(folder)
+    if recorded is None:
         return f"has no readable {COMPLETE}, so its writing was cut short"
+    step, files, owner = recorded["step"], recorded["files"], recorded.get("run")
     if folder.name != f"step-{step:06d}":
         return f"says that it is of step {step}"
     if run_id is not None and owner != run_id:
@@ -87,6 +87,20 @@ def damage(folder: Path, run_id: str | None, needed: Iterable[str] = ()) -> str 
         if sha256(folder / name) != files[name]:
             return f"holds another {name} than it was saved with"
     return None
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of itself; None where that cannot be read, or is not what `finish_checkpoint` writes."""
+    try:
+        found = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+        step, files, lines = found["step"], found["files"], found.get("lines", dict.fromkeys(LINES))
+        hashes = [*files.values(), *(was["sha256"] for was in lines.values() if was is not None)]
+        counts = [step, *(was["bytes"] for was in lines.values() if was is not None)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    sound = all(type(count) is int for count in counts) and all(isinstance(value, str) for value in hashes)
+    # Versions before recorded no lines at all.
+    return found if sound and lines.keys() == set(LINES) and found.get("lines", ...) is not None else None
 
 
 def newest_checkpoint(
@@ -107,11 +121,11 @@ def check_lines(run: Path, checkpoint: Path) -> None:
     Raises:
         UserError: the run's history is not known. Checkpoints of versions that did not record it pass.
     """
-    recorded = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")).get("lines", {})
-    for name, was in recorded.items():
+    recorded = read_record(checkpoint) or {}
+    for name, was in recorded.get("lines", {}).items():
         found = content(run / name)
         if hashlib.sha256(found[: was["bytes"]]).hexdigest() != was["sha256"]:
-            what = "is missing" if not found else "is cut" if len(found) < was["bytes"] else "was changed"
+            what = "was changed or cut" if found else "is missing"
             raise UserError(
                 f"cannot resume from {checkpoint.name}: {run / name} {what} since it was saved; put a copy of the file back, or "
                 "give --start-over"

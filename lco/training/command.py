@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lco.config import Experiment, dump, fields, from_mapping
-from lco.console import say
 from lco.errors import UserError
 from lco.methods import METHODS, method_named
-from lco.stopping import Stopped
 from lco.training.launch import CONFIGURATION, become_rank, launch_ranks
 from lco.training.resolve import resolve
 
@@ -40,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="continue the run in --out where it stopped; its own config.json will do"
     )
     parser.add_argument(
-        "--start-over", action="store_true", help="remove what the run in --out has left and make it again"
+        "--start-over",
+        action="store_true",
+        help="remove what the run in --out has left and make it again; its own config.json will do",
     )
     types = typing.get_type_hints(Experiment)
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -73,17 +73,15 @@ def run(arguments: argparse.Namespace) -> int:
     if experiment.engine == "deepspeed" and not is_rank:
         launch_ranks(experiment, arguments.resume, arguments.start_over)
         return 0
-    if is_rank:
-        become_rank(experiment)
     chief = int(os.environ.get("RANK", 0)) == 0
     try:
+        if is_rank:
+            become_rank(experiment)
         folder = train(plan, arguments.resume, start_over=arguments.start_over)
-    except Stopped as stopped:
+    except KeyboardInterrupt:
         if not is_rank:
             raise
-        if chief:  # a rank that failed would take the others with it; the launching process gives the exit code
-            say(str(stopped))
-        return 0
+        return 0  # a rank that failed would take the others with it; the launching process has heard the signal, too
     if chief:
         print(f"the run is in {folder}; its model in {folder / 'checkpoints' / 'final'}")
     return 0
@@ -108,9 +106,23 @@ def experiment_of(arguments: argparse.Namespace) -> Experiment:
 
 
 def config_of_run(arguments: argparse.Namespace) -> str:
-    """The configuration of the run that --resume goes on with, where --out names its folder; "" otherwise."""
-    file = Path(arguments.out or "") / "config.json"
-    return str(file) if arguments.resume and arguments.out and file.is_file() else ""
+    """The configuration of the run that --resume goes on with or --start-over makes again, where --out names its folder;
+    "" otherwise.
+
+    Raises:
+        UserError: no run has left one there, and no model is given that could stand in its place.
+    """
+    if not arguments.out or not (arguments.resume or arguments.start_over):
+        return ""
+    file = Path(arguments.out) / "config.json"
+    if file.is_file():
+        return str(file)
+    if not arguments.model:
+        flag = "--resume" if arguments.resume else "--start-over"
+        raise UserError(
+            f"there is no run in {arguments.out}; leave {flag} out, or name the run's own folder with --out"
+        )
+    return ""
 
 
 def read(path: str) -> dict[str, Any]:
@@ -167,6 +179,8 @@ def parse_hyper(pairs: list[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not equals:
             raise UserError(f"--hyper {pair!r} has no value; write NAME=VALUE")
+        if name in values:
+            raise UserError(f"--hyper names {name} twice; leave one of them out")
         try:
             values[name] = json.loads(text)
         except json.JSONDecodeError:

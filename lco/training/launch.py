@@ -21,8 +21,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -44,20 +45,26 @@ def launch_ranks(experiment: Experiment, resume: bool, start_over: bool = False)
 
     Raises:
         UserError: a rank failed; its own message stands above, where it could still write one.
-        Stopped: the ranks were asked to end before the last rollout; they have said so, and saved.
+        Stopped: a signal came before the last rollout; what was done is saved.
     """
     ready_extensions(say, experiment.device == "cpu")
     flags = [*(["--resume"] if resume else []), *(["--start-over"] if start_over else [])]
-    code = run_ranks(
+    ended = run_ranks(
         ["--module", "lco.cli", "train", *flags],
         experiment.processes,
         experiment.device == "cpu",
         {CONFIGURATION: dump(experiment)},
     )
-    if code:
-        raise UserError(explain_exit(code))
-    if finished_rollouts(experiment.folder) < experiment.steps:
-        raise Stopped(signal.SIGINT, f"the ranks have saved and ended; the run is in {experiment.folder}")
+    if ended.asked and (ended.code or finished_rollouts(experiment.folder) < experiment.steps):
+        done = finished_rollouts(experiment.folder)
+        raise Stopped(ended.asked, stopped_after(done, experiment) if done else "")
+    if ended.code:
+        raise UserError(explain_exit(ended.code))
+
+
+def stopped_after(done: int, experiment: Experiment) -> str:
+    """What a run says that was asked to end."""
+    return f"stopped after {done} of {experiment.steps} rollouts; the run is in {experiment.folder}, continue with --resume"
 
 
 def explain_exit(code: int) -> str:
@@ -73,8 +80,16 @@ def explain_exit(code: int) -> str:
     )
 
 
-def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mapping[str, str] | None = None) -> int:
-    """Runs `python ARGUMENTS` once per rank with further environment variables; returns the exit code when all have ended."""
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit code, and the signal that had asked it to (0: none)."""
+
+    code: int
+    asked: int
+
+
+def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mapping[str, str] | None = None) -> Ended:
+    """Runs `python ARGUMENTS` once per rank with further environment variables, until all have ended."""
     command = [
         *(sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world_info(processes)}"),
         *("--master_addr=127.0.0.1", f"--master_port={free_port()}", "--no_local_rank", "--quiet"),
@@ -93,21 +108,35 @@ def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mappin
 
     ready_extensions(partial(print, file=sys.stderr), cpu)
     process = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=before_start)
-    return wait(process)
+    return wait(process, lambda: has_children(process.pid))
 
 
-def wait(process: subprocess.Popen[bytes]) -> int:
-    """Waits for the ranks and passes each Ctrl-C, SIGTERM or SIGHUP on to them; the launcher itself has these blocked.
+def wait(process: subprocess.Popen[bytes], has_ranks: Callable[[], bool] = lambda: True) -> Ended:
+    """Waits for a process of a group of its own, and passes each Ctrl-C, SIGTERM or SIGHUP on to the group.
 
-    The handler is set here, because a shell starts a background command with the signal ignored.
+    Args:
+        has_ranks: whether there is anybody in the group to hear it. The launcher has these signals blocked, and before it has
+            started a rank it would keep them to itself for ever; it is ended then, and whom it is just starting with it.
     """
+    asked = 0
 
-    def pass_on(*_: object) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
+    def pass_on(number: int, _: object) -> None:
+        nonlocal asked
+        asked = asked or number
+        with suppress(OSError):  # it has just ended
+            if has_ranks():
+                os.killpg(process.pid, signal.SIGINT)
+            else:
+                process.kill()
 
+    # Set here, because a shell starts a background command with SIGINT ignored.
     with answered(pass_on):
-        return process.wait()
+        return Ended(process.wait(), asked)
+
+
+def has_children(pid: int) -> bool:
+    """Whether the process has started another one."""
+    return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").strip())
 
 
 def become_rank(experiment: Experiment) -> None:

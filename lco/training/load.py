@@ -1,5 +1,5 @@
-"""From a plan to a collector and a learner: problems first, then the tokenizer, then the models, so that mistakes cost
-seconds."""
+"""From a plan to a collector and a learner: the model's configuration first, then the problems, the tokenizer, and the weights
+last, so that mistakes cost seconds."""
 
 from __future__ import annotations
 
@@ -73,13 +73,15 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
     """
     experiment, objective = plan.experiment, plan.objective
     device = models.resolve_device(experiment.device)
+    config = models.load_config(experiment.model)
+    context = fitting_context(experiment, config)
     sets = load_problem_sets(experiment)
-    config, tokenizer = models.load_config(experiment.model), models.load_tokenizer(experiment.model)
+    tokenizer = models.load_tokenizer(experiment.model)
     refuse_softcap(config, experiment.model)
     for where in {*plan.fixed_models.values(), experiment.critic_model} - {"", experiment.model}:
         refuse_softcap(models.load_config(where), where)
     ends = end_token_ids(tokenizer, experiment.model)
-    asked = prepare_questions(plan, *sets, tokenizer, fitting_context(experiment, config), ends)
+    asked = prepare_questions(plan, *sets, tokenizer, context, ends)
     model = models.load_model(experiment.model, experiment.dtype, device)
     if experiment.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]

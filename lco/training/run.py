@@ -28,6 +28,7 @@ from lco.rollout.agreement import check_agreement
 from lco.rollout.records import Batch
 from lco.stopping import Stopped, answered
 from lco.training import checkpoint, run_folder
+from lco.training.launch import stopped_after
 from lco.training.load import Loaded, load, start_sampler
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
@@ -68,8 +69,9 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
         sampler = loaded.collector.sampler = start_sampler(plan, loaded, world)
         if sampler is not None:
             stack.callback(sampler.close)
-        open_folder(plan, loaded, start)
+        loaded.collector.synchronise(loaded.learner.policies.engine.named_weights())
         compare_policies(plan, loaded)
+        open_folder(plan, loaded, start)
         loop(plan, loaded, start, on_step)
     return folder
 
@@ -112,15 +114,16 @@ def restore(plan: Plan, loaded: Loaded) -> int:
 
 
 def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
-    """Writes what the run is, leaves of an earlier part the lines of the first `start` rollouts, and gives the sampler the
-    weights."""
+    """Writes what the run is, and leaves of an earlier part the lines of the first `start` rollouts. The folder of a run that
+    starts anew is emptied of an earlier one here, where nothing can be refused any more."""
     folder, engine = plan.experiment.folder, loaded.learner.policies.engine
-    loaded.collector.synchronise(engine.named_weights())
     history: list[float] = []
     if engine.rank == 0:
         disk.check_space(
             folder, 2 * checkpoint_size(loaded.learner.policies), "no room for two checkpoints of this run"
         )
+        if not start:
+            run_folder.remove_run(folder)
         run_folder.keep_metrics(folder / "metrics.jsonl", start)
         run_folder.keep_samples(folder / "samples.jsonl", start)
         # The configuration comes last: its presence says that a run has begun.
@@ -210,10 +213,7 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
         if done == experiment.steps:
             export_final(loaded, folder)
         else:
-            raise Stopped(
-                asked[0],
-                f"stopped after {done} of {experiment.steps} rollouts; the run is in {folder}, continue with --resume",
-            )
+            raise Stopped(asked[0], stopped_after(done, experiment))
 
 
 def rounded_seconds(seconds: dict[str, float]) -> dict[str, float]:

@@ -38,7 +38,8 @@ def claim_folder(folder: Path, resume: bool, start_over: bool = False) -> ExitSt
 
     Args:
         resume: the run that it holds shall go on.
-        start_over: the run that it holds shall be made again from its first rollout; what it left is removed.
+        start_over: the run that it holds shall be made again from its first rollout; `remove_run` takes away what it left, once
+            everything else is ready.
 
     Raises:
         UserError: it holds a run already, or something else, or none to resume; or it cannot be used as a folder.
@@ -57,15 +58,19 @@ def claim_folder(folder: Path, resume: bool, start_over: bool = False) -> ExitSt
         raise UserError(f"there is no run to resume in {folder}; leave --resume out")
     # Hidden are the lock and half-written files; configuration and manifest may be left of a run that ended before it began.
     foreign = next((name for name in names if not name.startswith(".") and name not in OURS), None)
-    if foreign is not None and not (resume or start_over):
+    if foreign is not None and not begun:
         raise UserError(f"{folder} holds {foreign} but no run; give an empty or a new folder with --out")
     with ExitStack() as held:
         held.callback(remove_unused, folder, missing)
         held.enter_context(lock_folder(folder))
-        if start_over:
-            for name in OURS:
-                remove(folder / name)
         return held.pop_all()
+
+
+def remove_run(folder: Path) -> None:
+    """Takes away what a run has left in its folder, and nothing else; a folder that holds no run stays as it is."""
+    if has_begun(folder):
+        for name in OURS:
+            remove(folder / name)
 
 
 def has_begun(folder: Path) -> bool:

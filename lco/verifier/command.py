@@ -19,6 +19,12 @@ from lco.verifier.explain import explain
 from lco.verifier.rules import BOXES, EXTRACTIONS, Rules
 from lco.verifier.workers.pool import Pool
 
+OTHER_KEYS = {
+    "response": ("output", "completion", "prediction", "generation", "text", "answer"),
+    "gold": ("answer", "reference", "ground_truth", "target", "expected", "label", "solution"),
+}
+"""What other programs call the two keys."""
+
 
 class BrokenLineError(Exception):
     """A line of the input that cannot be judged; the message names it."""
@@ -93,17 +99,23 @@ def _pairs(lines: BinaryIO) -> Iterator[tuple[str, str]]:
             yield _pair(text, count)
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _pair(text: str, count: int) -> tuple[str, str]:
     try:
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BrokenLineError(f"line {count} is no JSON ({getattr(error, 'msg', 'nested too deep')})") from None
+        record = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BrokenLineError(f"line {count} is no JSON ({getattr(error, 'msg', None) or str(error)[:60]})") from None
     if not isinstance(record, dict):
         raise BrokenLineError(f"line {count} is no JSON object but a {type(record).__name__}")
     values = []
     for key in ("response", "gold"):
         if key not in record:
-            raise BrokenLineError(f"line {count} has no {key!r}")
+            meant = next((name for name in OTHER_KEYS[key] if name in record), None)
+            hint = f"; rename its {meant!r}" if meant else ""
+            raise BrokenLineError(f"line {count} has no {key!r}{hint}")
         value = record[key]
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise BrokenLineError(f"line {count}: {key!r} is {type(value).__name__}, not text or a number")

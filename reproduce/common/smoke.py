@@ -28,7 +28,7 @@ from lco.config import Experiment, dump
 from lco.disk import read_lines, write_text
 from lco.errors import UserError
 from lco.evidence import records
-from lco.stopping import STOP
+from lco.stopping import Stopped
 from lco.training.launch import die_with_parent, wait
 from reproduce.common import reuse
 from reproduce.common.entry import command_parser, run_command
@@ -120,11 +120,11 @@ def train_apart(cell: Cell, tick: Tick) -> None:
         config.write_text(dump(cell.run), encoding="utf-8")
         resume = ["--resume"] if (cell.folder / "config.json").exists() else []
         command = [sys.executable, "-m", "lco.cli", "train", "--config", str(config), *resume]
-        code = wait(subprocess.Popen(command, process_group=0, preexec_fn=die_with_parent))
-    if code in {128 + number for number in STOP}:
-        raise KeyboardInterrupt
-    if code:
-        raise UserError(f"lco train ended with exit code {code}; its own message stands in the log")
+        ended = wait(subprocess.Popen(command, process_group=0, preexec_fn=die_with_parent))
+    if ended.asked:
+        raise Stopped(ended.asked)
+    if ended.code:
+        raise UserError(f"lco train ended with exit code {ended.code}; its own message stands in the log")
 
 
 def evaluate(model: str, task: str, run: Experiment, data_dir: str, out: Path) -> dict[str, Any]:

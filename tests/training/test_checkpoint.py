@@ -33,6 +33,18 @@ DAMAGES = {
     "another run's": (lambda folder: rewrite(folder / "complete.json", run="other"), "belongs to another run"),
     "no record": (lambda folder: (folder / "complete.json").unlink(), "has no readable complete.json"),
     "a cut record": (lambda folder: (folder / "complete.json").write_text('{"step": 2,'), "has no readable complete.json"),
+    "a step that is text": (lambda folder: rewrite(folder / "complete.json", step="2"), "has no readable complete.json"),
+    "files that are a list": (lambda folder: rewrite(folder / "complete.json", files=[]), "has no readable complete.json"),
+    "no lines": (lambda folder: rewrite(folder / "complete.json", lines={}), "has no readable complete.json"),
+    "lines that are none": (lambda folder: rewrite(folder / "complete.json", lines=None), "has no readable complete.json"),
+    "half of the lines": (
+        lambda folder: rewrite(folder / "complete.json", lines={"metrics.jsonl": {"bytes": 1, "sha256": "a"}}),
+        "has no readable complete.json",
+    ),
+    "lines without a length": (
+        lambda folder: rewrite(folder / "complete.json", lines={"metrics.jsonl": {}, "samples.jsonl": {}}),
+        "has no readable complete.json",
+    ),
     "a record of nothing": (lambda folder: (folder / "complete.json").write_text("[]"), "has no readable complete.json"),
 }  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_steps_equal_plain_torchs(tmp_path, processes, cases):
     out = tmp_path / "found.json"
     command = ["--module", "tests.training.deepspeed_worker", str(out), str(tmp_path / "state"), *cases]
     before = set(SHARED_MEMORY.glob("deepspeed_*"))
-    assert run_ranks(command, processes, cpu=True) == 0
+    assert run_ranks(command, processes, cpu=True).code == 0
     assert set(SHARED_MEMORY.glob("deepspeed_*")) <= before
     found = json.loads(out.read_text())
     assert list(found) == cases
@@ -159,15 +159,46 @@ def test_a_killed_process_takes_all_ranks_with_it(training, victim):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("training", ["foreground", "background"], indirect=True)
-def test_ctrl_c_stops_after_a_rollout_with_a_checkpoint(training):
+def test_a_signal_stops_after_a_rollout_with_a_checkpoint(training, kind):
     process, launcher, ranks, folder = training
-    process.send_signal(signal.SIGINT)
+    process.send_signal(kind)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "continue with --resume" in said
+    assert process.returncode == 128 + kind
+    assert said.count("continue with --resume") == 1
     assert not any(p.is_running() for p in [launcher, *ranks])
     assert list((folder / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize("moment", ["the launcher starts", "the ranks load"])
+def test_a_signal_before_the_ranks_train_ends_them_all(tmp_path, moment):
+    """The launcher has the signals blocked: before it has a rank, it would keep one to itself, and the run would go on."""
+    command = [
+        *(sys.executable, "-m", "lco.cli", "train", "--engine", "deepspeed", "--model", str(START / "qwen")),
+        *(
+            "--max-prompt-tokens",
+            "24",
+            "--max-new-tokens",
+            "8",
+            "--device",
+            "cpu",
+            "--out",
+            str(tmp_path / "a" / "run"),
+        ),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        wait_for(lambda: psutil.Process(process.pid).children())
+        (launcher,) = psutil.Process(process.pid).children()
+        if moment == "the ranks load":
+            wait_for(lambda: len(launcher.children()) == 2)
+        started = [launcher, *launcher.children()]
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert (process.returncode, said.splitlines()[-1]) == (143, "lco: ended by SIGTERM")
+    assert not any(p.is_running() for p in started)
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.usefixtures("ranks_find_the_code")

@@ -91,7 +91,7 @@ def test_a_start_killed_while_compiling_does_not_stop_the_next_one(tmp_path, cac
             process.kill()
         psutil.wait_procs([p for p in everyone if isinstance(p, psutil.Process)], timeout=30)
     assert lock.exists()
-    assert run_ranks(arguments, 1, cpu=True) == 0
+    assert run_ranks(arguments, 1, cpu=True).code == 0
     said = capfd.readouterr().err
     assert f"removed {lock}: its owner was ended while it compiled" in said
     assert "once: a minute or two" in said

@@ -225,11 +225,11 @@ def test_a_loss_that_is_no_number_is_said_and_ends_the_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("samples.jsonl", lambda text: text[:-40], "is cut"),
-        ("samples.jsonl", lambda text: "".join(text.splitlines(keepends=True)[1:]), "is cut"),
+        ("samples.jsonl", lambda text: text[:-40], "was changed or cut"),
+        ("samples.jsonl", lambda text: "".join(text.splitlines(keepends=True)[1:]), "was changed or cut"),
         ("samples.jsonl", None, "is missing"),
-        ("samples.jsonl", lambda text: text.replace('"reason"', '"reasom"', 1), "was changed"),
-        ("metrics.jsonl", lambda text: text.replace('"accuracy": 0', '"accuracy": 1', 1), "was changed"),
+        ("samples.jsonl", lambda text: text.replace('"reason"', '"reasom"', 1), "was changed or cut"),
+        ("metrics.jsonl", lambda text: text.replace('"accuracy": 0', '"accuracy": 1', 1), "was changed or cut"),
         ("metrics.jsonl", None, r"line 1 \(rollout 1\) is missing"),
     ],
 )
@@ -247,6 +247,36 @@ def test_lines_that_are_not_those_of_the_checkpoint_are_refused(tmp_path, name, 
     file.write_text(before + '{"step": 3, "half of a line that a kill has cu')
     train(dataclasses.replace(run, steps=3), resume=True)
     assert len(lines(tmp_path / "run")) == 3
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+
+
+def test_a_refusal_or_a_signal_leaves_the_run_that_was_to_start_over(tmp_path, capsys):
+    from lco.cli import main
+
+    folder = train(small(tmp_path / "run", steps=1, eval_every=0))
+    before = content(folder)
+    assert main(["train", "--start-over", "--out", str(folder), "--model", "./absent"]) == 2
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    again = [sys.executable, "-m", "lco.cli", "train", "--start-over", "--out", str(folder)]
+    with subprocess.Popen(again, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (folder / ".owner").read_text() == str(process.pid), process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    assert content(folder) == before
+    # The run's own configuration is read, before anything of it goes.
+    assert main(["train", "--start-over", "--out", str(folder), "--seed", "5"]) == 0
+    assert json.loads((folder / "config.json").read_text())["seed"] == 5
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--start-over"])
+def test_a_folder_without_a_run_is_named_before_the_model_that_is_not_given(tmp_path, flag, capsys):
+    from lco.cli import main
+
+    assert main(["train", flag, "--out", str(tmp_path / "typo")]) == 2
+    assert f"there is no run in {tmp_path / 'typo'}; leave {flag} out" in capsys.readouterr().err
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from lco.config import Experiment, dump
 from lco.disk import append_line
 from lco.errors import UserError
-from lco.training.run_folder import claim_folder, keep_metrics, keep_samples, lock_folder, same_run
+from lco.training.run_folder import claim_folder, keep_metrics, keep_samples, lock_folder, remove_run, same_run
 
 
 def test_a_folder_has_one_writer_and_the_lock_dies_with_it(tmp_path):
@@ -100,7 +100,17 @@ def test_starting_over_removes_a_runs_own_files_and_no_others(tmp_path):
     (run / "notes.txt").write_text("mine")
     (run / "checkpoints" / "step-000001").mkdir(parents=True)
     with claim_folder(run, resume=False, start_over=True):
+        assert (run / "config.json").exists()  # until everything else is ready
+        remove_run(run)
         assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {"notes.txt"}
+    other = tmp_path / "model"
+    other.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (other / name).write_text("{}")
+    with pytest.raises(UserError, match=r"holds model\.safetensors but no run"):
+        claim_folder(other, resume=False, start_over=True)
+    remove_run(other)
+    assert (other / "config.json").exists()
 
 
 def log(file, *steps):

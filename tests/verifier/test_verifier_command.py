@@ -67,6 +67,8 @@ def test_a_file_with_a_byte_order_mark_and_odd_separators(
         ("{", "line 2 is no JSON"),
         ("[1]", "line 2 is no JSON object"),
         ('{"response": "x"}', "line 2 has no 'gold'"),
+        ('{"response": "x", "answer": "4"}', "line 2 has no 'gold'; rename its 'answer'"),
+        ('{"response": "x", "gold": NaN}', "line 2 is no JSON (NaN is no number of JSON)"),
         ('{"response": null, "gold": "4"}', "line 2: 'response' is NoneType"),
         ('{"response": "x", "gold": ["4"]}', "line 2: 'gold' is list"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 
-_NAMES = "think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad|seed:think"
+_NAMES = "think|thinking|thought|thoughts|reasoning|reflection|reason|analysis|scratch_?pad|inner_monologue|seed:think"
 OPEN = re.compile(
     rf"<\s{{0,3}}(?:{_NAMES})(?:\s[^<>]{{0,80}})?>|<\|(?:think|thinking|begin_of_thought|START_THINKING)\|>"
     r"|(?-i:\[THINK\])|◁think▷|<\|channel\|>(?:analysis|commentary)\b[^<]{0,80}<\|message\|>|<\|channel>thought\b"
