@@ -90,6 +90,11 @@ def command(run, *more):
     return [sys.executable, "-m", "lco.cli", "train", *flags, *more]
 
 
+def heard():
+    """In a child: a closed terminal is heard, also where `nohup` started the tests."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def wait_for_rollouts(folder, count, process):
     wait_until(lambda: (folder / "metrics.jsonl").exists() and len(lines_whole(folder)) >= count, process)
 
@@ -108,13 +113,23 @@ def lines_whole(folder):
     return [x for x in (folder / "metrics.jsonl").read_text().split("\n")[:-1] if x]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGTERM,
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+    ],
+)
 def test_interrupted_and_killed_runs_resume_to_the_uninterrupted_result(tmp_path, how):
     """Ctrl-C, and what a scheduler or a closed terminal sends, stops after the rollout and saves; a kill loses what came
     after the newest checkpoint."""
     run = small(tmp_path / "run", steps=6, save_every=1, eval_every=0)
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(command(run), env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(run), env=environment, preexec_fn=heard, stderr=subprocess.PIPE, text=True
+    ) as process:
         wait_for_rollouts(tmp_path / "run", 2, process)
         process.send_signal(how)
         process.wait(timeout=60)
@@ -133,7 +148,9 @@ def test_interrupted_and_killed_runs_resume_to_the_uninterrupted_result(tmp_path
 def test_a_signal_before_the_first_rollout_leaves_nothing(tmp_path, how):
     run = small(tmp_path / "runs" / "run", steps=6, eval_every=0)
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(command(run), env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(run), env=environment, preexec_fn=heard, stderr=subprocess.PIPE, text=True
+    ) as process:
         wait_until((tmp_path / "runs" / "run" / ".owner").exists, process)
         process.send_signal(how)
         _, said = process.communicate(timeout=60)
