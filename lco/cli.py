@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": ("lco.verifier.command", "judge responses: JSON Lines in, verdicts out"),
     "methods": ("lco.methods.command", "list the methods, or print one method's page"),
     "problems": ("lco.problems.command", "list problem sets and prompt styles"),
+    "record": ("lco.evidence.record_command", "make the record of a run, or check records, a stranger's too"),
     "table": ("lco.evidence.command", "build tables, figures and the page from result records"),
     "lab": ("lco.lab.command", "measure the paper's claims about logits on every method, in a minute on a CPU"),
 }

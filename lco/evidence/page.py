@@ -15,7 +15,7 @@ from lco.evidence.styles import Style
 from lco.evidence.tables import (
     Record,
     Standing,
-    by_class,
+    by_model,
     percent,
     runs_of,
     sampled,
@@ -122,7 +122,7 @@ def facts(records: Sequence[Record]) -> list[tuple[str, str]]:
     seeds = sorted({len({r["seed"] for r in found}) for found in runs.values()})
     return [
         ("methods", str(len(runs))),
-        ("models", str(len(by_class(records)))),
+        ("models", str(len(by_model(records)))),
         ("seeds a method", "–".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "0"),
         ("runs", str(len(trained))),
         ("test problems", f"{tested['problems']} × {tested['samples']} samples"),
@@ -132,7 +132,7 @@ def facts(records: Sequence[Record]) -> list[tuple[str, str]]:
 def examples(records: Sequence[Record], titles: Mapping[str, str]) -> list[dict[str, Any]]:
     """The first response at T = 1 to the first test problems, start and first seed of each method; none if none is kept."""
     found = []
-    for model_class, of_class in by_class(records).items():
+    for model_class, of_class in by_model(records).items():
         start = [record for record in of_class if record["method"] == "start"]
         writers = [*start, *(runs[0] for runs in runs_of(of_class).values())]
         kept = [(titles.get(r["method"], r["method"]), e) for r in writers for e in sampled(r).get("examples", [])]

@@ -12,7 +12,7 @@ import numpy as np
 from lco.evidence.formats import visible
 from lco.evidence.names import source
 from lco.evidence.styles import Style, styles
-from lco.evidence.tables import Record, by_class, runs_of
+from lco.evidence.tables import Record, by_model, runs_of
 
 PANELS = (("accuracy", "right answers in the rollout", False), ("entropy", "entropy, nats per token", False),
           ("gradient_norm", "gradient norm", True), ("kl_old", "KL(old ‖ new), last update", True))  # fmt: skip
@@ -26,7 +26,7 @@ def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: 
     With many methods only the means are drawn.
     """
     plt = prepared()
-    classes, looks = by_class(records), styles(runs_of(records))
+    classes, looks = by_model(records), styles(runs_of(records))
     figure, axes = plt.subplots(
         len(classes), len(PANELS), figsize=(4 * len(PANELS), 3.1 * len(classes)), squeeze=False, layout="constrained"
     )
@@ -45,7 +45,7 @@ def learning_curves(records: Sequence[Record], titles: Mapping[str, str], stem: 
 def validation_curves(records: Sequence[Record], titles: Mapping[str, str], stem: Path) -> list[Path]:
     """pass@1 at T = 1 and greedy on validation problems, during training."""
     plt = prepared()
-    classes, looks = by_class(records), styles(runs_of(records))
+    classes, looks = by_model(records), styles(runs_of(records))
     figure, axes = plt.subplots(len(classes), 2, figsize=(10, 3.1 * len(classes)), squeeze=False, layout="constrained")
     for row, (model_class, found) in zip(axes, classes.items(), strict=True):
         for axis, name in zip(row, ("pass@1", "greedy"), strict=True):
@@ -61,7 +61,7 @@ def validation_curves(records: Sequence[Record], titles: Mapping[str, str], stem
 def one_by_one(records: Sequence[Record], titles: Mapping[str, str], stem: Path) -> list[Path]:
     """A panel for every method: its seeds' pass@1 (T = 1) on validation problems, over the means of all other methods."""
     plt = prepared()
-    classes = {name: runs_of(found) for name, found in by_class(records).items()}
+    classes = {name: runs_of(found) for name, found in by_model(records).items()}
     looks = styles(classes)
     methods = list(runs_of(records))
     columns = min(5, len(methods))

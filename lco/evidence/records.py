@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,8 +36,14 @@ OTHER_MODELS = ("reference_model", "verifier_model", "dpo_model", "critic_model"
 """Configuration keys that name a model beside the trained one: a hub id or a path."""
 
 
-def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """The record of a finished run folder, with what `lco.evaluation` found for its model.
+def distil(
+    run: Path, evaluations: Iterable[Mapping[str, Any]] = (), final: str | None = None, samples: str | None = None
+) -> dict[str, Any]:
+    """The record of a run folder, with what `lco.evaluation` found for its last model.
+
+    Args:
+        final: hash of that model's weights, where it is known.
+        samples: hash of the file of samples beside the record, if there is one.
 
     Raises:
         UserError: the folder is not that of a run.
@@ -58,7 +65,8 @@ def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str
             "method": config["method"],
             **naming(config["method"], manifest.get("method", {})),
             "seed": config["seed"],
-            "model": manifest["model"],
+            "model": {**manifest["model"], **naming_of_model(manifest["model"]["name"])},
+            "final_sha256": final,
             **{key: manifest[key] for key in ("fixed_models", "critic_model") if key in manifest},
             "budget": {
                 "rollouts": len(steps),
@@ -70,6 +78,9 @@ def distil(run: Path, evaluations: Iterable[Mapping[str, Any]] = ()) -> dict[str
             "curves": curves(lines),
             "evaluations": [distil_evaluation(found) for found in evaluations],
             "seconds": seconds(steps),
+            "cost": cost(steps, manifest),
+            "plan_sha256": manifest.get("plan_sha256"),
+            "samples_sha256": samples,
             "provenance": {
                 key: manifest[key] for key in ("git", "packages", "torch_wheel_sha256", "python", "hardware")
             },
@@ -118,6 +129,27 @@ def seconds(steps: list[dict[str, Any]]) -> dict[str, float]:
     """Seconds by phase, over all rollouts."""
     names = dict.fromkeys(name for line in steps for name in line["seconds"])
     return {name: sum(line["seconds"].get(name, 0.0) for line in steps) for name in names}
+
+
+def cost(steps: list[dict[str, Any]], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Hours of all devices together over the rollouts, how many there were, and what they are called."""
+    devices, hardware = manifest.get("world_size", 1), manifest["hardware"]
+    whole = sum(line["seconds"].get("total", 0.0) for line in steps)
+    return {
+        "device_hours": whole * devices / 3600,
+        "devices": devices,
+        "device": hardware["gpu"] or hardware["processor"] or hardware.get("machine", ""),
+    }
+
+
+def naming_of_model(name: str) -> dict[str, str]:
+    """Family and scale of a model, as far as its name says them.
+
+    >>> naming_of_model("Qwen2.5-Math-1.5B-Instruct"), naming_of_model("llama")
+    ({'family': 'Qwen2.5-Math', 'scale': '1.5B'}, {'family': 'llama', 'scale': ''})
+    """
+    found = re.match(r"(.+?)[-_ ](\d+(?:\.\d+)?[bmBM])(?![A-Za-z0-9])", name)
+    return {"family": found[1] if found else name, "scale": found[2].upper() if found else ""}
 
 
 def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,9 +206,14 @@ def rounded(value: Any, digits: int = 6) -> Any:
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Sealed with the hash of its content; indented JSON with every array of numbers on one line."""
-    sealed = {**record, SEAL: seal(record)}
-    validate(sealed, str(path))
-    disk.write_text(path, layout(sealed) + "\n")
+    whole = sealed(record)
+    validate(whole, str(path))
+    disk.write_text(path, layout(whole) + "\n")
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the hash of its content."""
+    return {**record, SEAL: seal(record)}
 
 
 def layout(value: Any, indent: int = 0) -> str:
@@ -203,7 +240,7 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         if record is None:
             continue
         validate(record, str(path))
-        run = (record["model"]["class"], record["method"], record["seed"])
+        run = (record["model"]["class"], record["model"]["name"], record["method"], record["seed"])
         if run in homes:
             refuse_twins(homes[run], (path, record))
         homes[run] = path, record
@@ -212,8 +249,8 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         runs = sorted(path.parent for path in folder.rglob("metrics.jsonl"))
         if runs:
             raise UserError(
-                f"{runs[0]} is the folder of a run, and a run has no record of its own yet: records are what reproduce/ makes "
-                "(reproduce/README.md); `lco evaluate` scores a run's checkpoints/final"
+                f"{runs[0]} is the folder of a run; make its record with `lco record {runs[0]}`, after `lco evaluate` of its "
+                "checkpoints/final"
             )
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}; give the folder of the records with --results")
@@ -247,7 +284,5 @@ def refuse_twins(first: tuple[Path, Mapping[str, Any]], second: tuple[Path, Mapp
     names = f"{path} and {home} are both {one['method']} seed {one['seed']} on {one['model']['class']}"
     if one["model"]["sha256"] != other["model"]["sha256"]:
         models = " and ".join(f"{r['model']['name']} ({r['model']['sha256'][:8]}…)" for r in (other, one))
-        raise UserError(
-            f"{names}, of different start models, {models}; a report shows one model a class: give each a folder of its own"
-        )
+        raise UserError(f"{names}, of different start models of one name, {models}; give each a folder of its own")
     raise UserError(f"{names}; a run counts once: move one away")

@@ -11,7 +11,7 @@ from lco.evidence.folders import replacing
 from lco.evidence.formats import Table, latex, markdown
 from lco.evidence.names import titles
 from lco.evidence.styles import styles
-from lco.evidence.tables import Record, by_class, comparison, runs_of, sampled, standings
+from lco.evidence.tables import Record, by_model, comparison, runs_of, sampled, standings
 
 LEAD = (
     "Every run of a model starts from the same weights and has the same prompts, samples, token limit and updates; rows marked * "
@@ -50,7 +50,7 @@ def sections(found: Sequence[Record], names: Mapping[str, str]) -> list[page.Sec
         UserError: the records do not belong into one table.
     """
     looks, parts = styles(runs_of(found)), []
-    for model_class, runs in by_class(found).items():
+    for model_class, runs in by_model(found).items():
         ranked = standings(model_class, runs)
         tables = comparison(model_class, runs, names, ranked), differences(model_class, runs, names)
         parts.append(page.section(model_class, runs, ranked, tables, names, looks))
@@ -62,7 +62,7 @@ def heading(source: Path, found: Sequence[Record]) -> str:
     readme = source / "README.md"
     lines = readme.read_text(encoding="utf-8", errors="replace").split("\n") if readme.is_file() else []
     said = next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), "")
-    return said or f"{sampled(found[0])['task']}: {', '.join(by_class(found))}"
+    return said or f"{sampled(found[0])['task']}: {', '.join(by_model(found))}"
 
 
 def draw(found: Sequence[Record], names: Mapping[str, str], out: Path) -> list[tuple[str, Path]]:

@@ -134,10 +134,16 @@ def collapsed(record: Record) -> bool:
     return any(x is None or not math.isfinite(x) for x in path) or path[-1] < max(path) / 2
 
 
-def by_class(records: Iterable[Record]) -> dict[str, list[Record]]:
+def by_model(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """{model: its records}: a model is called by its class where its weights are the only ones of it, by its name otherwise."""
+    records = list(records)
+    weights: dict[str, set[str]] = {}
+    for record in records:
+        weights.setdefault(record["model"]["class"], set()).add(record["model"]["sha256"])
     found: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(record["model"]["class"], []).append(record)
+        model = record["model"]
+        found.setdefault(model["class"] if len(weights[model["class"]]) == 1 else model["name"], []).append(record)
     return dict(sorted(found.items()))
 
 

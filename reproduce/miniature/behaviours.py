@@ -21,7 +21,7 @@ from typing import Any
 from lco.disk import write_text
 from lco.evidence.records import read_all
 from lco.evidence.report import titles
-from lco.evidence.tables import by_class, runs_of
+from lco.evidence.tables import by_model, runs_of
 from reproduce.common.entry import command_parser, run_command
 from reproduce.common.study import RESULTS
 
@@ -76,7 +76,7 @@ def write_tables(folder: Path) -> None:
         UserError: there is no record, or a broken one.
     """
     parts = ["Means over the second half of every run, then over seeds, ± standard deviation over seeds.", ""]
-    for model_class, records in by_class(read_all(folder)).items():
+    for model_class, records in by_model(read_all(folder)).items():
         parts += [f"### {model_class}", "", table(records), ""]
     text = "\n".join(parts)
     write_text(folder / "report" / "behaviours.md", text)

@@ -36,6 +36,7 @@ def record_start(model: Path) -> dict[str, Any]:
     best = max(on_validation, key=lambda t: on_validation[t])
     found = [score_model(model, TEST, t) for t in (1.0, 0.0, best)]
     network = models.load_model(str(model), "float32", "cpu")
+    made_by = collect()
     return records.rounded(
         {
             "schema": records.SCHEMA,
@@ -45,13 +46,18 @@ def record_start(model: Path) -> dict[str, Any]:
             "model": {
                 "class": type(network).__name__,
                 "name": model.name,
+                **records.naming_of_model(model.name),
                 "sha256": models.weights_sha256(network),
             },
-            "budget": {"rollouts": 0, "rows": 0, "updates": 0, "response_tokens": 0},
+            "final_sha256": None,
+            "budget": {"rollouts": 0, "rows": 0, "updates": 0, "updates_skipped": 0, "response_tokens": 0},
             "curves": {},
             "evaluations": [records.distil_evaluation(e) for e in found],
             "seconds": {},
-            "provenance": collect(),
+            "cost": records.cost([], made_by),
+            "plan_sha256": None,
+            "samples_sha256": None,
+            "provenance": made_by,
             "problems_sha256": content_sha256(load_problems("arithmetic", "test")),
             "source_sha256": {},
         }

@@ -4,6 +4,7 @@ import json
 
 from lco.disk import append_line
 from lco.evidence import page, records
+from lco.evidence.check import EARLIER
 from lco.evidence.names import titles
 from lco.evidence.report import LEAD, heading, sections
 
@@ -25,7 +26,7 @@ def record(method, seed, right, samples=8):
     curves = {"step": [1, 2, 3, 4], "accuracy": [0.1 * (seed or 0)] * 4, "entropy": [1.0, 0.5, None, 0.2],
               "gradient_norm": [1, 2, 1, 1], "kl_old": [0.1, 0.1, 0.2, 0.1]}  # fmt: skip
     return {
-        "schema": records.SCHEMA, "experiment": {}, "method": method, "seed": seed,
+        "schema": EARLIER, "experiment": {}, "method": method, "seed": seed,
         "model": {"class": "LlamaForCausalLM", "name": "llama", "sha256": "ab" * 32},
         "budget": {"rollouts": 4 if seed is not None else 0, "rows": 16, "updates": 8, "response_tokens": 4000},
         "curves": {} if seed is None else curves,

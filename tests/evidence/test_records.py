@@ -38,7 +38,7 @@ def test_a_record_of_a_run_names_its_other_models_by_hash_and_no_folder(tmp_path
     (run / "config.json").write_text(json.dumps(config))
     (run / "manifest.json").write_text(json.dumps({**manifest, **others}))
     found = records.distil(run)
-    validate(found, "record")
+    validate(records.sealed(found), "record")
     assert {key: found[key] for key in others} == others
     assert found["experiment"] == {
         "method": "dpo", "seed": 0, "reference_model": "ref", "verifier_model": "org/judge", "dpo_model": "",
@@ -66,7 +66,7 @@ def test_skipped_updates_are_no_updates(tmp_path):
     lines = [{"step": 1, **LINE, "updates_skipped": 2, "gradient_norm": float("nan")}, {"step": 2, **LINE}]
     found = records.distil(finished(tmp_path, lines))
     assert (found["budget"]["updates"], found["budget"]["updates_skipped"]) == (2, 2)
-    validate(found, "record")
+    validate(records.sealed(found), "record")
     # Runs that were offered as many updates may be compared, and the table says whose moved nothing.
     for method, curve in (("grpo", [0, 0, 0, 0]), ("ppo", [3, 0, 0, 0])):
         run = record(method, 0, 5)
@@ -271,7 +271,7 @@ def test_broken_records_are_named(tmp_path):
         records.read_all(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match=r"run is the folder of a run, and a run has no record of its own yet"):
+    with pytest.raises(UserError, match=r"run is the folder of a run; make its record with `lco record "):
         records.read_all(tmp_path)
     file = tmp_path / "a.json"
     whole = record("grpo", 0, 5)
@@ -299,10 +299,23 @@ def test_a_run_counts_once_and_two_models_are_not_one(tmp_path):
     ):
         records.read_all(tmp_path)
     larger = record("grpo", 0, 5)
-    larger["model"] |= {"name": "llama-large", "sha256": "cd" * 32}
+    larger["model"] |= {"sha256": "cd" * 32}
     records.write(tmp_path / "b.json", larger)
-    with pytest.raises(UserError, match=r"llama-large \(cdcdcdcd…\) and llama \(abababab…\).*each a folder of its own"):
+    with pytest.raises(UserError, match=r"llama \(cdcdcdcd…\) and llama \(abababab…\).*each a folder of its own"):
         records.read_all(tmp_path)
+
+
+def test_two_sizes_of_one_class_stand_in_one_report_each_by_its_name(tmp_path):
+    for size, weights in (("llama-1b", "ab"), ("llama-3b", "cd")):
+        for method in ("start", "grpo", "ppo"):
+            run = record(method, None if method == "start" else 0, 5)
+            run["model"] |= {"name": size, "sha256": weights * 32}
+            records.write(tmp_path / size / f"{method}.json", run)
+    shown = tables(tmp_path)
+    assert [size for table in shown for size in ("llama-1b", "llama-3b") if size in table.title][:2] == [
+        "llama-1b",
+        "llama-3b",
+    ]
 
 
 def test_an_environment_inside_another_repository_is_not_that_repository(tmp_path):

@@ -1,0 +1,215 @@
+"""`lco record`: a run folder → its record, or records checked.
+
+lco evaluate --model RUN/checkpoints/final --tasks lco_gsm8k --samples 8 --temperature 1 --out RUN/evals
+lco record RUN --out records          records/<model>/<method>-seed-<n>.json, and .samples.jsonl beside it
+lco record --check records/*/*.json   what is wrong with them, whoever made them
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lco.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Makes the record of a run, whatever made the run: its configuration, curves, cost, and the counts of every evaluation "
+        "in its folder evals/. Or checks records: their form, their scores from their counts, and their hashes."
+    )
+    parser.epilog = (
+        "example: lco record runs/gsm8k/lco_kld/seed-0 --out records; then lco record --check records/*/*.json"
+    )
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="run folders; with --check files of records"
+    )
+    parser.add_argument("--out", type=Path, default=Path("records"), help="where records go (default: records)")
+    parser.add_argument(
+        "--evaluations",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="results of `lco evaluate` for the run's last model (default: those in RUN/evals)",
+    )
+    parser.add_argument("--check", action="store_true", help="check records in place of making them")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FOLDER",
+        help="with --check: where run folders lie that records can be held against",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.check:
+        return check(arguments.paths, arguments.runs)
+    if arguments.evaluations and len(arguments.paths) > 1:
+        raise UserError("--evaluations belongs to one run; record the runs one by one")
+    for folder in arguments.paths:
+        print(f"{folder} → {make(folder, arguments.evaluations, arguments.out)}")
+    return 0
+
+
+def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
+    """Writes the record of a run and its samples; returns the record's place.
+
+    Raises:
+        UserError: no run, results of another model, or another record in the way.
+    """
+    from lco.disk import write_text
+    from lco.evidence import records
+    from lco.evidence.samples import choose_samples
+
+    results = {file: read_result(file) for file in (files or sorted((folder / "evals").glob("*.json")))}
+    final = hash_of_final(folder, results)
+    samples = choose_samples(results.values())
+    digest = hashlib.sha256(samples.encode()).hexdigest() if results else None
+    record = records.distil(folder, results.values(), final, digest)
+    place = out / record["model"]["name"] / f"{record['method']}-seed-{record['seed']}.json"
+    if place.exists() and records.read_json(place) != records.sealed(record):
+        raise UserError(f"{place} holds another record; give another --out, or move it away")
+    if results:
+        write_text(beside(place), samples)
+    records.write(place, record)
+    return place
+
+
+def beside(place: Path) -> Path:
+    """The file of samples that belongs to a record's file."""
+    return place.with_suffix(".samples.jsonl")
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """
+    Raises:
+        UserError: the file is no result of `lco evaluate`.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror}); name results of `lco evaluate`") from None
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}); make it again with `lco evaluate`") from None
+    if not isinstance(found, dict) or not {"task", "sampling", "problems", "responses", "model"} <= found.keys():
+        raise UserError(f"{file} is no result of `lco evaluate`; name such files with --evaluations")
+    return found
+
+
+def hash_of_final(folder: Path, results: Mapping[Path, Mapping[str, Any]]) -> str | None:
+    """The hash of the run's last model, which every result has to be of; None where nothing says it.
+
+    Results of different dtypes hash the same weights differently, so the model is loaded as each result says.
+
+    Raises:
+        UserError: a result is of another model, or two are of the same task and sampling values.
+    """
+    from lco import models
+
+    final = folder / "checkpoints" / "final"
+    if not final.is_dir():
+        if results:
+            raise UserError(
+                f"{folder} has no checkpoints/final that its evaluations could be of; finish it with --resume"
+            )
+        return None
+    dtypes = {str(found.get("dtype", "float32")) for found in results.values()} | {"float32"}
+    hashes = {dtype: models.weights_sha256(models.load_model(str(final), dtype, "cpu")) for dtype in sorted(dtypes)}
+    kinds: dict[tuple[Any, ...], Path] = {}
+    for file, found in results.items():
+        if found["model"]["sha256"] != hashes[str(found.get("dtype", "float32"))]:
+            raise UserError(f"{file} is of another model than {final}; evaluate that one, or leave the file out")
+        kind = (found["task"], found["limit"], json.dumps(found["sampling"], sort_keys=True))
+        if kind in kinds:
+            raise UserError(f"{file} and {kinds[kind]} are the same task with the same sampling values; leave one out")
+        kinds[kind] = file
+    return hashes["float32"]
+
+
+def check(files: Sequence[Path], runs: Path | None) -> int:
+    """Says of every record whether it holds; exit code 1 where one does not.
+
+    Raises:
+        UserError: there is no folder of runs where one is named.
+    """
+    if runs is not None and not runs.is_dir():
+        raise UserError(f"there is no folder {runs}; give the folder of the runs with --runs")
+    sources = hashes_of_runs(runs)
+    failed = 0
+    for file in files:
+        try:
+            print(f"{file}: {verdict(file, sources)}")
+        except UserError as error:
+            failed += 1
+            print(f"refused: {error}")
+    return 1 if failed else 0
+
+
+def verdict(file: Path, sources: Mapping[str, Mapping[str, str]]) -> str:
+    """What is known of a record that is true to itself: whether it is held against its run.
+
+    Raises:
+        UserError: it is none, contradicts itself, or is not what its samples or its run say.
+    """
+    from lco.evidence import records
+    from lco.evidence.check import RESTORE, validate
+
+    if not file.is_file():
+        raise UserError(f"there is no file {file}")
+    record = records.read_json(file)
+    if record is None:
+        raise UserError(f"{file} is no result record; its key 'schema' names none")
+    validate(record, str(file))
+    if record.get("samples_sha256"):
+        text = beside(file).read_bytes() if beside(file).is_file() else None
+        if text is None:
+            raise UserError(f"{file}: {beside(file).name} is missing beside it; {RESTORE}")
+        if hashlib.sha256(text).hexdigest() != record["samples_sha256"]:
+            raise UserError(f"{file}: {beside(file).name} is not the one that it was made with; {RESTORE}")
+    told = record["source_sha256"]
+    made_from = [
+        folder for folder, found in sources.items() if found.get("manifest.json") == told.get("manifest.json", "")
+    ]
+    run = next(iter(made_from), None)
+    if run is None:
+        return "whole and true to itself; unverified, for its run is not at hand (--runs)"
+    for name, digest in told.items():
+        if sources[run].get(name) != digest:
+            raise UserError(f"{file}: {name} of {run} is not what it was made from; {RESTORE}")
+    refuse_other_than_run(file, record, Path(run))
+    return f"verified against {run}"
+
+
+def refuse_other_than_run(file: Path, record: Mapping[str, Any], run: Path) -> None:
+    """
+    Raises:
+        UserError: what a record says of its run's training is not what the run's files give.
+    """
+    from lco.evidence import records
+    from lco.evidence.check import RESTORE
+
+    again = records.distil(run)
+    for key in ("experiment", "method", "seed", "model", "budget", "curves", "seconds", "problems_sha256"):
+        mine = (
+            {k: v for k, v in record[key].items() if k in again[key]} if isinstance(record[key], dict) else record[key]
+        )
+        theirs = (
+            {k: v for k, v in again[key].items() if k in record[key]} if isinstance(record[key], dict) else again[key]
+        )
+        if mine != theirs:
+            raise UserError(f"{file}: {key} is not what {run} gives; {RESTORE}")
+
+
+def hashes_of_runs(runs: Path | None) -> dict[str, dict[str, str]]:
+    """{run folder: the hashes of the files that records are made from} of all runs below a folder."""
+    from lco.disk import sha256
+
+    found: dict[str, dict[str, str]] = {}
+    for manifest in sorted(runs.rglob("manifest.json")) if runs is not None else ():
+        files = (manifest.with_name(name) for name in ("config.json", "manifest.json", "metrics.jsonl"))
+        found[str(manifest.parent)] = {file.name: sha256(file) for file in files if file.is_file()}
+    return found
