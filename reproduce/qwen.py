@@ -1,21 +1,72 @@
-"""Qwen2.5 on GSM8K: does the whole road work on a real model of the Qwen2 class?
+"""Qwen2.5 and Qwen3 of every size: LCO and its baselines at equal budget, from a plan to a table.
+
+    python -m reproduce.qwen 0.5b --dry-run      cells, memory term by term, hours, disk; loads and downloads nothing
+    python -m reproduce.qwen 0.5b --smoke        the whole script on a stand-in: minutes on two CPU cores
+    python -m reproduce.qwen 0.5b                the study: seven methods, three seeds; a GPU of 80 GB, days
+    python -m reproduce.qwen 0.5b --status       which cells are done, running, begun, not run
+
+The same call again continues it, and so do calls beside it, on other GPUs or machines with the same file system (--dry-run
+--slurm writes the array). Two older commands try the road on a small real model:
 
     python -m reproduce.qwen first_steps --model DIR --data-dir FOLDER                      20 minutes on two CPU cores
     python -m reproduce.qwen first_steps --model DIR --data-dir FOLDER --engine deepspeed   38 minutes
     python -m reproduce.qwen smoke --model DIR --data-dir FOLDER --device cuda              wants a GPU; not yet measured
 
-DIR is a Qwen2.5-0.5B (folder or hub id), FOLDER has gsm8k_train.jsonl and gsm8k_test.jsonl (without it the hub is asked).
-first_steps trains LCO-KLD on the eight shortest training problems, at temperature 0.7: its worked answers to the others
-outgrow what a CPU samples in minutes, and at temperature 1 it is almost never right. smoke runs LCO-KLD and GRPO side by
-side on the whole set. Records land in results/first_steps/ and results/twenty_steps/; what is there is not repeated, and an
-interrupted call continues. Minutes are of training alone. A few steps of one seed prove the road, not the method.
+For these DIR is a Qwen2.5-0.5B (folder or hub id), FOLDER has gsm8k_train.jsonl and gsm8k_test.jsonl (without it the hub is
+asked). first_steps trains LCO-KLD on the eight shortest training problems, at temperature 0.7: its worked answers to the
+others outgrow what a CPU samples in minutes, and at temperature 1 it is almost never right. Records land in
+results/first_steps/ and results/twenty_steps/. A few steps of one seed prove the road, not the method.
 """
 
 from __future__ import annotations
 
-from reproduce.common.smoke import Smoke, main
+import sys
 
-SMOKE = Smoke(
+from reproduce.common import family, smoke
+from reproduce.common.families import COMMON, TASKS, Choice, Family, Scale
+
+ZERO_3 = {
+    "zero_stage": Choice(3, "weights and gradients of a rank would not fit beside each other"),
+    "micro_batch": Choice(4, "half the activations"),
+}
+
+
+def qwen2(hidden: int, layers: int, heads: int, kv: int, inner: int, vocabulary: int, tied: bool) -> dict[str, object]:
+    return {
+        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv,
+        "intermediate_size": inner, "vocab_size": vocabulary, "tie_word_embeddings": tied, "max_position_embeddings": 32768,
+    }  # fmt: skip
+
+
+def qwen3(hidden: int, layers: int, heads: int, inner: int, tied: bool) -> dict[str, object]:
+    return {**qwen2(hidden, layers, heads, 8, inner, 151936, tied), "head_dim": 128}
+
+
+def models(size: str, math: bool = False) -> dict[str, str]:
+    base = {"base": f"Qwen/Qwen2.5-{size}", "instruct": f"Qwen/Qwen2.5-{size}-Instruct"}
+    return {**base, **({"math": f"Qwen/Qwen2.5-Math-{size}"} if math else {})}
+
+
+QWEN = Family(
+    name="qwen",
+    stand_in="qwen",
+    scales=(
+        Scale("0.5b", models("0.5B"), "qwen2", qwen2(896, 24, 14, 2, 4864, 151936, True), gpus=1),
+        Scale("1.5b", models("1.5B", math=True), "qwen2", qwen2(1536, 28, 12, 2, 8960, 151936, True), gpus=1),
+        Scale("3b", models("3B"), "qwen2", qwen2(2048, 36, 16, 2, 11008, 151936, True), gpus=2),
+        Scale("7b", models("7B", math=True), "qwen2", qwen2(3584, 28, 28, 4, 18944, 152064, False), 8, ZERO_3),
+        Scale("qwen3-1.7b", {"base": "Qwen/Qwen3-1.7B-Base"}, "qwen3", qwen3(2048, 28, 16, 6144, True), gpus=1),
+        Scale("qwen3-4b", {"base": "Qwen/Qwen3-4B-Base"}, "qwen3", qwen3(2560, 36, 32, 9728, True), gpus=4),
+        Scale("qwen3-8b", {"base": "Qwen/Qwen3-8B-Base"}, "qwen3", qwen3(4096, 36, 32, 12288, False), 8, ZERO_3),
+    ),
+    settings={
+        **COMMON,
+        "prompt": Choice("boxed", "the families' own evaluation: ChatML with the boxed instruction as system"),
+    },
+    tasks=TASKS,
+)
+
+SMOKE = smoke.Smoke(
     scale="qwen2.5",
     task="lco_gsm8k",
     settings={
@@ -26,4 +77,7 @@ SMOKE = Smoke(
 )  # fmt: skip
 
 if __name__ == "__main__":
-    main(SMOKE, "reproduce.qwen", __doc__)
+    if sys.argv[1:2] in (["first_steps"], ["smoke"]):
+        smoke.main(SMOKE, "reproduce.qwen", __doc__)
+    else:
+        family.main(QWEN, "reproduce.qwen", __doc__, sys.argv[1:])

@@ -32,5 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(visible(str(error))) from None
     for table in tables:
         print(markdown(table) if arguments.format == "md" else latex(table))
-    print(f"written to {out}: table.md, table.tex, index.html, and the figures as PNG and SVG")
+    page = out / "index.html"
+    print(
+        f"written to {out}: table.md, table.tex{', index.html, and the figures as PNG and SVG' if page.exists() else ''}"
+    )
     return 0

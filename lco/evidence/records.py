@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,13 +37,18 @@ OTHER_MODELS = ("reference_model", "verifier_model", "dpo_model", "critic_model"
 
 
 def distil(
-    run: Path, evaluations: Iterable[Mapping[str, Any]] = (), final: str | None = None, samples: str | None = None
+    run: Path,
+    evaluations: Iterable[Mapping[str, Any]] = (),
+    final: str | None = None,
+    samples: str | None = None,
+    plan: str | None = None,
 ) -> dict[str, Any]:
     """The record of a run folder, with what `lco.evaluation` found for its last model.
 
     Args:
         final: hash of that model's weights, where it is known.
         samples: hash of the file of samples beside the record, if there is one.
+        plan: hash of the plan that the run belongs to, if it was planned.
 
     Raises:
         UserError: the folder is not that of a run.
@@ -79,7 +84,7 @@ def distil(
             "evaluations": [distil_evaluation(found) for found in evaluations],
             "seconds": seconds(steps),
             "cost": cost(steps, manifest),
-            "plan_sha256": manifest.get("plan_sha256"),
+            "plan_sha256": plan,
             "samples_sha256": samples,
             "provenance": {
                 key: manifest[key] for key in ("git", "packages", "torch_wheel_sha256", "python", "hardware")
@@ -89,6 +94,39 @@ def distil(
                 name: hashlib.sha256((run / name).read_bytes()).hexdigest()
                 for name in ("config.json", "manifest.json", "metrics.jsonl")
             },
+        }
+    )
+
+
+def distil_start(
+    evaluations: Sequence[Mapping[str, Any]], samples: str | None = None, plan: str | None = None,
+    experiment: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The record of a model's scores before any training: what every gain is measured from.
+
+    Args:
+        evaluations: results of `lco evaluate`, one at least, all of one model.
+        experiment: what else is known of it.
+    """
+    model, made_by = evaluations[0]["model"], evaluations[0]["provenance"]
+    return rounded(
+        {
+            "schema": SCHEMA,
+            "experiment": dict(experiment or {}),
+            "method": "start",
+            "seed": None,
+            "model": {**model, **naming_of_model(model["name"])},
+            "final_sha256": None,
+            "budget": {"rollouts": 0, "rows": 0, "updates": 0, "updates_skipped": 0, "response_tokens": 0},
+            "curves": {},
+            "evaluations": [distil_evaluation(found) for found in evaluations],
+            "seconds": {},
+            "cost": cost([], made_by),
+            "plan_sha256": plan,
+            "samples_sha256": samples,
+            "provenance": made_by,
+            "problems_sha256": evaluations[0]["problems_sha256"],
+            "source_sha256": {},
         }
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lco.evidence import page, plots, records
+from lco.evidence.benchmarks import benchmark_tables, has_several_tasks
 from lco.evidence.differences import differences
 from lco.evidence.folders import replacing
 from lco.evidence.formats import Table, latex, markdown
@@ -32,6 +33,8 @@ def build(source: Path, out: Path, title: str = "") -> list[Table]:
     """
     found = records.read_all(source)
     names = titles(found)
+    if has_several_tasks(found):
+        return build_benchmarks(found, names, out)
     parts = sections(found, names)
     tables = [table for part in parts for table in (part.table, part.differences) if table is not None]
     with replacing(out, "the report") as folder:
@@ -40,6 +43,15 @@ def build(source: Path, out: Path, title: str = "") -> list[Table]:
         figures = draw(found, names, folder)
         text = page.build(title or heading(source, found), LEAD, parts, figures, found, names)
         (folder / "index.html").write_text(text, encoding="utf-8")
+    return tables
+
+
+def build_benchmarks(found: Sequence[Record], names: Mapping[str, str], out: Path) -> list[Table]:
+    """The tables of records with several tasks: methods by benchmarks, for each model."""
+    tables = benchmark_tables(found, names)
+    with replacing(out, "the report") as folder:
+        (folder / "table.md").write_text("\n".join(map(markdown, tables)), encoding="utf-8")
+        (folder / "table.tex").write_text("\n".join(map(latex, tables)), encoding="utf-8")
     return tables
 
 

@@ -11,7 +11,6 @@ from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
 from lco.evidence import records
 from lco.problems.prompts import end_token_ids
-from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.rollout.transformers import TransformersSampler
 
@@ -36,32 +35,12 @@ def record_start(model: Path) -> dict[str, Any]:
     best = max(on_validation, key=lambda t: on_validation[t])
     found = [score_model(model, TEST, t) for t in (1.0, 0.0, best)]
     network = models.load_model(str(model), "float32", "cpu")
-    made_by = collect()
-    return records.rounded(
-        {
-            "schema": records.SCHEMA,
-            "experiment": {"cooled_on_validation": {str(t): score for t, score in on_validation.items()}},
-            "method": "start",
-            "seed": None,
-            "model": {
-                "class": type(network).__name__,
-                "name": model.name,
-                **records.naming_of_model(model.name),
-                "sha256": models.weights_sha256(network),
-            },
-            "final_sha256": None,
-            "budget": {"rollouts": 0, "rows": 0, "updates": 0, "updates_skipped": 0, "response_tokens": 0},
-            "curves": {},
-            "evaluations": [records.distil_evaluation(e) for e in found],
-            "seconds": {},
-            "cost": records.cost([], made_by),
-            "plan_sha256": None,
-            "samples_sha256": None,
-            "provenance": made_by,
-            "problems_sha256": content_sha256(load_problems("arithmetic", "test")),
-            "source_sha256": {},
-        }
-    )
+    facts = {
+        "model": {"class": type(network).__name__, "name": model.name, "sha256": models.weights_sha256(network)},
+        "provenance": collect(),
+    }
+    cooled = {"cooled_on_validation": {str(t): score for t, score in on_validation.items()}}
+    return records.distil_start([{**evaluation, **facts} for evaluation in found], experiment=cooled)
 
 
 def record_run(run: Path) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""The family commands: what a plan says before anything is loaded, and the whole script on a stand-in."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lco.config import Experiment
+from lco.errors import UserError
+from lco.evidence.records import read_all
+from reproduce.common import family, memory
+from reproduce.llama import LLAMA
+from reproduce.qwen import QWEN
+
+ROOT = Path(__file__).parents[2]
+SCALES = [(one, scale) for one in (QWEN, LLAMA) for scale in one.scales]
+PUBLISHED = {
+    "0.5b": 494_032_768, "1.5b": 1_543_714_304, "3b": 3_085_938_688, "7b": 7_615_616_512, "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096, "qwen3-8b": 8_190_735_360, "1b": 1_235_814_400, "8b": 8_030_261_248,
+    "smollm2-135m": 134_515_008, "octothinker-3b": 3_212_749_824,
+}  # fmt: skip
+"""Parameters as the models' pages give them; Llama-3.2-3B's are OctoThinker's."""
+
+
+@pytest.mark.parametrize(("one", "scale"), SCALES, ids=[f"{one.name}-{scale.name}" for one, scale in SCALES])
+def test_every_architecture_has_the_parameters_that_its_page_gives(one, scale):
+    expected = PUBLISHED["octothinker-3b" if (one.name, scale.name) == ("llama", "3b") else scale.name]
+    assert memory.shape_of(scale.kind, scale.architecture).parameters == expected
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 8])
+@pytest.mark.parametrize("stage", [2, 3])
+def test_states_are_what_deepspeeds_estimator_says(gpus, stage):
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+    shape = memory.shape_of("qwen2", QWEN.scales[0].architecture)
+    terms = memory.memory_terms(shape, Experiment(zero_stage=stage), gpus)
+    if stage == 3 and gpus > 1:
+        names = (memory.SHARED, "the largest module, gathered")
+        _, expected, _ = estimate_zero3_model_states_mem_needs(
+            shape.parameters, shape.largest, gpus, cpu_offload=False, cpu_offload_params=False
+        )
+    else:
+        names = (memory.SHARED, "weights")
+        _, expected = estimate_zero2_model_states_mem_needs(shape.parameters, gpus, cpu_offload=False)
+    assert sum(terms[name] for name in names) == pytest.approx(expected, rel=1e-6)
+
+
+def options(tmp_path, *words):
+    return family.options(QWEN, "reproduce.qwen", "", [*words, "--out", str(tmp_path / "study")])
+
+
+def test_a_plan_says_everything_before_anything_is_loaded(tmp_path, capsys):
+    family.run_family(
+        QWEN, "reproduce.qwen", "", ["0.5b", "--dry-run", "--slurm", "--seeds", "2", "--out", str(tmp_path)]
+    )
+    said = capsys.readouterr().out
+    for words in (
+        "15 cells",
+        "lco_gsm8k (1 at T 0, 4 at T 1)",
+        "vLLM: cache",
+        "together",
+        "hours",
+        "of disk",
+        "micro_batch",
+    ):
+        assert words in said
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["sha256"][:12] in said
+    assert str(tmp_path) not in (tmp_path / "plan.json").read_text()
+    assert "#SBATCH --array=1-15" in (tmp_path / "run.sbatch").read_text()
+    assert "--dry-run" not in (tmp_path / "run.sbatch").read_text()
+    assert not list(tmp_path.glob("*seed*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["qwen3-17b"], "there is no scale 'qwen3-17b'; did you mean 'qwen3-1.7b'"),
+        (["0.5b", "--variant", "mth"], "0.5b has no variant 'mth'"),
+        (["1.5b", "--variant", "mth"], "did you mean 'math'"),
+        (["0.5b", "--methods", "gprpo"], "there is no method 'gprpo'; did you mean 'grpo'"),
+        (["0.5b", "--tasks", "lco_gsm8"], "there is no task 'lco_gsm8'; did you mean 'lco_gsm8k'"),
+        (["0.5b", "--seeds", "0"], "seeds is 0; give 1 or more"),
+    ],
+)
+def test_mistakes_are_named_before_a_plan_is_written(tmp_path, words, message):
+    with pytest.raises(UserError, match=message):
+        family.run_family(QWEN, "reproduce.qwen", "", [*words, "--out", str(tmp_path / "study")])
+    assert not (tmp_path / "study").exists()
+
+
+def test_another_plan_under_the_same_records_is_refused_by_line(tmp_path):
+    place = tmp_path / "study"
+    family.keep_plan(family.make_plan(QWEN, options(tmp_path, "0.5b")), place)
+    family.keep_plan(family.make_plan(QWEN, options(tmp_path, "0.5b")), place)
+    before = (place / "plan.json").read_bytes()
+    with pytest.raises(UserError, match=r"plan\.json plans seeds \[0, 1, 2\], and this call asks for \[0, 1\]"):
+        family.keep_plan(family.make_plan(QWEN, options(tmp_path, "0.5b", "--seeds", "2")), place)
+    assert (place / "plan.json").read_bytes() == before
+
+
+def test_the_papers_own_settings_are_marked_as_such(tmp_path):
+    plan = family.make_plan(QWEN, options(tmp_path, "0.5b", "--budget", "paper", "--methods", "dapo", "reinforce"))
+    assert "no settings of its paper are known" in plan.origins["reinforce"]
+    assert "no settings" not in plan.origins["dapo"]
+    assert plan.runs["dapo"].samples == 16
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("module", "scale"), [("reproduce.qwen", "qwen3-4b"), ("reproduce.llama", "1b")])
+def test_the_whole_script_runs_on_a_stand_in_and_is_not_repeated(tmp_path, module, scale):
+    command = [
+        *(sys.executable, "-m", module, scale, "--smoke", "--methods", "grpo", "--seeds", "1", "--out", str(tmp_path)),
+        *("--processes", "1"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 done" in done.stdout
+    assert "| start model |" in (tmp_path / "report" / "table.md").read_text()
+    found = read_all(tmp_path / "records")
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert {record["method"] for record in found} == {"start", "grpo"}
+    assert {record["plan_sha256"] for record in found} == {plan["sha256"]}
+    before = {path: path.read_bytes() for path in (tmp_path / "records").rglob("*") if path.is_file()}
+    again = subprocess.run([*command, "--status"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.stdout.count("done") == 3
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "records").rglob("*") if path.is_file()} == before
