@@ -25,6 +25,7 @@ COMMANDS = {
     "problems": ("lco.problems.command", "list problem sets and prompt styles"),
     "record": ("lco.evidence.record_command", "make the record of a run, or check records, a stranger's too"),
     "table": ("lco.evidence.command", "build tables, figures and the page from result records"),
+    "claims": ("lco.evidence.claims_command", "judge the claims of a claims.toml by the records beside it"),
     "lab": ("lco.lab.command", "measure the paper's claims about logits on every method, in a minute on a CPU"),
 }
 """command → the module that has its `add_arguments(parser)` and `run(arguments) → exit code`, and its line of help"""

@@ -1,0 +1,223 @@
+"""Claims as data, verdicts computed: each claim names a test, a function of records, and what would support or refute it.
+
+claims.toml + records ──▶ supported | contradicted | mixed | not tested, with the effect and the records it rests on
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lco.errors import UserError, nearest
+from lco.evidence.differences import paired
+from lco.evidence.formats import Table
+from lco.evidence.records import read_all
+from lco.evidence.statistics import hierarchical_difference, pass_at_k
+from lco.evidence.tables import Record, by_model, collapsed, comparable, percent, points, runs_of, sampled
+
+SUPPORTED, CONTRADICTED, MIXED, UNTESTED = "supported", "contradicted", "mixed", "not tested"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that can be wrong.
+
+    Attributes:
+        id, words, said: what it is called, what it says, where it is said.
+        test: the name of a function in `TESTS`, or "untested".
+        results: the folder of records, below that of the claims.
+        methods, than: which methods it is about, and which they are held against.
+        supports, refutes: what the records would have to show.
+        takes: of an untested claim, what a test would take.
+        given: further values of the test.
+    """
+
+    id: str
+    words: str
+    said: str
+    test: str
+    results: str = ""
+    methods: tuple[str, ...] = ()
+    than: tuple[str, ...] = ()
+    supports: str = ""
+    refutes: str = ""
+    takes: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One number of a claim: of which model and methods, what was found, and whether it speaks for (1) or against it (−1)."""
+
+    of: str
+    found: str
+    sign: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say: a word, the numbers it is computed from, and how many records these rest on."""
+
+    word: str
+    effects: tuple[Effect, ...] = ()
+    records: int = 0
+
+
+def read_claims(file: Path) -> list[Claim]:
+    """
+    Raises:
+        UserError: the file cannot be read, or a claim lacks a key, has an unknown one, or names a test that there is not.
+    """
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the claims {file}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file} is not TOML ({error})") from None
+    return [claim_of(values, file) for values in found.get("claim", [])]
+
+
+def claim_of(values: Mapping[str, Any], file: Path) -> Claim:
+    own: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    known = [name for name in Claim.__dataclass_fields__ if name != "given"]
+    lacking = next((key for key in ("id", "words", "said", "test") if key not in own), None)
+    if lacking is not None:
+        raise UserError(f"{file}: claim {own.get('id', '?')!r} has no {lacking!r}")
+    if own["test"] != "untested" and own["test"] not in TESTS:
+        raise UserError(f"{file}: claim {own['id']!r} has no test {own['test']!r}{nearest(own['test'], TESTS)}")
+    needed = ("takes",) if own["test"] == "untested" else ("results", "methods", "supports", "refutes")
+    for key in needed:
+        if not own.get(key):
+            raise UserError(f"{file}: claim {own['id']!r} has no {key!r}")
+    given = {key: value for key, value in own.items() if key not in known}
+    return Claim(**{key: value for key, value in own.items() if key in known}, given=given)
+
+
+def judge(claim: Claim, folder: Path) -> Verdict:
+    """The verdict on a claim from the records below `folder`/`claim.results`; not tested where none are there.
+
+    Supported: every effect speaks for it. Contradicted: every one against it. Mixed: anything else.
+    """
+    if claim.test == "untested" or not (folder / claim.results).is_dir():
+        return Verdict(UNTESTED)
+    effects, records = TESTS[claim.test](claim, folder / claim.results)
+    if not effects:
+        return Verdict(UNTESTED)
+    signs = {effect.sign for effect in effects}
+    word = SUPPORTED if signs == {1} else CONTRADICTED if signs == {-1} else MIXED
+    return Verdict(word, tuple(effects), records)
+
+
+Found = tuple[list[Effect], int]
+
+
+def pairs_of(claim: Claim, folder: Path) -> Iterator[tuple[str, str, str, Sequence[Record], Sequence[Record]]]:
+    """(model, method, other, records of either) wherever both have a seed in common; what is compared is comparable."""
+    for model, records in by_model(read_all(folder)).items():
+        comparable(records)
+        runs = runs_of(records)
+        for method in claim.methods:
+            for other in claim.than:
+                if {r["seed"] for r in runs.get(method, [])} & {r["seed"] for r in runs.get(other, [])}:
+                    yield model, method, other, runs[method], runs[other]
+
+
+def above(claim: Claim, folder: Path) -> Found:
+    """Paired differences of pass@1 at T = 1, by seed and problem: above zero, below it, or not to be told."""
+    effects, used = [], set[str]()
+    for model, method, other, a, b in pairs_of(claim, folder):
+        mean, low, high, _ = hierarchical_difference(*paired(a, b))
+        sign = 1 if low > 0 else -1 if high < 0 else 0
+        effects.append(Effect(f"{model}: {method} − {other}", f"{points(mean)} [{points(low)}, {points(high)}]", sign))
+        used |= keys(a) | keys(b)
+    return effects, len(used)
+
+
+def level(claim: Claim, folder: Path) -> Found:
+    """The same differences: no difference that could be told speaks for the claim, any other against it."""
+    effects, used = above(claim, folder)
+    return [Effect(e.of, e.found, -1 if e.sign else 1) for e in effects], used
+
+
+def keeps_pass_at_k(claim: Claim, folder: Path) -> Found:
+    """pass@1 and pass@n of a method's runs against the start model, problem by problem."""
+    effects, used = [], set[str]()
+    for model, records in by_model(read_all(folder)).items():
+        start = [record for record in records if record["method"] == "start"]
+        runs = runs_of(records)
+        for method in claim.methods if start else ():
+            if method not in runs:
+                continue
+            first = differences_at(runs[method], start[0], 1)
+            last = differences_at(runs[method], start[0], sampled(start[0])["samples"])
+            sign = 1 if first[1] > 0 and last[2] >= 0 else -1 if last[2] < 0 else 0
+            shown = (f"{points(mean)} [{points(low)}, {points(high)}]" for mean, low, high in (first, last))
+            effects.append(Effect(f"{model}: {method}", "pass@1 {}, pass@n {}".format(*shown), sign))
+            used |= keys(runs[method]) | keys(start)
+    return effects, len(used)
+
+
+def differences_at(runs: Sequence[Record], start: Record, k: int) -> tuple[float, float, float]:
+    """(mean, low, high) of pass@k of all runs less that of the start model, on the same problems."""
+
+    def of(record: Record) -> list[float]:
+        found = sampled(record)
+        return [pass_at_k(found["samples"], count, k) for count in found["correct"]]
+
+    trained = np.array([of(record) for record in runs])
+    mean, low, high, _ = hierarchical_difference(trained, np.broadcast_to(np.array(of(start)), trained.shape))
+    return mean, low, high
+
+
+def stands_where_others_fall(claim: Claim, folder: Path) -> Found:
+    """Shares of seeds that collapsed at one learning rate and number of updates a rollout, of the methods and the others."""
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    chosen = [c for c in cells if c["lr"] == claim.given["lr"] and c["updates_per_rollout"] == claim.given["updates"]]
+    effects = []
+    for method in (*claim.methods, *claim.than):
+        seeds = [collapsed(cell) for cell in chosen if cell["method"] == method]
+        if not seeds:
+            continue
+        fallen, subject = sum(seeds), method in claim.methods
+        stands = 1 if not fallen else -1 if fallen == len(seeds) else 0
+        effects.append(Effect(method, f"{fallen} of {len(seeds)} seeds collapsed", stands if subject else -stands))
+    return effects, len([cell for cell in chosen if cell["method"] in (*claim.methods, *claim.than)])
+
+
+def keys(records: Sequence[Record]) -> set[str]:
+    return {f"{r['model']['sha256']}/{r['method']}/{r['seed']}" for r in records}
+
+
+TESTS: Mapping[str, Callable[[Claim, Path], Found]] = {
+    "above": above,
+    "level": level,
+    "keeps_pass_at_k": keeps_pass_at_k,
+    "stands_where_others_fall": stands_where_others_fall,
+}
+
+
+def table_of(judged: Sequence[tuple[Claim, Verdict]]) -> Table:
+    """A row a claim: its words and source, the verdict, and every number that it is computed from."""
+    rows = tuple(
+        (
+            claim.words,
+            claim.said,
+            verdict.word,
+            "; ".join(f"{e.of} {e.found}" for e in verdict.effects) or claim.takes or f"no records in {claim.results}",
+            str(verdict.records or ""),
+        )
+        for claim, verdict in judged
+    )
+    share = sum(verdict.word != UNTESTED for _, verdict in judged)
+    notes = (
+        f"{share} of {len(judged)} claims are tested. Supported: every number speaks for the claim; contradicted: every number "
+        f"against it; mixed: some do, or cannot be told. Differences are in points of {percent(1)}, with 95 % intervals over "
+        "seeds and problems. The records are of a miniature, so a verdict holds for it.",
+    )
+    return Table("Claims", ("claim", "said in", "verdict", "effect, or what a test takes", "records"), rows, notes)

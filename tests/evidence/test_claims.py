@@ -1,0 +1,105 @@
+"""Verdicts are computed: each turns round with its records, and nothing measured supports nothing."""
+
+import json
+
+import pytest
+
+from lco.cli import main
+from lco.errors import UserError
+from lco.evidence.claims import judge, read_claims
+from tests.evidence.made import write
+from tests.reproduce.test_family import ROOT
+
+CLAIMS = """
+[[claim]]
+id = "a"
+words = "GRPO ends above PPO."
+said = "somewhere"
+test = "{test}"
+results = "records"
+methods = ["grpo"]
+than = ["ppo"]
+lr = 0.1
+updates = 8
+supports = "above"
+refutes = "below"
+"""
+
+
+def verdict(tmp_path, test):
+    (tmp_path / "claims.toml").write_text(CLAIMS.format(test=test))
+    (claim,) = read_claims(tmp_path / "claims.toml")
+    return judge(claim, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("test", "grpo", "ppo", "word"),
+    [
+        ("above", 7, 3, "supported"),
+        ("above", 3, 7, "contradicted"),
+        ("above", 5, 5, "mixed"),
+        ("level", 5, 5, "supported"),
+        ("level", 7, 3, "contradicted"),
+        ("keeps_pass_at_k", 7, 3, "supported"),
+        ("keeps_pass_at_k", 2, 3, "mixed"),
+        ("keeps_pass_at_k", 0, 3, "contradicted"),
+    ],
+)
+def test_a_verdict_turns_round_with_its_records(tmp_path, test, grpo, ppo, word):
+    write(
+        tmp_path / "records",
+        ("start", None, 2),
+        *((m, seed, n) for m, n in (("grpo", grpo), ("ppo", ppo)) for seed in (0, 1)),
+    )
+    found = verdict(tmp_path, test)
+    assert found.word == word, found
+    assert found.records >= 3
+    assert all(effect.found for effect in found.effects)
+
+
+@pytest.mark.parametrize(
+    ("subject", "other", "word"),
+    [
+        ([0, 0], [1, 1], "supported"),
+        ([1, 1], [0, 0], "contradicted"),
+        ([0, 1], [1, 1], "mixed"),
+        ([], [], "not tested"),
+    ],
+)
+def test_stability_is_counted_over_seeds(tmp_path, subject, other, word):
+    (tmp_path / "records").mkdir()
+    for method, fallen in (("grpo", subject), ("ppo", other)):
+        for seed, fell in enumerate(fallen):
+            path = [0.3, 0.6, 0.1 if fell else 0.7]
+            cell = {"lr": 0.1, "updates_per_rollout": 8, "method": method, "curves": {"validation": {"pass@1": path}}}
+            (tmp_path / "records" / f"{method}-{seed}.json").write_text(json.dumps(cell))
+    assert verdict(tmp_path, "stands_where_others_fall").word == word
+
+
+def test_without_records_nothing_is_judged(tmp_path):
+    assert verdict(tmp_path, "above").word == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[claim", "is not TOML"),
+        ('[[claim]]\nid = "a"', "claim 'a' has no 'words'"),
+        (CLAIMS.format(test="abov"), "claim 'a' has no test 'abov'; did you mean 'above'"),
+        (CLAIMS.format(test="untested"), "claim 'a' has no 'takes'"),
+        (CLAIMS.format(test="above").replace("supports", "support"), "claim 'a' has no 'supports'"),
+    ],
+)
+def test_claims_that_cannot_be_judged_are_refused_by_name(tmp_path, text, words):
+    (tmp_path / "claims.toml").write_text(text)
+    with pytest.raises(UserError, match=words.replace("[", r"\[")):
+        read_claims(tmp_path / "claims.toml")
+    with pytest.raises(UserError, match="cannot read the claims"):
+        read_claims(tmp_path / "absent.toml")
+
+
+def test_the_committed_verdicts_are_what_the_committed_records_give(tmp_path, capsys):
+    out = tmp_path / "claims.md"
+    assert main(["claims", "--results", str(ROOT / "results"), "--out", str(out)]) == 0
+    assert out.read_text() == (ROOT / "results" / "claims.md").read_text()
+    assert "CONTRADICTED  above-grpo" in capsys.readouterr().out
