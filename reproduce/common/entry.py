@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -41,6 +42,9 @@ def run_command(
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # `… --dry-run | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {after}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -11,6 +11,7 @@ from lco.config import Experiment
 from lco.errors import UserError
 from lco.evidence.records import read_all
 from reproduce.common import family, memory
+from reproduce.common import plan as plan_of_study
 from reproduce.llama import LLAMA
 from reproduce.qwen import QWEN
 
@@ -95,16 +96,18 @@ def test_mistakes_are_named_before_a_plan_is_written(tmp_path, words, message):
 
 def test_another_plan_under_the_same_records_is_refused_by_line(tmp_path):
     place = tmp_path / "study"
-    family.keep_plan(family.make_plan(QWEN, options(tmp_path, "0.5b")), place)
-    family.keep_plan(family.make_plan(QWEN, options(tmp_path, "0.5b")), place)
+    plan_of_study.keep_plan(plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b")), place)
+    plan_of_study.keep_plan(plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b")), place)
     before = (place / "plan.json").read_bytes()
     with pytest.raises(UserError, match=r"plan\.json plans seeds \[0, 1, 2\], and this call asks for \[0, 1\]"):
-        family.keep_plan(family.make_plan(QWEN, options(tmp_path, "0.5b", "--seeds", "2")), place)
+        plan_of_study.keep_plan(plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b", "--seeds", "2")), place)
     assert (place / "plan.json").read_bytes() == before
 
 
 def test_the_papers_own_settings_are_marked_as_such(tmp_path):
-    plan = family.make_plan(QWEN, options(tmp_path, "0.5b", "--budget", "paper", "--methods", "dapo", "reinforce"))
+    plan = plan_of_study.make_plan(
+        QWEN, options(tmp_path, "0.5b", "--budget", "paper", "--methods", "dapo", "reinforce")
+    )
     assert "no settings of its paper are known" in plan.origins["reinforce"]
     assert "no settings" not in plan.origins["dapo"]
     assert plan.runs["dapo"].samples == 16
