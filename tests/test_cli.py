@@ -43,6 +43,12 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
     ("arguments", "words"),
     [
         (["methods", "lco_kdl"], "did you mean 'lco_kld'"),
+        (
+            ["train", "--model", "m", "--lr", "1e300"],
+            "lr is 1e+300, which float32 takes for infinite; give a number from",
+        ),
+        (["train", "--model", "m", "--hyper", "beta=1e-300"], "beta is 1e-300, which float32 takes for zero"),
+        (["evaluate", "--model", "m", "--tasks", "lco_gsm8k", "--data-dir", "absent"], "there is no folder absent"),
         (["train", "grpo"], "lco train cannot place 'grpo'; did you mean --method grpo? `lco train --help`"),
         (["table", "results"], "lco table cannot place 'results'; did you mean --results results?"),
         (["train", "--hyper", "beta=1", "beta=2"], "--hyper names beta twice; leave one of them out"),

@@ -37,8 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     arguments.tasks = [name for given in arguments.tasks for name in given.split(",") if name]  # as lm_eval takes them
     check_names(arguments.tasks, tasks_folder(arguments.tasks_dir))
+    if arguments.data_dir and not Path(arguments.data_dir).is_dir():
+        raise UserError(f"there is no folder {arguments.data_dir}; give the folder of JSON Lines with --data-dir")
     from lco import models  # torch, then transformers, then lm-eval: each only once what is asked so far can be done
-    from lco.disk import write_json
+    from lco.disk import full_disk_named, write_json
     from lco.provenance import collect
 
     models.resolve_device(arguments.device)
@@ -57,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_file(files[task], {**made_with, **deciding})
 
     def keep(task: str, found: dict[str, Any]) -> None:
-        write_json(files[task], {**made_with, **found, "provenance": collect()})
+        with full_disk_named(files[task], "free some space, or give another --out"):
+            write_json(files[task], {**made_with, **found, "provenance": collect()})
         print(f"{line(task, found)} → {files[task]}", flush=True)
 
     try:
@@ -75,8 +78,9 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 20))  # what a full disk has no room for, before anything is sampled
+            file.flush()
     except OSError as error:
         raise UserError(f"cannot write results to {folder}: {error.strerror}; give another --out") from None
 

@@ -48,10 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return check(arguments.paths, arguments.runs)
+    from lco.disk import full_disk_named
+
     if arguments.evaluations and len(arguments.paths) > 1:
         raise UserError("--evaluations belongs to one run; record the runs one by one")
     for folder in arguments.paths:
-        print(f"{folder} → {make(folder, arguments.evaluations, arguments.out)}")
+        with full_disk_named(arguments.out, "free some space, or give another --out"):
+            place = make(folder, arguments.evaluations, arguments.out)
+        bare = "" if beside(place).exists() else " (no results in its evals/: nothing of it can stand in a table)"
+        print(f"{folder} → {place}{bare}")
     return 0
 
 
@@ -184,24 +189,30 @@ def verdict(file: Path, sources: Mapping[str, Mapping[str, str]]) -> str:
     return f"verified against {run}"
 
 
+ELSEWHERE = {"sha256", "evaluations", "final_sha256", "samples_sha256", "plan_sha256"}
+"""Keys of a record that stand in none of its run's files: which model the results are of, and which plan it belongs to."""
+
+
 def refuse_other_than_run(file: Path, record: Mapping[str, Any], run: Path) -> None:
     """
     Raises:
-        UserError: what a record says of its run's training is not what the run's files give.
+        UserError: a value of the record is not what the run's files, and the results in its folder evals/, give.
     """
     from lco.evidence import records
-    from lco.evidence.check import RESTORE
+    from lco.evidence.check import EARLIER, RESTORE
 
-    again = records.distil(run)
-    for key in ("experiment", "method", "seed", "model", "budget", "curves", "seconds", "problems_sha256"):
-        mine = (
-            {k: v for k, v in record[key].items() if k in again[key]} if isinstance(record[key], dict) else record[key]
-        )
-        theirs = (
-            {k: v for k, v in again[key].items() if k in record[key]} if isinstance(record[key], dict) else again[key]
-        )
-        if mine != theirs:
+    again = records.distil(run, (read_result(result) for result in sorted((run / "evals").glob("*.json"))))
+    both = (
+        record.keys() & again.keys() - {"schema", "model"}
+        if record["schema"] == EARLIER
+        else record.keys() | again.keys()
+    )
+    for key in sorted(both - ELSEWHERE):
+        if record.get(key) != again.get(key):
             raise UserError(f"{file}: {key} is not what {run} gives; {RESTORE}")
+    for number, evaluation in enumerate(record["evaluations"]):
+        if evaluation not in again["evaluations"]:
+            raise UserError(f"{file}: evaluations[{number}] is none of the results in {run / 'evals'}; {RESTORE}")
 
 
 def hashes_of_runs(runs: Path | None) -> dict[str, dict[str, str]]:

@@ -64,6 +64,7 @@ def load_model(model: str, dtype: str, device: str) -> nn.Module:
         # De-quantised on load; without these marks it saves as an ordinary model.
         del network.hf_quantizer, network.config.quantization_config
         network.is_quantized = False
+    check_tied(model, network)
     network = network.to(device).eval()
     check_finite(model, network)
     check_fit(network, model)
@@ -92,6 +93,24 @@ def check_whole(model: str, found: dict[str, Any]) -> None:
         raise UserError(
             f"{model} {', '.join(faults)}; its files are incomplete or belong to another class (a reward model, a "
             "classifier) than config.json says: get it again, or give a causal language model"
+        )
+
+
+def check_tied(model: str, network: Any) -> None:
+    """
+    Raises:
+        UserError: the configuration ties the head to the embedding, and the files hold another head: programs that obey the one
+            read another model than those that obey the other.
+    """
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    if (
+        getattr(network.config, "tie_word_embeddings", False)
+        and head is not None
+        and head.weight is not embedding.weight
+    ):
+        raise UserError(
+            f"{model} holds a head of its own, and its config.json says that it is the embedding; set tie_word_embeddings to "
+            "false there, if the head is meant"
         )
 
 

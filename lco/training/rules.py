@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # torch, which a refusal does without
     from lco.methods.objective import Objective
 
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Where float32 ends (1.2e-38 and 3.4e38), with room for a product."""
+
+
 def check_values(experiment: Experiment) -> None:
     """
     Raises:
@@ -78,10 +82,18 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
 def check_finite(name: str, value: Any) -> None:
     """
     Raises:
-        UserError: nan, which no comparison refuses, or an infinity.
+        UserError: nan, which no comparison refuses, or a number that float32, in which everything is computed, takes for
+            infinite or for zero.
     """
-    if isinstance(value, float) and not math.isfinite(value):
+    if not isinstance(value, float):
+        return
+    if not math.isfinite(value):
         raise UserError(f"{name} is {value}; give a finite number")
+    if value and not SMALLEST <= abs(value) <= LARGEST:
+        taken = "infinite" if abs(value) > 1 else "zero"
+        raise UserError(
+            f"{name} is {value}, which float32 takes for {taken}; give a number from {SMALLEST:g} to {LARGEST:g}"
+        )
 
 
 def check_problems(experiment: Experiment) -> None:

@@ -32,7 +32,7 @@ from lco.training.launch import stopped_after
 from lco.training.load import Loaded, load, start_sampler
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
-from lco.training.watch import Barren, progress, validate, watch, write_samples
+from lco.training.watch import Barren, progress, refuse_unmoved, validate, watch, write_samples
 from lco.verifier import Pool
 
 CRITIC = "critic"
@@ -211,6 +211,7 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
                 save(learner.policies, folder, done, loaded.manifest["run"], whole)
         save(learner.policies, folder, done, loaded.manifest["run"], whole)
         if done == experiment.steps:
+            refuse_unmoved(barren, done - start)
             export_final(loaded, folder)
         else:
             raise Stopped(asked[0], stopped_after(done, experiment))

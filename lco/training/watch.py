@@ -86,6 +86,18 @@ class Barren:
         return found
 
 
+def refuse_unmoved(barren: Barren, rollouts: int) -> None:
+    """
+    Raises:
+        UserError: in none of a run's rollouts was an update applied whose loss was a number: its last model is no result.
+    """
+    if rollouts and barren.count == rollouts:
+        raise UserError(
+            f"none of {rollouts} rollouts had an update that could be applied and a loss that is a number, so there is no "
+            "trained model; look at the method's knobs and --lr"
+        )
+
+
 BARREN_LIMIT = 4
 """So many rollouts end a run."""
 

@@ -74,6 +74,16 @@ def set_correct(record):
     evaluation["correct"] = [1 for _ in evaluation["correct"]]
 
 
+def forge(record):
+    """All answers right, true to itself."""
+    evaluation = record["evaluations"][0]
+    problems, samples = evaluation["problems"], evaluation["samples"]
+    evaluation |= {"correct": [samples] * problems, "no_answer": [0] * problems, "truncated": [0] * problems}
+    evaluation["majority"] = [1.0] * problems
+    evaluation["scores"] |= {"pass@1": 1.0, "interval": [1.0, 1.0], "maj@n": 1.0, "no_answer": 0.0, "truncated": 0.0}
+    evaluation["scores"]["pass@k"] = dict.fromkeys(evaluation["scores"]["pass@k"], 1.0)
+
+
 DAMAGES = {
     "a cut file": (lambda place: place.write_text(place.read_text()[:-40]), "not JSON"),
     "NaN": (lambda place: place.write_text(place.read_text().replace('"seed": 0', '"seed": NaN')), "NaN is no number"),
@@ -92,6 +102,10 @@ DAMAGES = {
     "other samples": (lambda place: place.with_suffix(".samples.jsonl").write_text("{}\n"), "is not the one"),
     "no samples": (lambda place: place.with_suffix(".samples.jsonl").unlink(), "is missing beside it"),
     "a curve, consistently": (edited(lambda r: r["curves"].update(entropy=[0.5, 0.5])), "curves is not what"),
+    "an evaluation, consistently": (edited(forge), r"evaluations\[0\] is none of the results"),
+    "a device, consistently": (edited(lambda r: r["cost"].update(device="H200")), "cost is not what"),
+    "a commit, consistently": (edited(lambda r: r["provenance"]["git"].update(commit="0" * 40)), "provenance is not what"),
+    "a title, consistently": (edited(lambda r: r.update(title="Best")), "title is not what"),
     "a knob, consistently": (edited(lambda r: r["experiment"].update(lr=0.1)), "experiment is not what"),
 }  # fmt: skip
 

@@ -131,6 +131,16 @@ def test_weights_that_are_no_finite_numbers_are_named(folder, value):
         load(broken(folder, lambda t: t[UP][:1].fill_(value)))
 
 
+def test_a_head_that_the_configuration_ties_away_is_named(tmp_path):
+    folder = saved(tmp_path / "model", tied=True)
+    embedding = "model.embed_tokens.weight"
+    broken(folder, lambda t: t.update({"lm_head.weight": torch.randn_like(t[embedding])}))
+    with pytest.raises(UserError, match=r"holds a head of its own, and its config\.json says that it is the embedding"):
+        load(folder)
+    broken(folder, lambda t: t.update({"lm_head.weight": t[embedding].clone()}))
+    load(folder)
+
+
 def test_pickled_weights_are_not_read(folder):
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()

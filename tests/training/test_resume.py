@@ -266,6 +266,13 @@ def test_lines_that_are_not_those_of_the_checkpoint_are_refused(tmp_path, name, 
     assert len(lines(tmp_path / "run")) == 3
 
 
+def test_a_short_run_that_nothing_moved_has_no_last_model(tmp_path):
+    run = small(tmp_path / "run", method="kimi", hyper={"tau": 1e-30}, steps=2, eval_every=0)
+    with pytest.raises(UserError, match="none of 2 rollouts had an update that could be applied"):
+        train(run)
+    assert not (tmp_path / "run" / "checkpoints" / "final").exists()
+
+
 def content(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
 
