@@ -79,7 +79,7 @@ def test_a_tensor_that_a_gguf_file_lacks_is_named(tmp_path):
         models.load_model(str(path), "float32", "cpu")
 
 
-@pytest.mark.parametrize("rollouts", ["transformers", "vllm"])
+@pytest.mark.parametrize("rollouts", ["transformers", pytest.param("vllm", marks=pytest.mark.long)])
 def test_a_gguf_file_trains(path, tmp_path, rollouts):
     run = Experiment(
         model=str(path), method="sft" if rollouts == "transformers" else "reinforce", problems="addition", limit=20,

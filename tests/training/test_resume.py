@@ -116,9 +116,9 @@ def lines_whole(folder):
 @pytest.mark.parametrize(
     "how",
     [
-        signal.SIGTERM,
         signal.SIGKILL,
         pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
         pytest.param(signal.SIGHUP, marks=pytest.mark.long),
     ],
 )
