@@ -20,9 +20,10 @@ results/twenty_steps/. Minutes are of training alone. A few steps of one seed pr
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from reproduce.common import family, smoke
-from reproduce.common.families import COMMON, TASKS, Choice, Family, Scale
+from reproduce.common.families import COMMON, GREEDY_AND_SAMPLED, TASKS, ZERO_3, Choice, Family, Scale, architecture
 
 META = (
     "the hub gives these weights only to whoever has agreed to Meta's licence on the model's page: set HF_TOKEN, or give a "
@@ -37,11 +38,8 @@ ADDITION = {
 }
 
 
-def llama(hidden: int, layers: int, heads: int, kv: int, inner: int, vocabulary: int, tied: bool) -> dict[str, object]:
-    return {
-        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv,
-        "intermediate_size": inner, "vocab_size": vocabulary, "tie_word_embeddings": tied, "max_position_embeddings": 8192,
-    }  # fmt: skip
+def llama(hidden: int, layers: int, heads: int, kv: int, inner: int, vocabulary: int, tied: bool) -> dict[str, Any]:
+    return architecture(hidden, layers, heads, kv, inner, vocabulary, tied, context=8192)
 
 
 LLAMA = Family(
@@ -70,10 +68,7 @@ LLAMA = Family(
             "llama",
             llama(4096, 32, 32, 8, 14336, 128256, False),
             gpus=8,
-            settings={
-                "zero_stage": Choice(3, "weights and gradients of a rank would not fit beside each other"),
-                "micro_batch": Choice(4, "half the activations"),
-            },
+            settings=ZERO_3,
             licence=META,
         ),
         Scale(
@@ -83,6 +78,7 @@ LLAMA = Family(
             llama(576, 30, 9, 3, 1536, 49152, True),
             gpus=1,
             settings=ADDITION,
+            tasks={"lco_addition": GREEDY_AND_SAMPLED},
         ),
         Scale(
             "octothinker-3b",

@@ -21,25 +21,18 @@ results/first_steps/ and results/twenty_steps/. A few steps of one seed prove th
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from reproduce.common import family, smoke
-from reproduce.common.families import COMMON, TASKS, Choice, Family, Scale
-
-ZERO_3 = {
-    "zero_stage": Choice(3, "weights and gradients of a rank would not fit beside each other"),
-    "micro_batch": Choice(4, "half the activations"),
-}
+from reproduce.common.families import COMMON, TASKS, ZERO_3, Choice, Family, Scale, architecture
 
 
-def qwen2(hidden: int, layers: int, heads: int, kv: int, inner: int, vocabulary: int, tied: bool) -> dict[str, object]:
-    return {
-        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv,
-        "intermediate_size": inner, "vocab_size": vocabulary, "tie_word_embeddings": tied, "max_position_embeddings": 32768,
-    }  # fmt: skip
+def qwen2(hidden: int, layers: int, heads: int, kv: int, inner: int, vocabulary: int, tied: bool) -> dict[str, Any]:
+    return architecture(hidden, layers, heads, kv, inner, vocabulary, tied, context=32768)
 
 
-def qwen3(hidden: int, layers: int, heads: int, inner: int, tied: bool) -> dict[str, object]:
-    return {**qwen2(hidden, layers, heads, 8, inner, 151936, tied), "head_dim": 128}
+def qwen3(hidden: int, layers: int, heads: int, inner: int, tied: bool) -> dict[str, Any]:
+    return architecture(hidden, layers, heads, 8, inner, 151936, tied, context=32768, head_dim=128)
 
 
 def models(size: str, math: bool = False) -> dict[str, str]:

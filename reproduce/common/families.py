@@ -32,6 +32,7 @@ class Scale:
         architecture: arguments of its configuration class.
         gpus: of 80 GB, on which the suite's budget fits.
         settings: configuration keys that this scale sets apart from its family's, with reasons.
+        tasks: of lm-eval, in place of its family's where it is trained on other problems.
         licence: what has to be agreed to before the hub gives the weights; "" for nothing.
     """
 
@@ -41,7 +42,19 @@ class Scale:
     architecture: Mapping[str, Any]
     gpus: int
     settings: Mapping[str, Choice] = field(default_factory=dict)
+    tasks: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     licence: str = ""
+
+
+def architecture(
+    hidden: int, layers: int, heads: int, kv: int, inner: int, vocabulary: int, tied: bool, context: int, **more: int
+) -> dict[str, Any]:
+    """Arguments of a configuration class: sizes of body and head, key-value heads, whether the head is the embedding."""
+    return {
+        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv,
+        "intermediate_size": inner, "vocab_size": vocabulary, "tie_word_embeddings": tied, "max_position_embeddings": context,
+        **more,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,12 @@ COMMON: Mapping[str, Choice] = {
     "save_every": Choice(10, "a kill loses at most ten rollouts"),
 }
 """The suite's budget, equal for every method."""
+
+ZERO_3: Mapping[str, Choice] = {
+    "zero_stage": Choice(3, "weights and gradients of a rank would not fit beside each other"),
+    "micro_batch": Choice(4, "half the activations"),
+}
+"""What models of seven billion parameters and more set apart."""
 
 METHODS = ("lco_mse", "lco_lch", "lco_kld", "grpo", "ppo", "reinforce", "rloo")
 """The paper's three losses and what it compares them with."""

@@ -83,7 +83,8 @@ def make_plan(family: Family, chosen: argparse.Namespace) -> Plan:
     model = model_of(scale, chosen.variant)
     for method in chosen.methods:
         check_method(method)
-    tasks = {name: family.tasks.get(name, ((1, 0.0),)) for name in chosen.tasks or family.tasks}
+    own = scale.tasks or family.tasks
+    tasks = {name: own.get(name, ((1, 0.0),)) for name in chosen.tasks or own}
     check_names(list(tasks), tasks_folder())
     settings = {key: choice.value for key, choice in {**family.settings, **scale.settings}.items()}
     engine = {"engine": "deepspeed", "processes": scale.gpus} if scale.gpus > 1 else {"engine": "torch"}

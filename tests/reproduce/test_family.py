@@ -104,6 +104,13 @@ def test_another_plan_under_the_same_records_is_refused_by_line(tmp_path):
     assert (place / "plan.json").read_bytes() == before
 
 
+def test_a_scale_is_scored_on_what_it_is_trained_on(tmp_path):
+    words = ["smollm2-135m", "--out", str(tmp_path / "study")]
+    plan = plan_of_study.make_plan(LLAMA, family.options(LLAMA, "reproduce.llama", "", words))
+    assert plan.runs["grpo"].problems == "addition"
+    assert list(plan.tasks) == ["lco_addition"]
+
+
 def test_the_papers_own_settings_are_marked_as_such(tmp_path):
     plan = plan_of_study.make_plan(
         QWEN, options(tmp_path, "0.5b", "--budget", "paper", "--methods", "dapo", "reinforce")
