@@ -18,7 +18,7 @@ reproduce: setup ## the miniature: eight methods on two tiny models; table, figu
 test: lint ## lint, types and all tests but the long ones (15 minutes on 2 cores)
 	@$(RUN) -m pytest -m "not long"
 
-test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (half an hour)
+test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (three quarters of an hour on 2 cores)
 	@$(RUN) -m pytest -m long --timeout 3600
 
 lint: setup ## ruff (format and rules), mypy on lco/
