@@ -47,6 +47,10 @@ def test_methods_are_listed_and_each_has_a_page(capsys):
             ["train", "--model", "m", "--lr", "1e300"],
             "lr is 1e+300, which float32 takes for infinite; give a number from",
         ),
+        (
+            ["train", "--model", "m", "--lr", "0.1", "--weight-decay", "10"],
+            "weight_decay is 10.0 at lr 0.1: an update takes the share lr · weight_decay of every weight away",
+        ),
         (["train", "--model", "m", "--hyper", "beta=1e-300"], "beta is 1e-300, which float32 takes for zero"),
         (["evaluate", "--model", "m", "--tasks", "lco_gsm8k", "--data-dir", "absent"], "there is no folder absent"),
         (["train", "grpo"], "lco train cannot place 'grpo'; did you mean --method grpo? `lco train --help`"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -76,6 +77,7 @@ def validate(record: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{where}: {key} is {record[key]!r}, its experiment says {told!r}; {RESTORE}")
     if record["schema"] == SCHEMA:
         check_schema(record, where)
+        check_cost(record, where)
     if SEAL in record and record[SEAL] != seal(record):
         raise UserError(f"{where}: its content does not give its own hash ({SEAL}): it was changed; {RESTORE}")
 
@@ -100,6 +102,41 @@ def schema() -> Mapping[str, Any]:
 
 
 RESTORE = "restore the file, or make the record again from its run"
+
+
+def check_cost(record: Mapping[str, Any], where: str) -> None:
+    """
+    Raises:
+        UserError: the hours are not those of the rollouts' seconds, or more rollouts are told of than were asked for.
+    """
+    cost, asked = record["cost"], record["experiment"].get("steps")
+    hours = record["seconds"].get("total", 0.0) * cost["devices"] / 3600
+    if not math.isclose(cost["device_hours"], hours, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        raise UserError(
+            f"{where}: cost: device_hours is {cost['device_hours']}, the rollouts' seconds give {hours:.6g}; {RESTORE}"
+        )
+    done = record["budget"]["rollouts"]
+    if asked is not None and done > asked:
+        raise UserError(f"{where}: budget: rollouts is {done}, its experiment asks for {asked}; {RESTORE}")
+
+
+def check_intervals(record: Mapping[str, Any], where: str) -> None:
+    """
+    Raises:
+        UserError: an interval is not the one that the counts give. It takes a tenth of a second an evaluation, so only who
+            checks a record asks for it.
+    """
+    from lco.evidence.statistics import interval
+
+    for i, evaluation in enumerate(record["evaluations"]):
+        samples, told = evaluation["samples"], evaluation["scores"].get("interval")
+        if samples is None or told is None or not evaluation["correct"]:
+            continue
+        found = interval([count / samples for count in evaluation["correct"]])
+        if any(abs(a - b) > TOLERANCE for a, b in zip(told, found, strict=True)):
+            raise UserError(
+                f"{where}: evaluations[{i}]: interval is {told}, its counts give [{found[0]:.6g}, {found[1]:.6g}]; {RESTORE}"
+            )
 
 
 def check_parts(record: Mapping[str, Any], where: str) -> None:

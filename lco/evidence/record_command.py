@@ -161,7 +161,7 @@ def verdict(file: Path, sources: Mapping[str, Mapping[str, str]]) -> str:
         UserError: it is none, contradicts itself, or is not what its samples or its run say.
     """
     from lco.evidence import records
-    from lco.evidence.check import RESTORE, validate
+    from lco.evidence.check import RESTORE, check_intervals, validate
 
     if not file.is_file():
         raise UserError(f"there is no file {file}")
@@ -169,6 +169,7 @@ def verdict(file: Path, sources: Mapping[str, Mapping[str, str]]) -> str:
     if record is None:
         raise UserError(f"{file} is no result record; its key 'schema' names none")
     validate(record, str(file))
+    check_intervals(record, str(file))
     if record.get("samples_sha256"):
         text = beside(file).read_bytes() if beside(file).is_file() else None
         if text is None:

@@ -13,7 +13,7 @@ from typing import Any
 from lco.config import Experiment, dump, fields, from_mapping
 from lco.errors import UserError
 from lco.methods import METHODS, method_named
-from lco.training.launch import CONFIGURATION, become_rank, launch_ranks
+from lco.training.launch import CONFIGURATION, become_rank, end_rank, launch_ranks
 from lco.training.resolve import resolve
 
 
@@ -81,9 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if not is_rank:
             raise
-        return 0  # a rank that failed would take the others with it; the launching process has heard the signal, too
+        end_rank()  # a rank that failed would take the others with it; the launching process has heard the signal, too
     if chief:
         print(f"the run is in {folder}; its model in {folder / 'checkpoints' / 'final'}")
+    if is_rank:
+        end_rank()
     return 0
 
 

@@ -41,6 +41,11 @@ def check_values(experiment: Experiment) -> None:
             raise UserError(f"{name} is {value}; the least allowed value is {least}")
         if below is not None and value >= below:
             raise UserError(f"{name} is {value}; give a value below {below}")
+    if experiment.lr * experiment.weight_decay >= 1:
+        raise UserError(
+            f"weight_decay is {experiment.weight_decay} at lr {experiment.lr}: an update takes the share lr · weight_decay of "
+            "every weight away, which is all of it or more; give less"
+        )
 
 
 def check_objective(experiment: Experiment, objective: Objective) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from lco.verifier.compare.simplified import is_simplified
 from lco.verifier.find.extract import Found, find_answer
 from lco.verifier.numbers.effort import Effort, NeedsWorkerError
 from lco.verifier.numbers.ladder import Ladder, Prover
+from lco.verifier.patterns import regex
 from lco.verifier.read.guards import check_answer, check_response
 from lco.verifier.read.numerals import has_foreign_digit
 from lco.verifier.read.readings import is_empty, read, read_reference
@@ -18,7 +18,7 @@ from lco.verifier.read.tokens import clean, drop_dollars
 from lco.verifier.rules import Rules
 from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
 
-_SPACE = re.compile(r"(?<!\d) | (?!\d)")
+_SPACE = regex(r"(?<!\d) | (?!\d)")
 
 # Characters of answer and reference that are read in the caller's process; longer ones go to a worker with its
 # deadline.

@@ -95,6 +95,11 @@ DAMAGES = {
     "a missing key": (edited(lambda r: r.pop("cost")), "'cost' is a required property"),
     "a value of another kind": (edited(lambda r: r["model"].update(sha256="none")), r"model\.sha256: 'none' does not match"),
     "a negative cost": (edited(lambda r: r["cost"].update(device_hours=-1)), r"cost\.device_hours: -1 is less than"),
+    "hours": (edited(lambda r: r["cost"].update(device_hours=0.0)), "device_hours is 0.0, the rollouts' seconds give"),
+    "an interval": (
+        edited(lambda r: r["evaluations"][0]["scores"].update(interval=[0.0, 1.0])), r"interval is \[0.0, 1.0\], its counts give"
+    ),
+    "fewer rollouts asked for": (edited(lambda r: r["experiment"].update(steps=1)), "rollouts is 2, its experiment asks for 1"),
     "counts that give another score": (edited(set_correct), "pass@1 is .*, its counts say 1"),
     "a score that its counts do not give": (
         edited(lambda r: r["evaluations"][1]["scores"].update({"maj@n": 2.0})), "maj@n is 2.0, its counts say"

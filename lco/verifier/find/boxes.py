@@ -7,27 +7,29 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
+from lco.verifier.patterns import regex
 from lco.verifier.rules import Rules
 from lco.verifier.tree import RefusedError
 
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
-OPENED_BOX = re.compile(_BOX.pattern + r"(?:\{|[-+]?\d)")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BARE_NUMBER = re.compile(r"[-+]?\d[\d.,/]*(?<![.,/])")
-_PLACEHOLDER = re.compile(r"(?:\s|\.|…|\\(?:[lc]?dots|dotsc?|cdot|square|ast)\b|\\[,;!: ])*")
-_SPOKEN_OF = re.compile(
+_BOX_NAME = r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*"
+_BOX = regex(_BOX_NAME)
+OPENED_BOX = regex(_BOX_NAME + r"(?:\{|[-+]?\d)")
+_BRACE = regex(r"\\.|[{}]", re.DOTALL)
+_BARE_NUMBER = regex(r"[-+]?\d[\d.,/]*(?<![.,/])")
+_PLACEHOLDER = regex(r"(?:\s|\.|…|\\(?:[lc]?dots|dotsc?|cdot|square|ast)\b|\\[,;!: ])*")
+_SPOKEN_OF = regex(
     r"\b(?:inside|within|into|in|using|uses?d?|with|via|by)\s+(?:an?\s+|the\s+|LaTeX\s+)*[`\"']?\$?$", re.IGNORECASE
 )
 _LARGEST_GAP = 160  # characters between boxes of one statement
 # What may stand between boxes beside a joint: math delimiters, spacing, alignment, \text around words.
-_SET_APART = re.compile(
+_SET_APART = regex(
     r"\\(?:text|mbox|textrm|mathrm|textbf)\s*\{([^{}]*)\}|\$+|\\[()\[\]]|\\(?:quad|qquad|enspace|thinspace|newline)(?![a-zA-Z])"
     r"|\\hspace\*?\s*\{[^{}]*\}|\\[,;:! \\]|[~&*]"
 )
-_NAME = re.compile(
+_NAME = regex(
     r"((?:\\(?:angle|triangle|sin|cos|tan|Delta)\s*)?(?:\\?[A-Za-z]+)(?:_\s*(?:\{[^{}]*\}|\w))?'*(?:\([A-Za-z0-9]\))?)\s*(?::=|=)\s*$"
 )
-_JOINT = re.compile(r"[\s,;]*(and|or|und|和|或|as well as|,|;)[\s,;]*", re.IGNORECASE)
+_JOINT = regex(r"[\s,;]*(and|or|und|和|或|as well as|,|;)[\s,;]*", re.IGNORECASE)
 
 
 class Box(NamedTuple):

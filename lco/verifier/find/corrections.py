@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-_OPENER = re.compile(
+from lco.verifier.patterns import regex
+
+_OPENER = regex(
     r"(?:^|[.!?;:\n(—–*}$)\]])[\s*_(—–-]{0,8}(?:(?:but|oh,?|hm{1,4},?|no,?|and)\s{1,4}){0,3}"
     r"(?:wait|actually|correction|oops|whoops|sorry|scratch that|on second thoughts?|i mean|rather|my mistake|my bad|apologies"
     r"|i (?:made|see|notice|found|have made) (?:a|an|my|the) (?:mistake|error)|let me correct|i (?:was|am) wrong"
@@ -18,7 +20,7 @@ _OPENER = re.compile(
 _ANSWER = (
     r"(?:\$[^$\n]+\$|\\\([^\n]+?\\\)|\*\*[^*\n]+\*\*|(?-i:\([A-J]\)|[A-J](?![A-Za-z'’]))|[-−]?\\?\$?\.?\d[^\s;!?]*)"
 )
-_CLAIM = re.compile(
+_CLAIM = regex(
     r"(?:(?:\b(?:it|that|this|answer|result|value|option|choice)"
     r"(?:'s|’s|\s+is|\s+are|\s+equals|\s+(?:should|must|has to|ought to)(?:\s+be|\s+have\s+been))"
     r"|\bmake (?:that|it)|\bi (?:mean|meant)|\bcorrection\s*[:,—–-]?|\bno,|\brather,?)"
@@ -27,15 +29,15 @@ _CLAIM = re.compile(
     re.IGNORECASE,
 )
 # "Wait, 6.": the answer itself behind the word, and nothing more.
-_BARE_CLAIM = re.compile(
+_BARE_CLAIM = regex(
     rf"\b(?:wait|actually|sorry|oops|whoops|correction|scratch that|rather|no)[,;:]?\s+(?P<claim>{_ANSWER})(?=\s*(?:[.!\n]|$))",
     re.IGNORECASE,
 )
-_WRONG = re.compile(
+_WRONG = regex(
     r"\b(?:wrong|incorrect|not (?:right|correct|it|the answer)|mistake|mistaken|scratch that|error|miscalculated|misread)\b",
     re.IGNORECASE,
 )
-_AFFIRMED = re.compile(
+_AFFIRMED = regex(
     r"\b(?:no (?:mistake|error)|not (?:wrong|incorrect|a mistake)|is (?:correct|right)|still|indeed|confirm)",
     re.IGNORECASE,
 )

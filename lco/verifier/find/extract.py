@@ -30,11 +30,12 @@ from lco.verifier.find.phrases import (
     only_line,
 )
 from lco.verifier.find.thoughts import after_thinking, last_match
+from lco.verifier.patterns import regex
 from lco.verifier.rules import Rules
 
-_TAG = re.compile(r"<answer>", re.IGNORECASE)
-_TAG_END = re.compile(r"</answer>", re.IGNORECASE)
-_END_OF_TURN = re.compile(
+_TAG = regex(r"<answer>", re.IGNORECASE)
+_TAG_END = regex(r"</answer>", re.IGNORECASE)
+_END_OF_TURN = regex(
     r"(?:<\|(?!begin|end_of_box)[\w/]{2,30}\|>|<｜[^<>｜]{2,30}｜>|</?s>|<eos>|<bos>|<end_of_turn>|<pad>|\[/?INST\])$"
 )
 

@@ -6,45 +6,44 @@ import re
 
 from lco.verifier.find.corrections import correction
 from lco.verifier.find.thoughts import last_match
+from lco.verifier.patterns import regex
 from lco.verifier.read.tokens import trim
 
 # Models trained on one-line solutions write the marker behind the last step, so it may stand after any blank.
-_HASH = re.compile(r"(?:^|(?<=\s))#{4}(?!#)[ \t]*([^\n#]+)", re.MULTILINE)
-_PHRASE = re.compile(
+_HASH = regex(r"(?:^|(?<=\s))#{4}(?!#)[ \t]*([^\n#]+)", re.MULTILINE)
+_PHRASE = regex(
     r"(?:\bfinal\s+answer|\banswer|\bcorrect\s+(?:option|choice))\s*(?:\*\*|__)?\s*(?:to\s+(?:the|this)\s+(?:question|problem)\s*)?"
     r"(?:\bis\b(?:\s*:)?|\bequals\b|:|=)\s*(?:\*\*|__)?\s*(?:therefore|thus|simply)?\s*",
     re.IGNORECASE,
 )
-_HEADING = re.compile(
+_HEADING = regex(
     r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|\*\*|__)[ \t]*(?:final\s+)?answer[ \t]*:?[ \t]*(?:\*\*|__)?[ \t]*:?[ \t]*\n\s*",
     re.IGNORECASE,
 )
-_CHINESE = re.compile(
+_CHINESE = regex(
     r"答案(?:应该|应|就)?(?:是|为|选|[:：])\s*[:：]?\s*|(?:故|因此|所以)?选(?:择)?\s*[:：]?\s*(?=[A-J](?![A-Za-z]))|(?:^|\n)答\s*[:：]\s*"
 )
-_DISPLAY_END = re.compile(r"(?:\$\$(?P<a>[^$]+)\$\$|\\\[(?P<b>(?:(?!\\\[|\\\]).)+)\\\])\s*[.,]?\s*$", re.DOTALL)
-_INLINE_END = re.compile(
-    r"(?:(?<!\\)\$(?P<a>[^$\n]+)(?<!\\)\$|\\\((?P<b>[^\n]+?)\\\)|\*\*(?P<c>[^*\n]+)\*\*)\s*[.!。]?\s*$"
-)
-_CUE = re.compile(
+_DISPLAY_END = regex(r"(?:\$\$(?P<a>[^$]+)\$\$|\\\[(?P<b>(?:(?!\\\[|\\\]).)+)\\\])\s*[.,]?\s*$", re.DOTALL)
+_INLINE_END = regex(r"(?:(?<!\\)\$(?P<a>[^$\n]+)(?<!\\)\$|\\\((?P<b>[^\n]+?)\\\)|\*\*(?P<c>[^*\n]+)\*\*)\s*[.!。]?\s*$")
+_CUE = regex(
     r"\b(?:so|thus|therefore|hence|answer|result|get|gives|find|obtain|have|is|are|equals|total|value|conclude|yields?)\b|∴|="
     r"|[是为得故]",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(r"\b(?:not|n't|isn't|cannot|never|wrong|incorrect|neither|nor)\b", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|-?\.\d+")
-_SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(\"'*]|\s*$)|\n|[。！？]")
-_REASON = re.compile(
+_NEGATED = regex(r"\b(?:not|n't|isn't|cannot|never|wrong|incorrect|neither|nor)\b", re.IGNORECASE)
+_NUMBER = regex(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|-?\.\d+")
+_SENTENCE_END = regex(r"[.!?](?=\s+[A-Z(\"'*]|\s*$)|\n|[。！？]")
+_REASON = regex(
     r"[\s,;(]+(?:because|since|due to)\b|[\s,;(]*因为|,\s*as\b|,\s*(?:given|written|expressed|stated|formatted)\b",
     re.IGNORECASE,
 )
-_REASON_OF_VALUE = re.compile(r"([($\s]*(?:[A-J]|[^A-Za-z]*\d[^A-Za-z]*)[)$.\s]*),?\s+as\s", re.IGNORECASE)
+_REASON_OF_VALUE = regex(r"([($\s]*(?:[A-J]|[^A-Za-z]*\d[^A-Za-z]*)[)$.\s]*),?\s+as\s", re.IGNORECASE)
 _FORMULA = r"(?:(?<!\\)\$[^$\n]+(?<!\\)\$|\\\([^\n]+?\\\))"
 _BETWEEN = r"\s*(?:[,;]|[,;]?\s*(?:and|or|for|where|when|whenever|if|with)\b[ A-Za-z,]{0,60}?)\s*"
-_FORMULAS = re.compile(rf"{_FORMULA}(?:{_BETWEEN}{_FORMULA})+\s*[.,]?")
-_JOINED_END = re.compile(rf"{_FORMULA}(?:\s*,?\s*(?:and|or|,)\s*{_FORMULA})+\s*[.!]?\s*$")
-_LISTING = re.compile(r"\b(?:are|namely|either|were)\s*:?\s*$", re.IGNORECASE)
-_CONCLUSION = re.compile(
+_FORMULAS = regex(rf"{_FORMULA}(?:{_BETWEEN}{_FORMULA})+\s*[.,]?")
+_JOINED_END = regex(rf"{_FORMULA}(?:\s*,?\s*(?:and|or|,)\s*{_FORMULA})+\s*[.!]?\s*$")
+_LISTING = regex(r"\b(?:are|namely|either|were)\s*:?\s*$", re.IGNORECASE)
+_CONCLUSION = regex(
     r"(?:(?:^|[.;]\s+|,\s+)(?:therefore|thus|hence|so)|\b(?:is|are|have|get|obtain|find))\s*,?\s*$", re.IGNORECASE
 )
 _TAIL = 20_000  # characters from the end in which phrases are looked for
@@ -91,10 +90,12 @@ def _as_corrected(claim: str, behind: str) -> str:
 
 def _without_reason(text: str) -> str:
     """The claim before "because", "since" and the like."""
-    found = _REASON.search(text) or _REASON_OF_VALUE.match(text)
-    if found is None:
+    if reason := _REASON.search(text):
+        claim = text[: reason.start()]
+    elif reason := _REASON_OF_VALUE.match(text):
+        claim = reason[1]
+    else:
         return text
-    claim = found[1] if found.re is _REASON_OF_VALUE else text[: found.start()]
     return claim if claim.strip(" $*") else text
 
 

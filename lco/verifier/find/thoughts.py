@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections import deque
 
+from lco.verifier.patterns import regex
+
 _NAMES = "think|thinking|thought|thoughts|reasoning|reflection|reason|analysis|scratch_?pad|inner_monologue|seed:think"
-OPEN = re.compile(
+OPEN = regex(
     rf"<\s{{0,3}}(?:{_NAMES})(?:\s[^<>]{{0,80}})?>|<\|(?:think|thinking|begin_of_thought|START_THINKING)\|>"
     r"|(?-i:\[THINK\])|◁think▷|<\|channel\|>(?:analysis|commentary)\b[^<]{0,80}<\|message\|>|<\|channel>thought\b"
     r"|<unused94>thought\b",
     re.IGNORECASE,
 )
-CLOSED = re.compile(
+CLOSED = regex(
     rf"<\s{{0,3}}/\s{{0,3}}(?:{_NAMES})\s{{0,3}}>|<\|(?:/think|/thinking|end_of_thought|END_THINKING)\|>"
     r"|(?-i:\[/THINK\])|◁/think▷|<\|channel\|>final\b[^<]{0,80}<\|message\|>|<channel\|>|<unused95>",
     re.IGNORECASE,
@@ -21,10 +23,8 @@ _PARTS = frozenset(("<|channel|>", "<|message|>", "<|channel>", "<channel|>", "<
 """Tokens of which a mark is made together with a word."""
 
 _SIGNS = ("<", "[THINK]", "[/THINK]", "◁")  # one of them stands in every mark
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_TURN = re.compile(
-    r"<[|｜](?:[^<>]{1,30})>|<[^<>]{1,30}[|｜]>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|\bassistant\b", re.I
-)
+_BOX = regex(r"\\(?:boxed|fbox)\s*\{")
+_TURN = regex(r"<[|｜](?:[^<>]{1,30})>|<[^<>]{1,30}[|｜]>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|\bassistant\b", re.I)
 """What chat templates write between turns."""
 
 

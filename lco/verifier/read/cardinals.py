@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
+
+from lco.verifier.patterns import regex
 
 _ONES = {
     word: value
@@ -107,4 +108,4 @@ def is_number_word(word: str) -> bool:
     return low in _ONES or low in _TENS or low in _SCALES or low in ("hundred", "half", "dozen")
 
 
-WRITTEN = re.compile(r"[A-Za-z][A-Za-z \-]*")
+WRITTEN = regex(r"[A-Za-z][A-Za-z \-]*")

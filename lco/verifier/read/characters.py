@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from lco.verifier.patterns import regex
+
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "﹢": "+",
     "×": r"\times ", "✕": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*",
@@ -70,8 +72,8 @@ def _table() -> dict[int, str]:
 
 
 _TABLE = _table()
-_RAISED = re.compile("[" + "".join(map(re.escape, _SUPERSCRIPTS)) + "]+")
-_LOWERED = re.compile("[" + "".join(map(re.escape, _SUBSCRIPTS)) + "]+")
+_RAISED = regex("[" + "".join(map(re.escape, _SUPERSCRIPTS)) + "]+")
+_LOWERED = regex("[" + "".join(map(re.escape, _SUBSCRIPTS)) + "]+")
 
 
 def to_latex(text: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 
+from lco.verifier.patterns import regex
 from lco.verifier.tree import Node
 
 # How a choice was written: a small letter alone may be a variable as well, so it is a choice only against brackets.
 BRACKETED, BARE, SMALL = "bracketed", "bare", "small"
 
-_LETTER = re.compile(
+_LETTER = regex(
     r"(?:(?:the )?(?:correct |right )?(?:option|choice|answer)(?: is)?:?\s*)?([(\[]?)([A-Z])([)\]]?)[.:]?",
     re.IGNORECASE,
 )
-_WITH_TEXT = re.compile(
+_WITH_TEXT = regex(
     r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-J])\)|\[([A-J])\]|([A-J])[).:](?![A-Z]\b))\s*(?:[-–—:]\s+)?(?=\S)(.+)",
     re.DOTALL,
 )
@@ -21,7 +22,7 @@ _AFFIRMED = r"(?i)" + (
     r"[,;]?\s*(?:is|is the|was|must be|seems|the)?\s*(?:correct|right|true)(?: (?:answer|option|choice|one))?[.!]?"
     r"|(?:is|would be)\s+(?:the |my |our )?(?:final |correct |right )?(?:answer|option|choice)[.!]?"
 )
-_SAID = re.compile(
+_SAID = regex(
     r"(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)? is (?:the )?(?:correct|right)(?: (?:answer|option|choice|one))?|"
     r"(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)? is the (?:final )?answer"
 )

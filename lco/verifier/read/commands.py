@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from lco.verifier.patterns import regex
 from lco.verifier.read.brackets import Brackets, Levels
 from lco.verifier.read.cursor import Cursor, plain
 from lco.verifier.read.names import CONSTANTS, DOTS, FENCES, FIGURES, FUNCTIONS, GREEK, MARKS, starts_value
@@ -17,8 +18,8 @@ _ALIASES = {
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
 _NAMED_SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _DIFFERENTIAL = r"(?:d|partial)"
-_UPPER = re.compile(_DIFFERENTIAL + r"(?:\^(?:\{(\d)\}|(\d)))?\s*([a-zA-Z](?:_\w+|_\{\w+\})?|[a-z]{3,7})")
-_LOWER = re.compile(_DIFFERENTIAL + r"\s*[a-zA-Z](?:_\w+)?(?:\^(?:\{\d\}|\d))?")
+_UPPER = regex(_DIFFERENTIAL + r"(?:\^(?:\{(\d)\}|(\d)))?\s*([a-zA-Z](?:_\w+|_\{\w+\})?|[a-z]{3,7})")
+_LOWER = regex(_DIFFERENTIAL + r"\s*[a-zA-Z](?:_\w+)?(?:\^(?:\{\d\}|\d))?")
 
 
 class Values(Protocol):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from lco.verifier.patterns import regex
 from lco.verifier.tree import RefusedError
 
 MAX_RESPONSE = 2_000_000  # characters; a 32k-token response has about 130,000
@@ -12,13 +11,13 @@ MAX_DEPTH = 40  # brackets within brackets
 MAX_TOKENS = 1_500
 
 # Words by which TeX reads or writes files or redefines itself, and by which Python is reached. None is ever an answer.
-_FORBIDDEN = re.compile(
+_FORBIDDEN = regex(
     r"\\(?:input|include|write\d*|immediate|openin|openout|read|readline|def|edef|gdef|xdef|let|futurelet|catcode|csname"
     r"|usepackage|documentclass|newcommand|renewcommand|newenvironment|loop|repeat|expandafter|special|directlua"
     r"|ShellEscape|lstinputlisting|verbatiminput|url|href|includegraphics)(?![a-zA-Z])"
     r"|__\w|\bimport\b|\blambda\s*\w*\s*:|\bexec\s*\(|\beval\s*\(|\bopen\s*\(|\bos\s*\.\s*\w|\bsubprocess\b|\bgetattr\b"
 )
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = regex("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def check_response(response: str) -> None:

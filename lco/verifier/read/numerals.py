@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from lco.verifier.patterns import regex
 from lco.verifier.read.cardinals import read_cardinal
 from lco.verifier.read.cursor import Cursor, plain
 from lco.verifier.read.tokens import Token
 from lco.verifier.tree import Node, RefusedError, UnreadableError
 
 _BASES = {"binary": 2, "ternary": 3, "quaternary": 4, "octal": 8, "decimal": 10, "hex": 16, "hexadecimal": 16}
-_SUBSCRIPTED = re.compile(r"(?:\(\s*([0-9A-Za-z]+)\s*\)|([0-9A-Za-z]+))\s*_\s*(?:\{([^{}]*)\}|([0-9A-Za-z]))")
-_DIGITS = re.compile(
+_SUBSCRIPTED = regex(r"(?:\(\s*([0-9A-Za-z]+)\s*\)|([0-9A-Za-z]+))\s*_\s*(?:\{([^{}]*)\}|([0-9A-Za-z]))")
+_DIGITS = regex(
     r"(?<![\w.}^_])\(?(\d+)\)?\s*_\s*(?:\{\s*\\(?:text|mathrm|textbf|rm)\s*\{([^{}]*)\}\s*\}|\{([^{}\\]*)\}|(\d))"
 )
-_IN_WORDS = re.compile(
+_IN_WORDS = regex(
     r"([0-9A-Za-z]*[0-9][0-9A-Za-z]*)[\s,]*(?:\(\s*)?(?:(?:written\s+)?in\s+)?(?:base[\s\-]*([0-9A-Za-z]+)|(binary|octal|hexadecimal))\s*\)?",
     re.IGNORECASE,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from lco.verifier.patterns import regex
 from lco.verifier.read import words
 from lco.verifier.read.choices import choice_with_text, small_choice
 from lco.verifier.read.grammar import parse
@@ -21,8 +22,8 @@ from lco.verifier.read.tokens import balanced, clean, drop_dollars, trim
 from lco.verifier.read.trailers import declares, split_trailer
 from lco.verifier.tree import Node, RefusedError, UnreadableError, number
 
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
-_HEAD = re.compile(
+_GROUPED = regex(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
+_HEAD = regex(
     r"(?P<head>(?=[A-Za-z\\])(?:\\text\s*\{[^{}\\]*\}|[A-Za-z' ,\-])+?)"
     r"(?:(?P<verb>\b(?:is|are|equals|was)\b(?:\s+equal to|\s+approximately)?\s*:?|:|=)"
     r"|(?<=is \})|(?<=is\})|(?<=:\})|(?<=: \})|(?<==\}))"
@@ -30,21 +31,21 @@ _HEAD = re.compile(
     re.DOTALL,
 )
 # Words before an answer that turn it into something else than a claim.
-_HEDGES = re.compile(
+_HEDGES = regex(
     r"\b(?:not|no|never|neither|nor|either|or|if|unless|isn'?t|aren'?t|wasn'?t|wrong|incorrect|false|cannot|can'?t|maybe|perhaps"
     r"|might|could|possibly|without"
     r"|than|least|most|except|n't|instead|guess|unless|only if|given|suppose|assume|let)\b",
     re.IGNORECASE,
 )
-_PLAIN_NUMBER = re.compile(r"-?\d{1,100}(?:\.\d{1,100})?", re.ASCII)
-_EMPTY = re.compile(r"[\s.,;:?!$\\{}()\[\]~_^&|*\-]*")
-_WHOLE_TEXT = re.compile(
+_PLAIN_NUMBER = regex(r"-?\d{1,100}(?:\.\d{1,100})?", re.ASCII)
+_EMPTY = regex(r"[\s.,;:?!$\\{}()\[\]~_^&|*\-]*")
+_WHOLE_TEXT = regex(
     r"\\(?:text|mbox|textbf|textrm|textnormal|textsf|texttt|textit|emph|mathrm|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
-_ORDINAL = re.compile(r"(\d+)\s*\^?\s*\{?\s*(?:st|nd|rd|th)\s*\}?", re.IGNORECASE)
-_BOX = re.compile(r"\s*\$*\s*\\(?:boxed|fbox)\s*(?=\{)")
-_CHINESE = re.compile(r"[\u4e00-\u9fff]+")
-_AND = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*", re.IGNORECASE)
+_ORDINAL = regex(r"(\d+)\s*\^?\s*\{?\s*(?:st|nd|rd|th)\s*\}?", re.IGNORECASE)
+_BOX = regex(r"\s*\$*\s*\\(?:boxed|fbox)\s*(?=\{)")
+_CHINESE = regex(r"[\u4e00-\u9fff]+")
+_AND = regex(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*", re.IGNORECASE)
 
 
 def read(text: str) -> tuple[Node, ...]:

@@ -9,12 +9,13 @@ import re
 import zlib
 from collections.abc import Callable
 
+from lco.verifier.patterns import regex
 from lco.verifier.read.cardinals import MULTIPLIERS, PARTS, SHORT_MULTIPLIERS, read_cardinal
 
-_REWRITABLE = re.compile(r"[A-Za-z万亿]{2}|[C=]|(?<=[\d.])\s*[xX]\s*10|[万亿]")
-_WORDY = re.compile(r"[A-Za-z]{3}")
-_CAPITAL = re.compile(r"[ACP]")
-_TIMES_TEN = re.compile(r"(?<=[\d.])\s*[xX]\s*10\s*(?=\^)")
+_REWRITABLE = regex(r"[A-Za-z万亿]{2}|[C=]|(?<=[\d.])\s*[xX]\s*10|[万亿]")
+_WORDY = regex(r"[A-Za-z]{3}")
+_CAPITAL = regex(r"[ACP]")
+_TIMES_TEN = regex(r"(?<=[\d.])\s*[xX]\s*10\s*(?=\^)")
 _CALL_PREFIX = r"\b(?:np|math|numpy|sp|sympy)\.(?=[a-z])"
 _UPRIGHT_E = r"(?<=\d)\s*\\(?:text|mathrm|textrm)\s*\{\s*[eE]\s*\}\s*\{?\s*([+-]?\d+)\s*\}?"
 _MODULUS = r"\\(?:text|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?\s+(\d+)\s*\)?\s*\}"
@@ -48,9 +49,7 @@ _MEASURE = (
     r"(?:\s*(?:\(|\[|\\\{)[^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*(?:\)|\]|\\\})|\s*[A-Za-z]\b)\s*=(?=[^=]*$)"
 )
 _CONDITION = r"[<>]|\\(?:le|ge|leq|geq|ne|neq|leqslant|geqslant)(?![a-zA-Z])|="
-_SINGLE_UNIT = re.compile(
-    r"(?<=[\d}])\s+([msghLNJWV])(\s*\^\s*\{?[23]\}?)?$|(?<=\\pi)\s+([msgh])(\s*\^\s*\{?[23]\}?)?$"
-)
+_SINGLE_UNIT = regex(r"(?<=[\d}])\s+([msghLNJWV])(\s*\^\s*\{?[23]\}?)?$|(?<=\\pi)\s+([msgh])(\s*\^\s*\{?[23]\}?)?$")
 _QUOTIENT_UNIT = (
     r"(?<=[\d}])\s*((?:k|c|m)?[mg]|mi|ft|[LJNW])\s*/\s*(h|hr|s|min|[km]?g|[cm]?m\s*\^?\s*\{?[23]?\}?|s\s*\^\s*\{?2\}?)$"
 )

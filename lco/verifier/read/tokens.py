@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from lco.verifier.patterns import regex
 from lco.verifier.read.characters import to_latex
 from lco.verifier.read.guards import MAX_TOKENS
 from lco.verifier.read.units import CURRENCY_SIGNS
@@ -23,8 +24,8 @@ class Token(NamedTuple):
     spaced: bool = False
 
 
-_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|\{,\\!\}|\\,|\{\\,\})[ ]*(?:\\!)?[ ]*(?=\d{3}(?!\d))")
-_DROPPED = re.compile(
+_GROUPED = regex(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|\{,\\!\}|\\,|\{\\,\})[ ]*(?:\\!)?[ ]*(?=\d{3}(?!\d))")
+_DROPPED = regex(
     r"\\(?:left|right)\s*\."
     r"|\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|ensuremath"
     r"|mathbf|boldsymbol|bm|mathit|mathsf|mathtt|mathcal|mathscr|bf|rm|it|large|Large|huge|Huge|LARGE|small|normalsize"
@@ -32,10 +33,10 @@ _DROPPED = re.compile(
     r"|\\(?:phantom|hphantom|vphantom|tag|label|color|textcolor|hspace|vspace)\*?\s*(?:\{[^{}]*\}|[^{\s])"
     r"|\\!"
 )
-_UNIT_VECTOR = re.compile(r"\\(?:mathbf|boldsymbol|bm|vec|hat)\s*\{?\s*(?:\\([ij])math|([ijk]))\s*\}?(?![a-zA-Z])")
-_DOUBLE_HAT = re.compile(r"\\(?:hat|vec)\s*\{\s*(\\hat\{[ijk]\})\s*\}")
-_SPACE = re.compile(r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z]))|~|\s+")
-_BRACED_SIGN = re.compile(r"(?<![A-Za-z])\{([,:;=])\}")  # set without the space around it
+_UNIT_VECTOR = regex(r"\\(?:mathbf|boldsymbol|bm|vec|hat)\s*\{?\s*(?:\\([ij])math|([ijk]))\s*\}?(?![a-zA-Z])")
+_DOUBLE_HAT = regex(r"\\(?:hat|vec)\s*\{\s*(\\hat\{[ijk]\})\s*\}")
+_SPACE = regex(r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|thinspace|enspace|hfill|par|newline)(?![a-zA-Z]))|~|\s+")
+_BRACED_SIGN = regex(r"(?<![A-Za-z])\{([,:;=])\}")  # set without the space around it
 _CURRENCY_COMMANDS = {
     "pounds": "£",
     "textsterling": "£",
@@ -45,10 +46,10 @@ _CURRENCY_COMMANDS = {
     "textdollar": r"\$",
     "cents": "¢",
 }
-_CURRENCY_COMMAND = re.compile(r"\\(" + "|".join(_CURRENCY_COMMANDS) + r")(?![a-zA-Z])\s*")
-_MICRO = re.compile(r"\\mu\s*\\(?:text|mathrm|textrm|rm)\s*\{\s*")
+_CURRENCY_COMMAND = regex(r"\\(" + "|".join(_CURRENCY_COMMANDS) + r")(?![a-zA-Z])\s*")
+_MICRO = regex(r"\\mu\s*\\(?:text|mathrm|textrm|rm)\s*\{\s*")
 # What ends a proof, a line or a turn and is no part of the answer.
-_DECORATION = re.compile(r"(?: ?\.? ?(?:\\(?:checkmark|blacksquare|square|Box|qed|qedhere)(?![a-zA-Z])|\\\\))+ ?\.? ?$")
+_DECORATION = regex(r"(?: ?\.? ?(?:\\(?:checkmark|blacksquare|square|Box|qed|qedhere)(?![a-zA-Z])|\\\\))+ ?\.? ?$")
 _RENAMED = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "choose": "choose",
     "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "to": "to",
@@ -63,7 +64,7 @@ _RENAMED = {
 _TEXT_COMMANDS = frozenset(
     ("text mbox textrm textbf textit textnormal textsf texttt textup emph hbox mathrm operatorname textsc").split()
 )
-_TOKEN = re.compile(
+_TOKEN = regex(
     r"(?P<space>[ ]+)"
     r"|(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\d.a-zA-Z]))?)"
     r"|(?P<letters>[a-zA-Z]+)"
@@ -73,7 +74,7 @@ _TOKEN = re.compile(
     r"|(?P<sign>\*\*|<=|>=|!=|==|:=|->|.)",
     re.DOTALL,
 )
-_ESCAPED = re.compile(r"\\([$%#&])")
+_ESCAPED = regex(r"\\([$%#&])")
 _UNIT_LETTERS = "msgLNJWVKFhl"  # upright, these are units
 _OPEN, _CLOSE = "([{", ")]}"
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import NamedTuple
 
+from lco.verifier.patterns import regex
 from lco.verifier.read.words import unwrap
 
-_KEYWORD = re.compile(
+_KEYWORD = regex(
     r"[,;]?\s*(?:\\(?:text|mbox|textrm|mathrm|textnormal)\s*\{\s*,?\s*(?=for\b|where\b|when\b|whenever\b|if\b|with\b|such that\b)"
     r"|(?<=[\s,;)}\d])(?=(?:for|where|when|whenever|if|with|such that)\b))"
 )
-_QUANTIFIER = re.compile(r"[,;]?\s*\\(forall|exists)(?![a-zA-Z])\s*")
-_IN_BRACKETS = re.compile(
-    r"\(\s*((?:\\text\s*\{\s*for all\s*\})?\s*[A-Za-z]\s*\\in\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?)\s*\)$"
-)
-_WORDS = re.compile(r"(for|where|when|whenever|if|with|such that)\s*(.*)", re.DOTALL)
+_QUANTIFIER = regex(r"[,;]?\s*\\(forall|exists)(?![a-zA-Z])\s*")
+_IN_BRACKETS = regex(r"\(\s*((?:\\text\s*\{\s*for all\s*\})?\s*[A-Za-z]\s*\\in\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?)\s*\)$")
+_WORDS = regex(r"(for|where|when|whenever|if|with|such that)\s*(.*)", re.DOTALL)
 _LETTER = r"(?:[A-Za-z](?:_\s*\{?\s*\w+\s*\}?)?|\\(?:alpha|beta|gamma|delta|lambda|mu|theta|omega))"
 _LETTERS = rf"(?P<letters>{_LETTER}(?:\s*(?:,|and|,\s*and)\s*{_LETTER})*)"
 _SET = r"(?P<set>\\mathbb\s*\{?\s*[RZNQC]\s*\}?(?:\s*_?\^?\s*\{?[+*>0]*\}?)?|[RZNQC]\b)"
@@ -24,7 +22,7 @@ _KIND = (
     r"(?P<kind>(?:positive\s+(?=integer)|(?:real|integer|rational|natural|whole|complex|arbitrary|fixed|free|constant|possible)s?\s+"
     r"|numbers?\s+|values?\s+(?:of\s+)?)*)"
 )
-_WHAT_IT_IS = re.compile(rf",\s*(?={_LETTER}\s*(?:\\text\s*\{{\s*)?(?:is|are)\b)")
+_WHAT_IT_IS = regex(rf",\s*(?={_LETTER}\s*(?:\\text\s*\{{\s*)?(?:is|are)\b)")
 _DOMAINS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _KINDS = {
     "real": "reals",
@@ -43,16 +41,15 @@ class Trailer(NamedTuple):
     condition: str
 
 
-@cache
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """`all x ∈ ℝ` behind "for", `c is a constant` behind "where"; compiled when they are first wanted, for a quick start."""
-    kinds = "real|integer|rational|natural|arbitrary|fixed|free|constant"
-    quantified = rf"(?:all|any|every|each|some|an?|arbitrary)?\s*{_KIND}{_LETTERS}\s*(?:(?:\\in|in)\s*{_SET})?"
-    described = (
-        rf"{_LETTERS}\s*(?:(?:is|are)\s*(?:an?|any|some|all)?\s*(?P<kind>(?:(?:{kinds})s?\s*|numbers?\s*|of integration\s*)+)"
-        rf"|\\in\s*{_SET})"
-    )
-    return re.compile(quantified, re.IGNORECASE), re.compile(described, re.IGNORECASE)
+_NATURES = "real|integer|rational|natural|arbitrary|fixed|free|constant"
+_QUANTIFIED = regex(
+    rf"(?:all|any|every|each|some|an?|arbitrary)?\s*{_KIND}{_LETTERS}\s*(?:(?:\\in|in)\s*{_SET})?", re.IGNORECASE
+)  # `all x ∈ ℝ` behind "for"
+_DESCRIBED = regex(
+    rf"{_LETTERS}\s*(?:(?:is|are)\s*(?:an?|any|some|all)?\s*(?P<kind>(?:(?:{_NATURES})s?\s*|numbers?\s*|of integration\s*)+)"
+    rf"|\\in\s*{_SET})",
+    re.IGNORECASE,
+)  # `c is a constant` behind "where"
 
 
 def declares(text: str) -> bool:
@@ -76,9 +73,8 @@ def split_trailer(text: str) -> tuple[str, Trailer] | None:
 
 def _trailer(keyword: str, rest: str) -> Trailer:
     plain = re.sub(r"\s+", " ", rest).rstrip(".")
-    quantified, described = _patterns()
-    found = quantified.fullmatch(plain) if keyword == "for" else None
-    found = found or (described.fullmatch(plain) if keyword in ("where", "for", "with") else None)
+    found = _QUANTIFIED.fullmatch(plain) if keyword == "for" else None
+    found = found or (_DESCRIBED.fullmatch(plain) if keyword in ("where", "for", "with") else None)
     if not found:
         return Trailer((), "", rest)
     letters = re.split(r"\s*(?:,\s*and|,|and)\s+|,", found["letters"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from lco.verifier.patterns import regex
 from lco.verifier.read.remarks import PAIRS, are_pairs, remark
 
 _NAMES = """
@@ -184,22 +185,20 @@ _NEVER_LAST = frozenset(
 # Units that are a part of one: where the reference has no unit, they are worked out.
 PARTS_OF_ONE = {"%": 100, "‰": 1000, "bp": 10**4, "ppm": 10**6, "ppb": 10**9, "ppt": 10**12}
 _IN_WORDS = (
-    (re.compile(r"\bbasis[\s-]+points?\b", re.IGNORECASE), "bp"),
-    (re.compile(r"\bper[\s-]+mill?e?\b", re.IGNORECASE), "‰"),
-    (re.compile(r"\b(?:parts?[\s-]+)?per[\s-]+thousand\b", re.IGNORECASE), "‰"),
-    (re.compile(r"\bparts?[\s-]+per[\s-]+million\b", re.IGNORECASE), "ppm"),
-    (re.compile(r"\bparts?[\s-]+per[\s-]+billion\b", re.IGNORECASE), "ppb"),
-    (re.compile(r"\bparts?[\s-]+per[\s-]+trillion\b", re.IGNORECASE), "ppt"),
+    (regex(r"\bbasis[\s-]+points?\b", re.IGNORECASE), "bp"),
+    (regex(r"\bper[\s-]+mill?e?\b", re.IGNORECASE), "‰"),
+    (regex(r"\b(?:parts?[\s-]+)?per[\s-]+thousand\b", re.IGNORECASE), "‰"),
+    (regex(r"\bparts?[\s-]+per[\s-]+million\b", re.IGNORECASE), "ppm"),
+    (regex(r"\bparts?[\s-]+per[\s-]+billion\b", re.IGNORECASE), "ppb"),
+    (regex(r"\bparts?[\s-]+per[\s-]+trillion\b", re.IGNORECASE), "ppt"),
 )
 # Endings in -ed that are no participles; a participle at the end of a label speaks about the value ("13 rejected").
 _NO_PARTICIPLES = frozenset(
     "red bed beds shed sled seed seeds speed speeds weed breed feed need deed reed hundred".split()
 )
 
-_WORD = re.compile(r"°[CF]|[Uu][Ss]\$|[^\W\d_]+(?:['’][a-z]+)?|[$€£¥₹₩₽₺฿₫₱₪₦¢%‰°]|\^?\{?\s*-?\s*\d+\s*\}?|[/*·]")
-_PREFIXED = re.compile(
-    r"[kMGTmμnpcdh](?:N|J|W|Wh|V|A|F|H|Hz|Pa|g|m|s|L|eV|T|mol|C|K|bar|B|cal|Sv|Bq)|[TH]|Wb|Sv|Bq|lx|lm"
-)
+_WORD = regex(r"°[CF]|[Uu][Ss]\$|[^\W\d_]+(?:['’][a-z]+)?|[$€£¥₹₩₽₺฿₫₱₪₦¢%‰°]|\^?\{?\s*-?\s*\d+\s*\}?|[/*·]")
+_PREFIXED = regex(r"[kMGTmμnpcdh](?:N|J|W|Wh|V|A|F|H|Hz|Pa|g|m|s|L|eV|T|mol|C|K|bar|B|cal|Sv|Bq)|[TH]|Wb|Sv|Bq|lx|lm")
 _SQUARE, _CUBIC = frozenset(("square", "sq", "平方")), frozenset(("cubic", "cu", "立方"))
 _ALIASES = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
 

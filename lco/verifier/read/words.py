@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from lco.verifier.patterns import regex
 from lco.verifier.read.cardinals import PARTS, read_cardinal
 from lco.verifier.read.choices import read_choice
 from lco.verifier.read.units import CANONICAL
@@ -47,25 +48,23 @@ _EXCEPTION = r"(?i)" + (
     r"(?:[a-z]\s*=\s*)?(-?[\w./]+(?:(?:,| and| or|, and)\s+-?[\w./]+)*)"
 )
 _TAKES_BACK = {
-    "yes": re.compile(r"\b(?:no|not|never|but|or|maybe|however|unless|if|neither|cannot)\b|n't|\?", re.IGNORECASE),
-    "no": re.compile(r"\b(?:yes|but|or|maybe|however|unless|if)\b|\?", re.IGNORECASE),
+    "yes": regex(r"\b(?:no|not|never|but|or|maybe|however|unless|if|neither|cannot)\b|n't|\?", re.IGNORECASE),
+    "no": regex(r"\b(?:yes|but|or|maybe|however|unless|if)\b|\?", re.IGNORECASE),
 }
-_TEXT = re.compile(
+_TEXT = regex(
     r"\\(?:text|mbox|textbf|textrm|textnormal|textsf|texttt|mathrm|textit|emph|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
-_CLOCK = re.compile(
-    r"(\d{1,2})\s*:\s*(\d{2})(?:\s*:\s*(\d{2}))?\s*(?:(a|p)\s*\.?\s*m\b\.?)?(?:\s*o'?clock)?", re.IGNORECASE
-)
-_HOUR = re.compile(r"(\d{1,2})\s*(?:o'?clock)?\s*(?:(a|p)\s*\.?\s*m\b\.?)", re.IGNORECASE)
+_CLOCK = regex(r"(\d{1,2})\s*:\s*(\d{2})(?:\s*:\s*(\d{2}))?\s*(?:(a|p)\s*\.?\s*m\b\.?)?(?:\s*o'?clock)?", re.IGNORECASE)
+_HOUR = regex(r"(\d{1,2})\s*(?:o'?clock)?\s*(?:(a|p)\s*\.?\s*m\b\.?)", re.IGNORECASE)
 _MONTH = "(" + "|".join(sorted({*_MONTHS, *(m[:3] for m in _MONTHS), "sept"}, key=len, reverse=True)) + r")\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?:\s*,?\s+(?P<year>\d{4}))?"
 _DATE = (
-    re.compile(rf"{_MONTH}\s+{_DAY}{_YEAR}", re.IGNORECASE),
-    re.compile(rf"(?:the\s+)?{_DAY}\s+(?:of\s+)?{_MONTH}{_YEAR}", re.IGNORECASE),
+    regex(rf"{_MONTH}\s+{_DAY}{_YEAR}", re.IGNORECASE),
+    regex(rf"(?:the\s+)?{_DAY}\s+(?:of\s+)?{_MONTH}{_YEAR}", re.IGNORECASE),
 )
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
-_AMOUNTS = re.compile(r"(?:\d+(?:\.\d+)?\s*[A-Za-z]+[\s,]*(?:and\s+)?){2,4}")
+_AMOUNT = regex(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_AMOUNTS = regex(r"(?:\d+(?:\.\d+)?\s*[A-Za-z]+[\s,]*(?:and\s+)?){2,4}")
 
 
 def unwrap(text: str) -> str:
