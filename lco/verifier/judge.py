@@ -15,6 +15,7 @@ from lco.verifier.read.guards import check_answer, check_response
 from lco.verifier.read.numerals import has_foreign_digit
 from lco.verifier.read.readings import is_empty, read, read_reference
 from lco.verifier.read.tokens import clean, drop_dollars
+from lco.verifier.read.words import is_speech
 from lco.verifier.rules import Rules
 from lco.verifier.tree import Node, RefusedError, UndefinedError, UnreadableError
 
@@ -99,7 +100,8 @@ def _compare(
     except UnreadableError as error:
         note(f"the answer cannot be read: {error}")
         return False, "no_answer" if found.by_place else "unreadable"
-    if found.by_place and all(map(_is_prose, readings)) and not any(map(_is_wordy, references)):
+    prose = found.by_place and (is_speech(answer) or all(map(_is_prose, readings)))
+    if prose and not any(map(_is_wordy, references)):
         note("the line is prose and the reference is mathematics: no answer was given")
         return False, "no_answer"
     if note is not _silent:

@@ -141,6 +141,8 @@ def test_a_prompt_without_an_open_thought_changes_nothing(prompt: str) -> None:
         "Let us begin by writing the equation in another form and then",
         "I do not know",
         "no",
+        "Let x be",
+        "So we",
     ],
 )
 @pytest.mark.parametrize("extraction", ["lenient", "last_line"])

@@ -178,3 +178,22 @@ def is_prose(text: str) -> bool:
     if not re.fullmatch(r"[A-Za-zÀ-ÿ0-9 ,.'’\-_/&]+", plain) or not re.search(r"[A-Za-z]{2}", plain):
         return False
     return not re.fullmatch(r"[\d.,\s]*", plain)
+
+
+_SPEECH = regex(
+    r"\b(?:i(?:'m|'ll|'ve)|i (?:am|can|do|did|could|have|think|will|would|was|guess)|we|you|let|be|so|cannot"
+    r"|(?:ca|do|is|could)n't|unable|unsure|needs?|see|know|think|guess|solve|please|sorry)\b",
+    re.IGNORECASE,
+)
+
+
+def is_speech(text: str) -> bool:
+    """Whether the text is words of somebody who speaks, and names nothing: "I cannot solve this", "So we", "Let x be".
+
+    >>> is_speech("see above"), is_speech("Monday"), is_speech("I and II"), is_speech("the first of May")
+    (True, False, False, False)
+    """
+    plain = unwrap(text).replace("’", "'")
+    return (
+        is_prose(text) and len(plain.split()) > 1 and not re.search(r"\d", plain) and _SPEECH.search(plain) is not None
+    )
