@@ -23,6 +23,9 @@ COMMANDS = {
     "verify": ("lco.verifier.command", "judge responses: JSON Lines in, verdicts out"),
     "methods": ("lco.methods.command", "list the methods, or print one method's page"),
     "problems": ("lco.problems.command", "list problem sets and prompt styles"),
+    "runs": ("lco.runs.list_command", "list runs: which there are, how far they are, their last score"),
+    "watch": ("lco.runs.watch_command", "follow a run from another terminal"),
+    "samples": ("lco.runs.samples_command", "read what a run's model answered"),
     "record": ("lco.evidence.record_command", "make the record of a run, or check records, a stranger's too"),
     "table": ("lco.evidence.command", "build tables, figures and the page from result records"),
     "claims": ("lco.evidence.claims_command", "judge the claims of a claims.toml by the records beside it"),
@@ -69,8 +72,24 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def complete() -> None:
+    """Answers the shell, which asks what could be typed next, where argcomplete is installed (docs/install.md)."""
+    try:
+        import argcomplete
+    except ModuleNotFoundError:
+        return
+    top = parser()
+    typed = os.environ.get("COMP_LINE", "").split()
+    choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
+    if len(typed) > 1 and typed[1] in COMMANDS:
+        importlib.import_module(COMMANDS[typed[1]][0]).add_arguments(choices[typed[1]])
+    argcomplete.autocomplete(top)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; a user's mistake is one sentence on standard error and exit code 2, a signal is 128 + its number."""
+    if "_ARGCOMPLETE" in os.environ:
+        complete()
     try:
         # A rank leaves them to its launching process, which has them first.
         with nullcontext() if "LOCAL_RANK" in os.environ else answered(raise_stopped):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lco.errors import UserError, nearest
+from lco.outside import label
 
 
 def knob(
@@ -37,7 +38,7 @@ class Experiment:
     gradient_checkpointing: bool = knob(False, "model", "recompute the body's activations in the backward pass")
     device: str = knob("auto", "model", "auto takes CUDA where there is one", ("auto", "cpu", "cuda"))
 
-    method: str = knob("lco_kld", "method", "see `lco methods`")
+    method: str = knob("lco_kld", "method", "see `lco methods`; or path/to/file.py:NAME, which runs that file")
     hyper: dict[str, Any] = knob({}, "method", "the method's knobs, NAME=VALUE (see `lco methods NAME`)")  # noqa: RUF009
 
     reference_model: str = knob(
@@ -53,12 +54,24 @@ class Experiment:
         "", "method", "with --critic separate: the model that the critic starts from (default: --model)"
     )
 
-    problems: str = knob("arithmetic", "problems", "a set's name (see `lco problems`) or a JSON Lines file")
+    problems: str = knob(
+        "arithmetic",
+        "problems",
+        "a set's name (see `lco problems`), a file (.jsonl, .json, .csv, .parquet), or a hub id owner/name[:config]",
+    )
     split: str = knob("train", "problems", "split to train on")
     data_dir: str = knob("", "problems", "folder of JSON Lines files instead of hub ids")
+    columns: dict[str, str] = knob({}, "problems", "a file's or hub set's own names: problem=question answer=final")  # noqa: RUF009
     limit: int = knob(0, "problems", "use the first N problems only (0: all)", least=0)
     prompt: str = knob("plain", "problems", "prompt style (see `lco problems`)")
+    thinking: str = knob(
+        "", "problems", "whether a model that can think does (default: its template's own)", ("", "on", "off")
+    )
     max_prompt_tokens: int = knob(512, "problems", "longer prompts are dropped before training and counted", least=1)
+    reward: dict[str, float] = knob(  # noqa: RUF009
+        {"verifier": 1.0}, "problems", "what a response is rewarded for, NAME=WEIGHT …, added up: verifier, format (an "
+        "answer was found), or path/to/file.py:FUNCTION, which runs that file on (responses, problems) (default: verifier)",
+    )  # fmt: skip
     extraction: str = knob("lenient", "problems", "where the verifier looks for the answer (see `lco verify --help`)")
 
     rollouts: str = knob("transformers", "rollouts", "sampling engine", ("transformers", "vllm"))
@@ -86,6 +99,13 @@ class Experiment:
 
     eval_every: int = knob(0, "watching", "rollouts between validations (0: never)", least=0)
     eval_split: str = knob("validation", "watching", "split of the validations; never the test split")
+    eval_share: float = knob(
+        0.0,
+        "watching",
+        "validate on this share of --split, kept out of training by hash, in place of --eval-split",
+        least=0,
+        below=1,
+    )
     eval_problems: int = knob(128, "watching", "problems of a validation", least=1)
     diagnose_every: int = knob(
         0, "watching", "rollouts between gradient norms by sign of advantage (0: never)", least=0
@@ -96,7 +116,7 @@ class Experiment:
     @property
     def folder(self) -> Path:
         problems = Path(self.problems).stem
-        return Path(self.out) if self.out else Path("runs") / problems / self.method / f"seed-{self.seed}"
+        return Path(self.out) if self.out else Path("runs") / problems / label(self.method) / f"seed-{self.seed}"
 
     @property
     def rows_per_step(self) -> int:

@@ -1,15 +1,18 @@
 """Configuration: one source for command line, file and record; mistakes are named before anything is loaded."""
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import math
 
 import pytest
 
+from lco.cli import main
 from lco.config import Experiment, dump, fields, from_mapping
+from lco.config_file import read, write
 from lco.errors import UserError
-from lco.training.command import add_arguments, from_arguments, read
+from lco.training.command import add_arguments, from_arguments
 from lco.training.resolve import resolve
 
 
@@ -122,3 +125,50 @@ def test_values_that_something_reads_are_not_named_as_unread(values):
 
 def test_the_default_configuration_is_printed_whole():
     assert set(json.loads(dump(Experiment()))) == set(fields())
+
+
+@pytest.mark.parametrize("ending", [".json", ".yaml", ".toml"])
+def test_a_configuration_is_the_same_in_every_form(tmp_path, ending, capsys):
+    flags = [
+        "--model",
+        'a "b"\\c',
+        "--lr",
+        "1e-6",
+        "--hyper",
+        "beta=5",
+        "--reward",
+        "verifier=1",
+        "m.py:f=0.5",
+        "--gradient-checkpointing",
+    ]
+    written = parse(*flags)
+    file = tmp_path / f"c{ending}"
+    file.write_text(write(written, {".json": "JSON", ".yaml": "YAML", ".toml": "TOML"}[ending]))
+    assert from_mapping(read(str(file)), str(file)) == written
+    assert main(["train", "--config", str(file), "--steps", "7", "--print-config"]) == 0
+    file.write_text(capsys.readouterr().out)
+    assert from_mapping(read(str(file)), str(file)) == dataclasses.replace(written, steps=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("c.yaml", "lr: 1e-6\nsteps: [", "line 2: not YAML"),
+        ("c.yaml", "steps: 3\nsteps: 4", "'steps' stands there twice"),
+        ("c.yaml", "- 3", "expected one YAML object"),
+        ("c.yaml", "model: !!python/object/apply:os.system ['true']", "not YAML"),
+        ("c.toml", "steps 3", "not TOML"),
+        ("c.ini", "", "ends in '.ini'; valid are '.json'"),
+    ],
+)
+def test_broken_configurations_are_named_in_every_form(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=words):
+        read(str(tmp_path / name))
+
+
+def test_numbers_and_words_of_yaml_are_what_they_look_like(tmp_path):
+    (tmp_path / "c.yaml").write_text("lr: 1e-6\nbeta1: .9\nsteps: 3\nmodel: on\nprompt: 1.5.2\nout: 2026-01-02\n")
+    assert read(str(tmp_path / "c.yaml")) == {
+        "lr": 1e-6, "beta1": 0.9, "steps": 3, "model": "on", "prompt": "1.5.2", "out": "2026-01-02",
+    }  # fmt: skip

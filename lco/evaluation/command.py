@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=1, help="responses per problem (default: 1)")
     parser.add_argument("--temperature", type=float, help="0 is greedy (default: the task's, usually 0)")
     parser.add_argument("--max-new-tokens", type=int, help="length limit (default: the task's)")
+    parser.add_argument("--thinking", default="", choices=("on", "off"), help="default: the chat template's own")
     parser.add_argument("--limit", type=int, default=0, help="the first N problems only; the result says so")
     parser.add_argument("--data-dir", default="", help="folder of JSON Lines in place of hub ids")
     parser.add_argument("--tasks-dir", default="", help="another folder of tasks")
@@ -146,10 +147,11 @@ def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     """(lm-eval model, its sampler, the model's name, class and weight hash) for a model folder or hub id."""
     from lco import models
     from lco.evaluation.language_model import SamplerLM
-    from lco.problems.prompts import end_token_ids
+    from lco.problems.prompts import end_token_ids, with_thinking
     from lco.rollout.records import Sampler
 
-    config, tokenizer = models.load_config(arguments.model), models.load_tokenizer(arguments.model)
+    config = models.load_config(arguments.model)
+    tokenizer = with_thinking(models.load_tokenizer(arguments.model), arguments.thinking)
     context = models.context_length(config)
     device = models.resolve_device(arguments.device)
     network = models.load_model(arguments.model, arguments.dtype, "cpu" if arguments.rollouts == "vllm" else device)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lco.errors import UserError
 from lco.evidence.formats import Table
+from lco.evidence.names import code_of, from_outside, rewards_of
 from lco.evidence.statistics import hierarchical_interval
 from lco.evidence.tables import Record, by_model, label, percent, runs_of
 
@@ -49,6 +50,7 @@ def table_of(model: str, records: Sequence[Record], names: Mapping[str, str]) ->
     notes = (
         "Mean of the seeds in per cent, with a 95 % interval over problems and seeds. “not run”: the records have no such "
         "evaluation. Rows with another budget than the others are not comparable with them.",
+        *from_outside(records, names),
     )
     return Table(model, header, rows, notes)
 
@@ -116,6 +118,8 @@ def refuse_unlike(records: Sequence[Record]) -> None:
     first: dict[Any, tuple[Record, Any]] = {}
     for record in records:
         facts: dict[str, Any] = {"start weights": record["model"]["sha256"]}
+        facts[f"source of {record['method']}"] = code_of(record).get("method")
+        facts |= rewards_of(record)
         for e in record["evaluations"]:
             of = column_name(kind_of(e))
             facts |= {

@@ -52,3 +52,23 @@ def titles(records: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:
         method: name if often[name] == 1 or earlier().get(method, {}).get("title") == name else f"{name} ({method})"
         for method, name in known.items()
     }
+
+
+def from_outside(records: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
+    """A sentence about the methods that are not the suite's own, with the hashes of their code; none where there is none."""
+    found = {names.get(r["method"], r["method"]): code["method"] for r in records if (code := code_of(r)).get("method")}
+    told = ", ".join(f"{name} (sha256 {digest[:12]}…)" for name, digest in sorted(found.items()))
+    return [f"Not the suite's own, by the hash of its source: {told}."] if told else []
+
+
+def code_of(record: Mapping[str, Any]) -> Mapping[str, str]:
+    """{what: hash of its source} of the code from outside that a run was made with."""
+    return record.get("code") or {}
+
+
+def rewards_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was rewarded for, with the hashes of functions that are not the suite's own; nothing of a start model."""
+    if record["method"] == "start":
+        return {}
+    sources = {name: digest for name, digest in code_of(record).items() if name.startswith("reward/")}
+    return {"reward": record["experiment"].get("reward", {"verifier": 1.0}), "source of the rewards": sources}

@@ -17,9 +17,11 @@ from lco import disk
 from lco.errors import UserError
 from lco.evidence.check import SCHEMA, SEAL, seal, validate
 from lco.evidence.names import naming
+from lco.problems.local import is_file_name
+from lco.problems.rewards import public_terms
 
 CURVES = (
-    *("rows", "tokens", "updates", "updates_skipped"),
+    *("rows", "tokens", "updates", "updates_skipped", "reward"),
     *("accuracy", "entropy", "gradient_norm", "kl_old", "ratio_outside", "response_length", "truncated", "no_answer"),
     *("sampler_gap_mean", "target_tv", "target_kl", "kl_target", "kl_old_exact", "tilt_clamped"),
     *("hidden_gradient_positive", "hidden_gradient_negative", "gradient_norm_positive", "gradient_norm_negative"),
@@ -27,8 +29,8 @@ CURVES = (
     *("clip_high", "clip_low", "weight_effective_share", "log_ratio_abs", "explained_variance"),
     *("target_kl_per_sequence", "sampled_probability"),
 )
-CURVES_WITH_PARAMETER = ("outside_top/",)
-"""Curves whose names end in a number that the method's knobs set."""
+CURVES_WITH_PARAMETER = ("outside_top/", "reward/")
+"""Curves whose names end in a number that the method's knobs set, or in the name of a reward's term."""
 PRIVATE = ("model", "data_dir", "out")
 """Configuration keys that may hold a path and say nothing else; a record leaves them out."""
 
@@ -63,12 +65,14 @@ def distil(
         raise UserError(f"{run} holds a file that is not JSON ({error.msg}); its run cannot become a record") from None
     steps = [line for line in lines if line["step"] > 0]
     skipped = sum(line.get("updates_skipped") or 0 for line in steps)
+    method = name_of_method(config, manifest)
     return rounded(
         {
             "schema": SCHEMA,
             "experiment": public(config, manifest),
-            "method": config["method"],
-            **naming(config["method"], manifest.get("method", {})),
+            "method": method,
+            **naming(method, manifest.get("method", {})),
+            **({"code": manifest["code"]} if "code" in manifest else {}),
             "seed": config["seed"],
             "model": {**manifest["model"], **naming_of_model(manifest["model"]["name"])},
             "final_sha256": final,
@@ -137,12 +141,20 @@ def public(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, 
     if "critic_model" in manifest:
         names["critic_model"] = manifest["critic_model"]["name"]
     found = {key: value for key, value in config.items() if key not in PRIVATE}
+    if "reward" in found:
+        found["reward"] = public_terms(found["reward"])
+    found["method"] = name_of_method(config, manifest)
     for key in OTHER_MODELS:
         if found.get(key):
             found[key] = names.get(key, Path(found[key]).name)
-    if found["problems"].endswith(".jsonl"):
+    if is_file_name(found["problems"]):
         found["problems"] = Path(found["problems"]).name
     return found
+
+
+def name_of_method(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """What the method calls itself; its place where it came from a file is somebody's path. The record's `code` has the hash."""
+    return str(manifest.get("method", {}).get("name", config["method"]))
 
 
 def curves(lines: list[dict[str, Any]]) -> dict[str, Any]:

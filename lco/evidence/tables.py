@@ -13,7 +13,7 @@ import numpy as np
 from lco.errors import UserError
 from lco.evidence.check import SEAL
 from lco.evidence.formats import Table
-from lco.evidence.names import family
+from lco.evidence.names import code_of, family, from_outside, rewards_of
 from lco.evidence.statistics import hierarchical_interval
 
 Record = Mapping[str, Any]
@@ -85,6 +85,8 @@ def comparable(records: Iterable[Record]) -> None:
             "limit of the greedy evaluation": greedy(record)["limit"],
             "greedy length limit": greedy(record)["sampling"]["max_new_tokens"],
             f"start weights of {record['model']['class']}": record["model"]["sha256"],
+            f"source of {record['method']}": code_of(record).get("method"),
+            **rewards_of(record),
         }
         for key in ("top_p", "top_k"):
             facts[key] = sampled(record)["sampling"].get(key)
@@ -325,6 +327,7 @@ def remarks(records: Sequence[Record], titles: Mapping[str, str]) -> list[str]:
         said.append(f"One seed: {', '.join(single)}. The interval resamples problems alone and knows of no other seed.")
     if idle := [f"{label(r)} ({skipped(r)})" for found in runs.values() for r in found if skipped(r)]:
         said.append(f"Updates that moved nothing, because their gradient was no number: {', '.join(idle)}.")
+    said += from_outside(records, titles)
     if unsealed := sum(SEAL not in record for record in records):
         said.append(
             f"{unsealed} of {len(records)} records carry no hash of their own: what cannot be counted again in them (tokens, "

@@ -1,4 +1,4 @@
-"""The registry: one method, one file, one line here.
+"""The registry: one method, one file, one line here; outside.py finds those that are not the suite's.
 
 Nothing heavy is imported until a method is asked for, so that a typo in a name is answered at once.
 """
@@ -10,9 +10,12 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING
 
 from lco.errors import UserError, nearest
+from lco.methods import outside
+from lco.outside import is_place
 
 if TYPE_CHECKING:
     from lco.methods.method import Method
+    from lco.methods.outside import Found
 
 REGISTERED = {
     "lco_kld": "lco_kld:LCO_KLD",
@@ -77,12 +80,26 @@ class Registry(MutableMapping[str, "Method"]):
 
 
 METHODS = Registry(REGISTERED)
+"""The suite's own; `method_named` knows those from outside too."""
 
 
 def method_named(name: str) -> Method:
-    """The registered method (`check_method` says what it raises)."""
+    """A method of the suite, of an installed package, or of a file `path/to/file.py:NAME`.
+
+    Raises:
+        UserError: as `check_method` and lco/methods/outside.py say.
+    """
     check_method(name)
-    return METHODS[name]
+    return METHODS[name] if name in METHODS else found_outside(name).method
+
+
+def code_of(name: str) -> dict[str, str]:
+    """Hashes of the code of a method from outside, for manifests; of the suite's own the commit tells."""
+    return {} if name in METHODS else found_outside(name).code
+
+
+def found_outside(name: str) -> Found:
+    return outside.from_file(name, METHODS) if is_place(name) else outside.from_package(name, METHODS)
 
 
 def check_method(name: str) -> None:
@@ -90,5 +107,5 @@ def check_method(name: str) -> None:
     Raises:
         UserError: no such method; the message names the nearest one. Nothing is imported to know it.
     """
-    if name not in METHODS:
-        raise UserError(f"there is no method {name!r}{nearest(name, METHODS)}")
+    if name not in METHODS and not is_place(name) and name not in outside.announced():
+        raise UserError(f"there is no method {name!r}{nearest(name, [*METHODS, *outside.announced()])}")

@@ -66,4 +66,6 @@ CISPO = Method(
     paper_preset=Preset(settings={"samples": 16}, source="TRL's paper index (ScaleRL)"),
     needs=lambda hyper: Needs(group=True),
     metrics=metrics,
+    detached=lambda hyper: True,
+    certainty="certain",
 )

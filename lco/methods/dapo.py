@@ -121,6 +121,7 @@ DAPO = Method(
         else None
     ),
     metrics=metrics,
+    certainty="certain",
 )
 
 DAPO_REFILL = DAPO.variant(

@@ -71,4 +71,5 @@ DPO = Method(
     source="pairs",
     needs=lambda hyper: Needs(group=True, reference=True),
     metrics=metrics,
+    certainty="certain",
 )

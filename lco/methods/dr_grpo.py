@@ -39,4 +39,5 @@ DR_GRPO = Method(
     needs=needs,
     conflict=dual_clip_conflict,
     metrics=metrics,
+    certainty="certain",
 )

@@ -95,4 +95,5 @@ GRPO = Method(
     needs=needs,
     conflict=dual_clip_conflict,
     metrics=metrics,
+    certainty="certain",
 )

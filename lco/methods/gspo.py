@@ -78,6 +78,7 @@ GSPO = Method(
     needs=lambda hyper: Needs(group=True),
     scope="row",
     metrics=metrics,
+    certainty="certain",
 )
 
 GSPO_TOKEN = Method(
@@ -95,4 +96,5 @@ GSPO_TOKEN = Method(
     needs=lambda hyper: Needs(group=True),
     scope="row",
     metrics=metrics,
+    certainty="certain",
 )

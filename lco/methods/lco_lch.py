@@ -45,5 +45,6 @@ LCO_LCH = Method(
     released_preset=released_preset(target_space="moving"),
     conflict=conflict,
     needs=needs,
+    detached=lambda hyper: hyper["target_space"] == "moving",
     certainty="the function is certain; space and reduction as open as LCO-MSE's",
 )

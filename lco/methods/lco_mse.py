@@ -68,5 +68,6 @@ LCO_MSE = Method(
     released_preset=released_preset(target_space="moving"),
     conflict=conflict,
     needs=needs,
+    detached=lambda hyper: hyper["target_space"] == "moving",
     certainty="regression of logits on z_old + A/β certain; space and constants unknown",
 )

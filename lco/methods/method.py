@@ -151,7 +151,9 @@ class Method:
         conflict: hyper → why its values do not go together, or None.
         metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
             its rows (`logprob`, and `old_logprob` from before the first update).
-        certainty: how sure the specification is.
+        detached: hyper → whether a part of the loss is held constant (a weight without gradient, a target that moves with
+            the policy), so that its value does not follow its gradient.
+        certainty: how sure the specification is; a method that does not say it has it unset.
         variant_of: the method that this is a preset of, if it is one.
     """
 
@@ -176,7 +178,8 @@ class Method:
     target: Callable[[Hyper], Target | None] = lambda hyper: None
     conflict: Callable[[Hyper], str | None] = lambda hyper: None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
-    certainty: str = "certain"
+    detached: Callable[[Hyper], bool] = lambda hyper: False
+    certainty: str = "unset"
     variant_of: str = ""
     page: str | None = ""
 

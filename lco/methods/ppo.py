@@ -101,4 +101,5 @@ PPO = Method(
     conflict=dual_clip_conflict,
     value_loss=value_loss,
     metrics=metrics,
+    certainty="certain",
 )  # fmt: skip

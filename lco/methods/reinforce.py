@@ -60,4 +60,5 @@ REINFORCE = Method(
             "batch_mean", "what is subtracted from the reward", "suite", ("none", "batch_mean", "running_mean")
         ),
     },
+    certainty="certain",
 )

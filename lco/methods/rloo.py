@@ -52,4 +52,5 @@ RLOO = Method(
         source="TRL's paper index",
     ),
     needs=needs,
+    certainty="certain",
 )

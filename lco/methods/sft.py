@@ -39,4 +39,5 @@ SFT = Method(
     statistics=lambda hyper: ("logprob",),
     reduction="token_mean",
     source="demonstrations",
+    certainty="certain",
 )

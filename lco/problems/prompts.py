@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,11 +98,59 @@ def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
 
 
 def prompt_facts(tokenizer: Any) -> dict[str, str]:
-    """What decides how a message becomes ids: the template's hash, and the date it prints where it asks for today's ("" where
-    it does not ask). For manifests and results."""
+    """What decides how a message becomes ids: the template's hash, the date it prints where it asks for today's ("" where it
+    does not ask), and whether it was told to think. For manifests and results."""
     template = str(getattr(tokenizer, "chat_template", ""))
     date = TEMPLATE_DATE.strftime("%d %b %Y") if CLOCK in template else ""
-    return {"chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(), "template_date": date}
+    told = PINNED_THINKING.search(template)
+    return {
+        "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+        "template_date": date,
+        **({"thinking": ON_OFF[told[1]]} if told else {}),
+    }
+
+
+THINKING = "enable_thinking"
+"""What templates of models that can think call the switch."""
+
+ON_OFF = {"true": "on", "false": "off"}
+
+PINNED_THINKING = re.compile(r"\{%- set enable_thinking = (true|false) %\}\n")
+
+
+def with_thinking(tokenizer: Any, thinking: str) -> Any:
+    """A tokenizer whose chat template thinks, or does not, for every program that it is given to; the one that was given stays as
+    it is, and is returned where nothing is asked.
+
+    Args:
+        thinking: "on", "off", or "" for the template's own default.
+
+    Raises:
+        UserError: the template does not know the switch, or was saved with the other value.
+    """
+    if not thinking:
+        return tokenizer
+    value = {on_off: word for word, on_off in ON_OFF.items()}[thinking]
+    templates = tokenizer.chat_template
+    several = templates if isinstance(templates, dict) else {"": str(templates or "")}
+    knows = {name: template for name, template in several.items() if THINKING in template}
+    if not knows:
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path} does not know {THINKING}, so --thinking {thinking} would change "
+            "nothing; leave it out"
+        )
+    for template in knows.values():
+        told = PINNED_THINKING.search(template)
+        if told and told[1] != value:
+            raise UserError(
+                f"{tokenizer.name_or_path} was trained with --thinking {ON_OFF[told[1]]}, and its chat template says so to every "
+                "program; give that, or leave --thinking out"
+            )
+    line = f"{{%- set {THINKING} = {value} %}}\n"
+    changed = {name: t if PINNED_THINKING.search(t) else line + t for name, t in knows.items()}
+    found = copy.copy(tokenizer)
+    found.chat_template = {**several, **changed} if isinstance(templates, dict) else changed[""]
+    return found
 
 
 def with_pinned_date(tokenizer: Any) -> Any:

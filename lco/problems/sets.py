@@ -14,7 +14,7 @@ from lco import hub
 from lco.errors import UserError, nearest
 from lco.problems.addition import addition_problems
 from lco.problems.arithmetic import arithmetic_problems
-from lco.problems.local import read_problems
+from lco.problems.local import ENDINGS, as_text, is_file_name, problems_of, read_problems
 from lco.problems.progress import counted
 from lco.problems.records import Problem
 from lco.verifier.rules import Rules
@@ -181,23 +181,26 @@ SETS: dict[str, ProblemSet] = {
 }  # fmt: skip
 
 
-def load_problems(name: str, split: str, data_dir: str = "", limit: int = 0) -> list[Problem]:
+def load_problems(
+    name: str, split: str, data_dir: str = "", limit: int = 0, columns: Mapping[str, str] | None = None
+) -> list[Problem]:
     """The problems of a set, in published order; `limit` takes the first ones.
 
     Args:
-        name: a key of SETS, or a JSON Lines file.
+        name: a key of SETS, a file (JSON Lines, a JSON list, CSV, Parquet), or a hub id `owner/name` or `owner/name:config`.
         data_dir: a folder of JSON Lines files that takes the place of the hub.
+        columns: {problem, answer, …: what a file or hub set calls it}.
 
     Raises:
         UserError: no such set, split, folder or file, a broken line, or a hub id that cannot be loaded.
     """
     if limit < 0:
         raise UserError(f"limit is {limit}; give the number of first problems to take, or 0 for all")
-    if name.endswith(".jsonl"):
-        problems = read_problems(Path(name))
+    if is_file_name(name) or is_hub_id(name):
+        problems = (
+            read_problems(Path(name), columns) if is_file_name(name) else from_any_hub(name, split, columns or {})
+        )
         return problems[:limit] if limit else problems
-    if name.endswith(".json") and Path(name).is_file():
-        raise UserError(f"{name} is no JSON Lines file; give one object a line in a file that ends in .jsonl")
     chosen = set_named(name, split)
     if chosen.generate is not None:
         return chosen.generate(split, limit or GENERATED_COUNT[split], 0)
@@ -211,6 +214,33 @@ def load_problems(name: str, split: str, data_dir: str = "", limit: int = 0) -> 
     return problems[:limit] if limit else problems
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name is none of the suite's and has the form of a hub's `owner/name` or `owner/name:config`."""
+    return (
+        name not in SETS and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", name) is not None and not Path(name).exists()
+    )
+
+
+def from_any_hub(name: str, split: str, columns: Mapping[str, str]) -> list[Problem]:
+    """
+    Raises:
+        UserError: the hub does not give the set, or its rows are no problems.
+    """
+    place, _, config = name.partition(":")
+    source = HubSource(place, split, lambda row, i: Problem("", "", ""), (config or None,))
+    parts = download(source, f"give a local file that ends in {', '.join(ENDINGS)} with --problems")
+    rows = (row for part in parts for row in part)
+    named = ((f"{name}, row {i}", as_text(row)) for i, row in enumerate(counted(rows, f"reading {name}"), 1))
+    return problems_of(named, place, columns, numbered=True)
+
+
+def is_held_out(problem: Problem, share: float) -> bool:
+    """Whether a problem is one of the validation share: by the hash of its text, so that it is the same under every seed, limit
+    and order, and that equal questions are never on both sides."""
+    digest = hashlib.sha256(problem.problem.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
 def set_named(name: str, split: str) -> ProblemSet:
     """The set, which has this split.
 
@@ -218,7 +248,10 @@ def set_named(name: str, split: str) -> ProblemSet:
         UserError: no such set or split; the message names the nearest one.
     """
     if name not in SETS:
-        raise UserError(f"there is no problem set {name!r}{nearest(name, SETS)}; or give a file that ends in .jsonl")
+        raise UserError(
+            f"there is no problem set {name!r}{nearest(name, SETS)}; or give a file that ends in {', '.join(ENDINGS)}, or the "
+            "hub's owner/name"
+        )
     if split not in SETS[name].splits:
         raise UserError(f"{name} has no split {split!r}{nearest(split, SETS[name].splits)}")
     return SETS[name]

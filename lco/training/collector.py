@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 
 from lco.config import Experiment
+from lco.console import say
+from lco.errors import UserError
 from lco.methods.objective import Objective, Signal
 from lco.models import checkpoint_weights
 from lco.problems import Problem
+from lco.problems.rewards import Judged, Term, reward_all
 from lco.randomness import derived_seed
 from lco.rollout.records import Row, Sampler, Sampling
 from lco.training.engine import Engine
@@ -35,9 +39,11 @@ class Collector:
         sampling: the values that rows are drawn with.
         verify: (response text, reference answer) pairs → verdicts.
         decode: ids → text.
+        rewards: what a response is rewarded for; none where it is the verdict.
         prompt_text: a prompt as text, which says whether the chat template opens a thought that the response goes on with.
         sampler: this rank's sampler, or None where another rank samples for it.
         history: mean reward of every rollout so far.
+        said: terms of the reward of which it was said that they gave no number.
     """
 
     experiment: Experiment
@@ -48,9 +54,11 @@ class Collector:
     sampling: Sampling
     verify: Callable[[Sequence[tuple[str, str]]], Sequence[Verdict]]
     decode: Callable[[Sequence[int]], str]
+    rewards: Sequence[Term] = ()
     prompt_text: str = ""
     sampler: Sampler | None = None
     history: list[float] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
 
     def collect(self, step: int, clock: Clock) -> Rollout:
         """Rollout number `step`, from 0."""
@@ -59,11 +67,16 @@ class Collector:
             rows = self.demonstrate(step)
         else:
             rows, drawn = self.sample(step, clock)
+        if self.rewards and not any(math.isfinite(row.reward) for row in rows):
+            names = ", ".join(term.name for term in self.rewards)
+            raise UserError(
+                f"rollout {step + 1}: no response has a reward ({names}); mend the function that gives no number"
+            )
         compared = self.rows_to_compare(rows)
         signal = self.signal_of(compared) if compared else None
         metrics = {**describe(rows), **drawn}
         if "accuracy" in metrics:
-            self.history.append(metrics["accuracy"])
+            self.history.append(metrics.get("reward", metrics["accuracy"]))
         return Rollout(step, rows, compared, signal, metrics)
 
     def demonstrate(self, step: int) -> list[VerifiedRow]:
@@ -139,13 +152,24 @@ class Collector:
             for row in _group(shares[samplers[i % len(samplers)]], i // len(samplers), samples)
         ]
 
-    def verify_rows(self, rows: Sequence[Row], problems: Sequence[Problem]) -> list[VerifiedRow]:
-        """Each row with its verdict, judged as text against its problem's answer; a thought that the prompt has opened is
-        part of what is judged."""
+    def verify_rows(self, rows: Sequence[Row], problems: Sequence[Problem], rewarded: bool = True) -> list[VerifiedRow]:
+        """Each row with its verdict and, if `rewarded`, its reward; judged as text against its problem's answer;
+        a thought that the prompt has opened is part of what is judged."""
         texts = [self.decode(row.response_ids) for row in rows]
         judged = [with_open_thought(self.prompt_text, text) for text in texts]
         verdicts = self.verify([(text, problem.answer) for text, problem in zip(judged, problems, strict=True)])
-        return [VerifiedRow(*found) for found in zip(rows, problems, verdicts, texts, strict=True)]
+        verified = [VerifiedRow(*found) for found in zip(rows, problems, verdicts, texts, strict=True)]
+        return self.reward_rows(verified, judged) if self.rewards and rewarded else verified
+
+    def reward_rows(self, rows: Sequence[VerifiedRow], texts: Sequence[str]) -> list[VerifiedRow]:
+        """The rows with the parts of their rewards; a term that gives no number is said at the first time."""
+        judged = Judged(texts, [row.problem for row in rows], [row.verdict for row in rows])
+        given = reward_all(self.rewards, judged)
+        for term, fault in given.faults.items():
+            if term not in self.said:
+                self.said.add(term)
+                say(f"reward {term}: {fault}; such responses are counted (rewards_not_finite) and not learnt from")
+        return [dataclasses.replace(row, parts=parts) for row, parts in zip(rows, given.parts, strict=True)]
 
     def rows_to_compare(self, rows: Sequence[VerifiedRow]) -> list[VerifiedRow]:
         """The rows that advantages are computed from: those with a reward; or pairs, row 2i right and row 2i + 1 wrong."""

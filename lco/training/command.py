@@ -7,12 +7,17 @@ import dataclasses
 import json
 import os
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lco.config import Experiment, dump, fields, from_mapping
+from lco.config import Experiment, fields, from_mapping
+from lco.config_file import form_of, read, write
 from lco.errors import UserError
 from lco.methods import METHODS, method_named
+from lco.outside import is_place, refuse_untyped
+from lco.problems.local import parse_columns
+from lco.problems.rewards import parse_terms
 from lco.training.launch import CONFIGURATION, become_rank, end_rank, launch_ranks
 from lco.training.resolve import resolve
 
@@ -24,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: lco train --method lco_kld --model Qwen/Qwen2.5-0.5B-Instruct --problems gsm8k --prompt boxed "
         "--max-new-tokens 512 --rollouts vllm --lr 1e-6 --minibatches 4"
     )
-    parser.add_argument("--config", metavar="FILE", help="JSON file with any of the keys below; flags override it")
+    parser.add_argument(
+        "--config", metavar="FILE", help="JSON, YAML or TOML file with any of the keys below; flags override it"
+    )
     parser.add_argument(
         "--preset",
         default="common",
@@ -33,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "code (`lco methods NAME` shows them); "
         "--config and flags override them",
     )
-    parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the whole configuration, in the form of --config, and stop"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --out where it stopped; its own config.json will do"
     )
@@ -48,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group = groups.setdefault(spec.metadata["group"], parser.add_argument_group(spec.metadata["group"]))
         flag, text = "--" + name.replace("_", "-"), spec.metadata["help"]
         if spec.metadata["choices"]:
-            text += f"; one of {', '.join(map(str, spec.metadata['choices']))}"
-        if name == "hyper":
-            group.add_argument("--hyper", nargs="+", metavar="NAME=VALUE", help=text)
+            text += f"; one of {', '.join(str(choice) for choice in spec.metadata['choices'] if choice != '')}"
+        if typing.get_origin(types[name]) is dict:
+            group.add_argument(flag, nargs="+", metavar="NAME=VALUE", help=text)
         elif types[name] is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
@@ -64,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and arguments.start_over:
         raise UserError("--resume and --start-over are given; leave one of them out")
     if arguments.print_config:
-        print(dump(experiment), end="")
+        print(write(experiment, form_of(arguments.config) if arguments.config else "JSON"), end="")
         return 0
     plan = resolve(experiment)
     from lco.training.run import train  # torch and transformers, only once the plan stands
@@ -100,11 +109,27 @@ def experiment_of(arguments: argparse.Namespace) -> Experiment:
         return from_mapping(json.loads(os.environ[CONFIGURATION]), CONFIGURATION)
     file = arguments.config or config_of_run(arguments)
     given = read(file) if file else {}
+    if file and not arguments.config:
+        refuse_code_of_run(arguments, given)
     method = arguments.method or given.get("method", Experiment.method)
     preset = {} if arguments.preset == "common" else preset_settings(method, arguments.preset)
     if "hyper" in preset and isinstance(given.get("hyper"), dict):
         given = {**given, "hyper": {**preset["hyper"], **given["hyper"]}}
     return from_arguments(arguments, from_mapping({**preset, **given}, file or "preset"))
+
+
+def refuse_code_of_run(arguments: argparse.Namespace, given: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        UserError: the run's configuration names a file of code that is not typed too.
+    """
+    place = str(given.get("method", ""))
+    if arguments.method is None and is_place(place):
+        refuse_untyped("--method", [place], arguments.out)
+    rewards = given.get("reward")
+    if arguments.reward is None and isinstance(rewards, dict) and any(map(is_place, rewards)):
+        terms = [f"{name}={weight}" for name, weight in rewards.items()]
+        refuse_untyped("--reward", terms, arguments.out)
 
 
 def config_of_run(arguments: argparse.Namespace) -> str:
@@ -127,34 +152,15 @@ def config_of_run(arguments: argparse.Namespace) -> str:
     return ""
 
 
-def read(path: str) -> dict[str, Any]:
-    """The keys of a configuration file.
-
-    Raises:
-        UserError: it cannot be read, or is not one JSON object.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    if Path(path).suffix.lower() in {".yaml", ".yml", ".toml"}:
-        raise UserError(
-            f"{path} is not read: a configuration is JSON here; `lco train --print-config` with your flags writes one"
-        )
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected one JSON object with the keys of `lco train --print-config`")
-    return values
-
-
 def from_arguments(arguments: argparse.Namespace, base: Experiment) -> Experiment:
     """`base` with every flag that was given on the command line."""
     given = {name: getattr(arguments, name) for name in fields() if getattr(arguments, name, None) is not None}
     if "hyper" in given:
         given["hyper"] = {**base.hyper, **parse_hyper(given["hyper"])}
+    if "columns" in given:
+        given["columns"] = parse_columns(given["columns"])
+    if "reward" in given:
+        given["reward"] = parse_terms(given["reward"])
     return dataclasses.replace(base, **given)
 
 
@@ -164,12 +170,12 @@ def preset_settings(method: str, kind: str) -> dict[str, Any]:
     Raises:
         UserError: no such method, or no such settings of it are known here.
     """
-    presets = {name: m.released_preset if kind == "released" else m.paper_preset for name, m in METHODS.items()}
-    method_named(method)
-    preset = presets[method]
+    known = method_named(method)
+    preset = known.released_preset if kind == "released" else known.paper_preset
     if not preset.hyper and not preset.settings:
+        presets = {name: m.released_preset if kind == "released" else m.paper_preset for name, m in METHODS.items()}
         have = ", ".join(name for name, found in presets.items() if found.hyper or found.settings)
-        other = " (--preset released has those of its authors' code)" if METHODS[method].released_preset.source else ""
+        other = " (--preset released has those of its authors' code)" if known.released_preset.source else ""
         raise UserError(f"no {kind} settings are known for {method}{other}; there are some for {have}")
     return {"method": method, "hyper": dict(preset.hyper), **preset.settings}
 

@@ -19,6 +19,7 @@ from lco import models
 from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
+from lco.methods import code_of
 from lco.models.export import export
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems import Problem
@@ -30,9 +31,11 @@ from lco.problems.prompts import (
     prompts_sha256,
     render,
     style_named,
+    with_thinking,
 )
 from lco.problems.responses import response_decoder
-from lco.problems.sets import content_sha256, load_problems
+from lco.problems.rewards import code_of as code_of_rewards
+from lco.problems.sets import content_sha256, is_held_out, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
 from lco.rollout.records import Sampler, Sampling
@@ -76,7 +79,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
     config = models.load_config(experiment.model)
     context = fitting_context(experiment, config)
     sets = load_problem_sets(experiment)
-    tokenizer = models.load_tokenizer(experiment.model)
+    tokenizer = with_thinking(models.load_tokenizer(experiment.model), experiment.thinking)
     refuse_softcap(config, experiment.model)
     for where in {*plan.fixed_models.values(), experiment.critic_model} - {"", experiment.model}:
         refuse_softcap(models.load_config(where), where)
@@ -102,7 +105,8 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         "end_token_ids": list(ends),
         "prompt": prompt_facts(tokenizer),
         "world_size": world,
-        "method": {key: getattr(objective, key) for key in ("title", "family", "source")},
+        "method": {key: getattr(objective, key) for key in ("name", "title", "family", "source")},
+        **({"code": code} if (code := {**code_of(experiment.method), **code_of_rewards(plan.rewards)}) else {}),
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
     policy = PolicyModel(model, experiment.temperature, critic=critic is None and objective.critic).to(device)
@@ -123,6 +127,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         sampling=Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends),
         verify=lambda pairs: pool.verify_many(pairs, rules),
         decode=response_decoder(tokenizer),
+        rewards=plan.rewards,
         prompt_text=render(tokenizer, style_named(experiment.prompt).messages("?")),
     )
     return Loaded(collector, Learner(experiment, objective, policies), asked.validation, manifest, tokenizer)
@@ -130,11 +135,30 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
 
 def load_problem_sets(experiment: Experiment) -> tuple[list[Problem], list[Problem]]:
     """(training problems, validation problems)."""
-    training = load_problems(experiment.problems, experiment.split, experiment.data_dir, experiment.limit)
+    named = {"columns": experiment.columns} if experiment.columns else {}
+    training = load_problems(experiment.problems, experiment.split, experiment.data_dir, experiment.limit, **named)
+    if experiment.eval_share:
+        return split_off(training, experiment)
     if not experiment.eval_every:
         return training, []
     held_out = load_problems(experiment.problems, experiment.eval_split, experiment.data_dir, experiment.eval_problems)
     return training, held_out
+
+
+def split_off(problems: Sequence[Problem], experiment: Experiment) -> tuple[list[Problem], list[Problem]]:
+    """(training problems, validation problems) of one split, apart by hash.
+
+    Raises:
+        UserError: one of the two would be empty.
+    """
+    held_out = [problem for problem in problems if is_held_out(problem, experiment.eval_share)]
+    training = [problem for problem in problems if not is_held_out(problem, experiment.eval_share)]
+    if not held_out or not training:
+        raise UserError(
+            f"eval_share is {experiment.eval_share}, which leaves {len(held_out)} of {len(problems)} problems for validation and "
+            f"{len(training)} for training; give another share"
+        )
+    return training, held_out[: experiment.eval_problems] if experiment.eval_every else []
 
 
 def prepare_questions(

@@ -29,22 +29,32 @@ def describe(rows: Sequence[VerifiedRow]) -> dict[str, Any]:
     if not rows:
         return {"rows": drawn, "rewards_not_finite": lost, "tokens": 0}
     rewards = torch.tensor([row.reward for row in rows])
+    right = torch.tensor([float(row.verdict.correct) for row in rows])
     lengths = torch.tensor([len(row.row.response_ids) for row in rows], dtype=torch.float32)
     groups = group_numbers(rows)
     flat = degenerate(rewards, groups)
     return {
-        "accuracy": float(rewards.mean()),
+        "accuracy": float(right.mean()),
+        **mean_parts(rows),
         "response_length": float(lengths.mean()),
-        "length_right": float(lengths[rewards > 0].mean()) if (rewards > 0).any() else None,
-        "length_wrong": float(lengths[rewards == 0].mean()) if (rewards == 0).any() else None,
+        "length_right": float(lengths[right > 0].mean()) if (right > 0).any() else None,
+        "length_wrong": float(lengths[right == 0].mean()) if (right == 0).any() else None,
         "truncated": sum(row.row.finish_reason == "length" for row in rows) / len(rows),
         "no_answer": sum(row.verdict.extracted is None and not row.verdict.correct for row in rows) / len(rows),
-        "degenerate_all_right": float((flat & (rewards > 0)).float().mean()),
-        "degenerate_all_wrong": float((flat & (rewards == 0)).float().mean()),
+        "degenerate_all_right": float((flat & (right > 0)).float().mean()),
+        "degenerate_all_wrong": float((flat & (right == 0)).float().mean()),
         "tokens": int(lengths.sum()),
         "rows": drawn,
         **({"rewards_not_finite": lost} if lost else {}),
     }
+
+
+def mean_parts(rows: Sequence[VerifiedRow]) -> dict[str, float]:
+    """Mean reward and its parts by term, where it is more than the verdict."""
+    if not rows or not rows[0].parts:
+        return {}
+    parts = {f"reward/{name}": sum(row.parts[name] for row in rows) / len(rows) for name in rows[0].parts}
+    return {"reward": sum(row.reward for row in rows) / len(rows), **parts}
 
 
 def sum_over_tokens(statistics: Mapping[str, Tensor], advantage: Tensor, mask: Tensor) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.methods import check_method, method_named
+from lco.problems.rewards import ALONE, Term, terms_of
 from lco.training import rules
 
 if TYPE_CHECKING:  # torch, which a refusal does without
@@ -24,12 +25,14 @@ class Plan:
         objective: its method with its knobs bound.
         fixed_models: {reference, verifier, dpo: folder or hub id} of the policies beside the trained one that it reads.
         warnings: a sentence for each value that has no effect.
+        rewards: what a response is rewarded for; none where it is the verdict alone.
     """
 
     experiment: Experiment
     objective: Objective
     fixed_models: Mapping[str, str]
     warnings: tuple[str, ...]
+    rewards: tuple[Term, ...] = ()
 
 
 def resolve(experiment: Experiment) -> Plan:
@@ -51,6 +54,7 @@ def resolve(experiment: Experiment) -> Plan:
     fixed_models = {name: given[name] for name in objective.fixed}
     rules.check_fixed_models(experiment, fixed_models)
     rules.check_objective(experiment, objective)
+    rewards = terms_of(experiment.reward) if experiment.reward != ALONE else ()
     if not experiment.model:
         raise UserError("no model given; name a folder or a hub id with --model")
-    return Plan(experiment, objective, fixed_models, tuple(rules.describe_unread(experiment, objective)))
+    return Plan(experiment, objective, fixed_models, tuple(rules.describe_unread(experiment, objective)), rewards)

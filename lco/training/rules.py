@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from lco.config import Experiment, fields
 from lco.errors import UserError, nearest
+from lco.problems.local import is_file_name
 from lco.problems.prompts import style_named
-from lco.problems.sets import SETS, set_named
+from lco.problems.rewards import ALONE
+from lco.problems.sets import SETS, is_hub_id, set_named
 from lco.verifier.rules import EXTRACTIONS
 
 if TYPE_CHECKING:  # torch, which a refusal does without
@@ -63,6 +65,10 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
     for name, value in objective.hyper.items():
         check_finite(name, value)
     check_critic(experiment, objective.critic)
+    if objective.source != "rollouts" and experiment.reward != ALONE:
+        raise UserError(
+            f"reward is {experiment.reward}, but {objective.name} learns from {objective.source} and reads none; leave it out"
+        )
     needs = objective.needs
     if needs.critic_warmup >= experiment.steps:
         raise UserError(
@@ -110,10 +116,20 @@ def check_problems(experiment: Experiment) -> None:
     check_data_dir(experiment)
     if experiment.extraction not in EXTRACTIONS:
         raise UserError(f"extraction is {experiment.extraction!r}{nearest(experiment.extraction, EXTRACTIONS)}")
-    without = "give eval_every 0 and score the checkpoint with `lco evaluate`"
+    if experiment.columns and experiment.problems in SETS:
+        raise UserError(f"--columns is given, but the columns of {experiment.problems} are known; leave it out")
+    if experiment.eval_share:
+        if not (is_file_name(experiment.problems) or is_hub_id(experiment.problems)):
+            set_named(experiment.problems, experiment.split)
+        return
+    without = (
+        "give eval_every 0 and score the checkpoint with `lco evaluate`, or split a share off with --eval-share 0.05"
+    )
     if experiment.eval_split == "test":
         raise UserError(f"eval_split is 'test', which training never reads; give another split, or {without}")
-    if experiment.problems.endswith(".jsonl"):
+    if is_hub_id(experiment.problems):
+        return
+    if is_file_name(experiment.problems):
         if experiment.eval_every:
             raise UserError(
                 f"eval_every is {experiment.eval_every}, but {experiment.problems} is one file without splits, so that "
@@ -136,10 +152,10 @@ def check_data_dir(experiment: Experiment) -> None:
     folder, problems = experiment.data_dir, experiment.problems
     if not folder:
         return
-    if problems.endswith(".jsonl"):
+    if is_file_name(problems) or is_hub_id(problems):
         hint = f" (--problems {Path(folder) / problems})" if (Path(folder) / problems).is_file() else ""
         raise UserError(
-            f"--data-dir is the folder of the named sets, and problems is the file {problems}; give the file's whole path{hint} "
+            f"--data-dir is the folder of the named sets, and problems is {problems}; give the file's whole path{hint} "
             "and leave --data-dir out"
         )
     if set_named(problems, experiment.split).generate is not None:
@@ -169,12 +185,12 @@ def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
     deepspeed = (experiment.engine == "deepspeed", "with --engine deepspeed")
     validation = (experiment.eval_every > 0, "with --eval-every")
     readers = {
-        "split": (named is not None, "for named problem sets"),
+        "split": (named is not None or is_hub_id(experiment.problems), "for named problem sets"),
         "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
         "processes": deepspeed,
         "zero_stage": deepspeed,
         "critic_lr": (objective.critic, "by a method with a critic"),
-        "eval_split": validation,
+        "eval_split": (validation[0] and not experiment.eval_share, "with --eval-every and without --eval-share"),
         "eval_problems": validation,
     }
     known = fields()

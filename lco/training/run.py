@@ -157,7 +157,9 @@ def compare_policies(plan: Plan, loaded: Loaded) -> None:
 
 def mean_rewards(folder: Path) -> list[float]:
     """Mean reward of every rollout that a resumed run keeps."""
-    return [line["accuracy"] for line in disk.read_lines(folder / "metrics.jsonl") if "accuracy" in line]
+    return [
+        line.get("reward", line["accuracy"]) for line in disk.read_lines(folder / "metrics.jsonl") if "accuracy" in line
+    ]
 
 
 def checkpoint_size(policies: Policies) -> int:

@@ -26,7 +26,7 @@ from lco.errors import UserError
 MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out", "micro_batch", "vllm_cache_gib"}
 """Keys that change neither what was done nor, but for rounding, what is still to do."""
 
-SAME_ON_RESUME = ("problems_sha256", "prompts_sha256", "world_size", "model", "fixed_models", "critic_model")
+SAME_ON_RESUME = ("problems_sha256", "prompts_sha256", "world_size", "model", "fixed_models", "critic_model", "code")
 """Entries of the manifest that a resumed run must find again."""
 
 OURS = ("config.json", "manifest.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "evals")

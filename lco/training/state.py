@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,17 +34,19 @@ class Prompt:
 
 @dataclass(frozen=True)
 class VerifiedRow:
-    """A row with its verdict and its text."""
+    """A row with its verdict, its text, and what the terms of its reward gave, by name; none where it is the verdict."""
 
     row: Row
     problem: Problem
     verdict: Verdict
     text: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def reward(self) -> float:
-        """1 for right, 0 for wrong; not a number where nothing could be said, and then nothing is learnt from the row."""
-        return self.verdict.reward
+        """The sum of its parts; without any 1 for right, 0 for wrong. Not a number where nothing could be said, and then
+        nothing is learnt from the row."""
+        return math.fsum(self.parts.values()) if self.parts else self.verdict.reward
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def validate(collector: Collector, prompts: Sequence[Prompt], step: int) -> dict
         for name, temperature, samples in (("pass@1", 1.0, 4), ("greedy", 0.0, 1)):
             sampling = dataclasses.replace(collector.sampling, temperature=temperature, samples=samples)
             drawn = collector.sampler.sample(named, sampling, seed)
-            rows = collector.verify_rows(drawn, [p.problem for p in prompts for _ in range(samples)])
+            rows = collector.verify_rows(drawn, [p.problem for p in prompts for _ in range(samples)], rewarded=False)
             judged = [row.verdict.correct for row in rows if row.verdict.judged]
             scores[name] = sum(judged) / max(1, len(judged))
             if name == "pass@1":
@@ -47,6 +47,7 @@ def write_samples(folder: Path, step: int, rows: Sequence[VerifiedRow], count: i
             "answer": row.problem.answer,
             "correct": row.verdict.correct,
             "reason": row.verdict.reason,
+            **({"reward": dict(row.parts)} if row.parts else {}),
             "finish": row.row.finish_reason,
             "tokens": len(row.row.response_ids),
         }

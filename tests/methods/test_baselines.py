@@ -10,9 +10,10 @@ from lco.advantages import centred, gae, leave_one_out, penalised_rewards, retur
 from lco.losses import clipped_surrogate, k2, k3, ratio, sequence_ratio, token_scale
 from lco.methods import METHODS
 from lco.methods.dapo import overlong_penalty
+from lco.methods.invariants import rollout
 from lco.methods.objective import Signal
 from lco.methods.reinforce import running_mean
-from tests.methods.test_generic import gradient_of, loss_of, rollout, weight
+from tests.methods.test_generic import gradient_of, loss_of, weight
 
 P_OLD, P_NEW = torch.tensor([[0.5, 0.2, 0.9]]).double(), torch.tensor([[0.6, 0.15, 0.95]]).double()
 

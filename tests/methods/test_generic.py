@@ -1,25 +1,35 @@
-"""What every registered method must do, by the registry: a new method is covered at once.
-
-The policy is a free table of logits [B, T, V] (hidden states with an identity head), in float64.
-"""
+"""What every registered method must do, by the registry: a new method is covered at once. `lco methods --check` asks the
+same of any other (lco/methods/invariants.py)."""
 
 import dataclasses
 
 import pytest
 import torch
+from torch import Tensor
 
-from lco.advantages import degenerate
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
-from lco.losses import token_scale
 from lco.methods import METHODS
+from lco.methods.invariants import (
+    INVARIANTS,
+    Setting,
+    check_method,
+    compares_groups,
+    depends_on_micro_batches,
+    depends_on_row_order,
+    fixed_logits,
+    follows_its_value,
+    has_knob_without_range,
+    loses_float32,
+    misses_its_slope,
+    moves_without_signal,
+    reads_padding,
+    variants,
+)
+from lco.methods.invariants import gradient_of as gradient_at
+from lco.methods.invariants import loss_of as loss_at
 from lco.methods.lco_common import OTHER_ADVANTAGES, SIGN
-from lco.methods.objective import Signal
+from lco.methods.objective import Needs
 
-V = 6
-
-
-CHOICES = ("target_space", "support", "estimator", "baseline", "log_partition", "divide_by", "overlong")
 ADVANTAGES = (*OTHER_ADVANTAGES, SIGN, "cispo", "rft")
 SWITCHED_ON = {
     "ppo": [{"dual_clip": 3.0}, {"entropy_weight": 0.01}, {"beta_kl": 0.05}, {"whiten": False}],
@@ -38,168 +48,128 @@ def binds(method, hyper):
         return False
 
 
-def variants(method):
-    """{}, every other choice that makes another loss of the same method, and what is off by default switched on."""
-    knobs = [knob for knob in CHOICES if knob in method.hyperparameters]
-    cases = [{knob: choice} for knob in knobs for choice in method.hyperparameters[knob].choices]
-    if "advantage" in method.hyperparameters:
-        cases += [{"advantage": name} for name in ADVANTAGES]
-    kept = [hyper for hyper in cases if binds(method, hyper)]
-    return [{}, *kept, *SWITCHED_ON.get(method.name, [])]
+def settings(method):
+    """{}, every choice, every advantage that an LCO method may borrow, and what is off by default switched on."""
+    borrowed = [{"advantage": name} for name in ADVANTAGES] if "advantage" in method.hyperparameters else []
+    kept = [hyper for hyper in borrowed if binds(method, hyper)]
+    return [*variants(method), *kept, *SWITCHED_ON.get(method.name, [])]
 
 
-HYPERS = [(name, hyper) for name, method in METHODS.items() for hyper in variants(method)]
-FIXED = ("reference", "verifier", "dpo")
+HYPERS = [(name, hyper) for name, method in METHODS.items() for hyper in settings(method)]
 
 
-def rollout(seed=0, rows=6, length=5):
-    """Random old and new logits, sampled tokens, ragged rows (one of length 0, one of length 1), rewards in groups.
-
-    Row 2i is right and row 2i + 1 wrong, as preference pairs are.
-    """
-    g = torch.Generator().manual_seed(seed)
-    lengths = torch.tensor([length, 1, 0, length - 1, 3, 2])[:rows]
-    mask = torch.arange(length) < lengths[:, None]
-    z_old = torch.randn(rows, length, V, generator=g, dtype=torch.float64)
-    # Ratios stay off the kinks of the clip: far inside or far outside 1 ± 0.2.
-    z_new = z_old + 0.4 * torch.randn(rows, length, V, generator=g, dtype=torch.float64)
-    tokens = torch.randint(V, (rows, length), generator=g)
-    rewards = torch.tensor([1.0, 0, 1, 0, 1, 0])[:rows]
-    groups = torch.tensor([0, 0, 0, 1, 1, 1])[:rows]
-    values = torch.rand(rows, length, generator=g)
-    ref = -2 * torch.rand(rows, length, generator=g)
-    old = z_old.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1).float()
-    signal = Signal(
-        rewards, groups, mask, torch.zeros(rows, dtype=torch.bool), length, tuple("abcdef"[:rows]), (0.5, 0.25),
-        values, ref, old,
-    )  # fmt: skip
-    return z_old, z_new, tokens, signal
+def loss_of(name, hyper, z_old, z_new, tokens, signal, *, fixed=None, **options):
+    at = Setting(z_old, z_new, tokens, signal, fixed or fixed_logits(tokens.shape))
+    return loss_at(METHODS[name], hyper, at, **options)
 
 
-def fixed_logits(shape):
-    """Logits of the policies that a dense target reads, [B, T, V] each."""
-    g = torch.Generator().manual_seed(11)
-    return {name: torch.randn(*shape, V, generator=g, dtype=torch.float64) for name in FIXED}
+def gradient_of(name, hyper, z_old, z_new, tokens, signal, *, fixed=None, **options):
+    at = Setting(z_old, z_new, tokens, signal, fixed or fixed_logits(tokens.shape))
+    return gradient_at(METHODS[name], hyper, at, **options)
 
 
-def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dtype=torch.float64, fixed=None):
-    """The method's policy loss as a function of the new logits; `rows` picks a micro-batch of the whole."""
-    method = METHODS[name]
-    objective = method.bind(hyper)
-    inputs = {key: value.double() for key, value in objective.advantage(signal).items()}
-    if scale is None:
-        scale = token_scale(signal.mask, method.reduction, inputs["advantage"], signal.length_limit)
-    chosen = list(range(len(tokens))) if rows is None else rows
-    mask = signal.mask[chosen]
-    head = LinearHead(torch.eye(V, dtype=dtype))
-    target = objective.target
-    fixed = fixed or fixed_logits(tokens.shape)
-    options = {
-        "old": None if z_old is None else FixedHead(z_old[chosen][mask].to(dtype), head),
-        "target": target,
-        "fixed": {n: FixedHead(fixed[n][chosen][mask].to(dtype), head) for n in (target.fixed if target else ())},
-    }
-    hidden, ids = z_new[chosen][mask].to(dtype), tokens[chosen][mask]
-    function, names = objective.loss, objective.statistics
-    inputs = {key: value[chosen][mask] for key, value in inputs.items()}
-    request = HeadRequest(ids, names, inputs, scale[chosen][mask].double(), **options)
-    if method.scope == "token":
-        return token_loss(hidden, head, function, request)[0]
-    return row_loss(hidden, head, mask, function, request)[0]
-
-
-def gradient_of(name, hyper, z_old, z_new, tokens, signal, **options):
-    z = z_new.clone().requires_grad_()
-    return torch.autograd.grad(loss_of(name, hyper, z_old, z, tokens, signal, **options), z)[0]
-
-
-@pytest.mark.parametrize(("name", "hyper"), HYPERS)
+@pytest.mark.parametrize(("name", "hyper"), [(n, h) for n, h in HYPERS if follows_its_value(METHODS[n], h)])
 def test_gradient_equals_finite_differences(name, hyper):
-    z_old, z_new, tokens, signal = rollout()
-    gradient, step = gradient_of(name, hyper, z_old, z_new, tokens, signal), 1e-6
-
-    def value(z):
-        return float(loss_of(name, hyper, z_old, z, tokens, signal))
-
-    if name == "cispo" or METHODS[name].bind(hyper).hyper.get("target_space") == "moving":
-        return  # the value does not follow the gradient: the weight is detached, the target moves with the policy
-    for row, t, v in ((0, 0, 1), (0, 4, int(tokens[0, 4])), (1, 0, int(tokens[1, 0])), (3, 2, 0)):
-        up, down = z_new.clone(), z_new.clone()
-        up[row, t, v] += step
-        down[row, t, v] -= step
-        slope = (value(up) - value(down)) / (2 * step)
-        assert slope == pytest.approx(float(gradient[row, t, v]), rel=1e-5, abs=1e-7)
+    assert not misses_its_slope(METHODS[name], hyper)
 
 
 @pytest.mark.parametrize(("name", "hyper"), HYPERS)
 def test_padding_changes_nothing(name, hyper):
-    z_old, z_new, tokens, signal = rollout()
-    clean = gradient_of(name, hyper, z_old, z_new, tokens, signal)
-    pad = ~signal.mask
-    for garbage in (float("nan"), float("inf"), 1e30):
-        dirty_old, dirty_new, dirty_tokens = z_old.clone(), z_new.clone(), tokens.clone()
-        dirty_old[pad], dirty_new[pad], dirty_tokens[pad] = garbage, garbage, 0
-        known = ("values", "ref_logprob", "old_logprob")
-        dirty = dataclasses.replace(signal, **{name: getattr(signal, name).masked_fill(pad, garbage) for name in known})
-        found = gradient_of(name, hyper, dirty_old, dirty_new, dirty_tokens, dirty)
-        torch.testing.assert_close(found[signal.mask], clean[signal.mask], rtol=1e-9, atol=1e-12)
-        assert (found[pad] == 0).all()
+    assert not reads_padding(METHODS[name], hyper)
 
 
 @pytest.mark.parametrize(("name", "hyper"), HYPERS)
 def test_row_order_changes_nothing(name, hyper):
-    z_old, z_new, tokens, signal = rollout()
-    clean = gradient_of(name, hyper, z_old, z_new, tokens, signal)
-    order = torch.tensor([4, 5, 2, 3, 0, 1]) if METHODS[name].scope == "pair" else torch.tensor([4, 0, 5, 2, 1, 3])
-    tensors = {name: value[order] for name, value in vars(signal).items() if isinstance(value, torch.Tensor)}
-    moved = dataclasses.replace(signal, **tensors, responses=tuple(signal.responses[i] for i in order.tolist()))
-    fixed = {key: z[order] for key, z in fixed_logits(tokens.shape).items()}
-    found = gradient_of(name, hyper, z_old[order], z_new[order], tokens[order], moved, fixed=fixed)
-    torch.testing.assert_close(found, clean[order], rtol=1e-5, atol=1e-8)
+    assert not depends_on_row_order(METHODS[name], hyper)
 
 
 @pytest.mark.parametrize(("name", "hyper"), HYPERS)
-@pytest.mark.parametrize("split", [[[0, 1, 2, 3, 4, 5]], [[0], [1, 2, 3, 4, 5]], [[3, 0], [5], [1, 2], [4]]])
-def test_micro_batches_change_nothing(name, hyper, split):
+def test_micro_batches_change_nothing(name, hyper):
     """Unequal micro-batches under the global divisor give the gradient of the whole."""
-    z_old, z_new, tokens, signal = rollout()
-    if METHODS[name].scope == "pair":
-        split = [[0, 1, 2, 3, 4, 5]] if len(split) == 1 else [[2, 3], [4, 5, 0, 1]]
-    whole = gradient_of(name, hyper, z_old, z_new, tokens, signal)
-    parts = sum(gradient_of(name, hyper, z_old, z_new, tokens, signal, rows=rows) for rows in split)
-    torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-12)
+    assert not depends_on_micro_batches(METHODS[name], hyper)
 
 
 @pytest.mark.parametrize(("name", "hyper"), HYPERS)
 def test_bf16_gives_a_finite_float32_loss(name, hyper):
-    z_old, z_new, tokens, signal = rollout()
-    loss = loss_of(name, hyper, z_old, z_new, tokens, signal, dtype=torch.bfloat16)
-    assert loss.dtype == torch.float32
-    assert torch.isfinite(loss)
+    assert not loses_float32(METHODS[name], hyper)
 
 
-def follows_rewards_of_groups(name, hyper):
-    """Not: preference pairs, dense estimators, ±1 without a baseline; and a truncated target moves without a reward."""
-    objective = METHODS[name].bind(hyper)
-    knobs = objective.hyper
-    groups = {None, "dr_grpo", "group_mean", "leave_one_out", "soft_leave_one_out", "group_std", "cispo"}
-    of_groups = knobs.get("advantage") in groups
-    relative = of_groups and knobs.get("estimator", "sparse") in {"sparse", "sparse_ips"}
-    # Nor does a KL to a reference, or a penalty on length, ask for a reward.
-    relative = relative and not (knobs.get("beta_kl") or objective.needs.reference or knobs.get("overlong_buffer"))
-    return METHODS[name].source == "rollouts" and relative and knobs.get("support") != "top_filled"
-
-
-@pytest.mark.parametrize(
-    ("name", "hyper"),
-    [(n, h) for n, h in HYPERS if METHODS[n].bind(h).needs.group and follows_rewards_of_groups(n, h)],
-)
+@pytest.mark.parametrize(("name", "hyper"), [(n, h) for n, h in HYPERS if compares_groups(METHODS[n], h)])
 def test_groups_without_signal_give_exactly_no_gradient_on_policy(name, hyper):
-    z_old, _, tokens, signal = rollout()
-    for rewards in (torch.ones(6), torch.zeros(6), torch.full((6,), 0.1)):
-        flat = dataclasses.replace(signal, rewards=rewards)
-        assert degenerate(rewards, signal.groups).all()
-        assert gradient_of(name, hyper, None, z_old, tokens, flat).abs().max() < 1e-15
+    assert not moves_without_signal(METHODS[name], hyper)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_the_suite_says_how_certain_it_is(name):
+    assert METHODS[name].certainty not in ("", "unset")
+
+
+def test_only_losses_that_hold_a_part_of_themselves_constant_are_not_asked_for_their_slope():
+    """What is declared as detached does miss its slope at some setting, so that nobody is excused without a reason."""
+    excused = {(name, str(hyper)) for name, hyper in HYPERS if not follows_its_value(METHODS[name], hyper)}
+    assert {name for name, _ in excused} >= {"cispo", "lco_mse_reference"}
+    assert len(excused) < len(HYPERS) / 4
+    assert misses_its_slope(METHODS["cispo"], {})
+
+
+# --- every invariant notices its fault --------------------------------------------------------------------------------
+
+BASE = METHODS["reinforce"]
+
+
+def with_loss(per_token, **changes):
+    return dataclasses.replace(BASE, name="broken", loss=lambda hyper: per_token, **changes)
+
+
+def with_advantage(function, **changes):
+    return dataclasses.replace(
+        BASE, name="broken", advantage=lambda signal, hyper: {"advantage": function(signal)}, **changes
+    )
+
+
+def by_position(signal) -> Tensor:
+    return torch.arange(len(signal.rewards))[:, None] * signal.mask.float()
+
+
+FAULTY = {
+    "the gradient equals finite differences": with_loss(
+        lambda s, x: -x["advantage"] * s["logprob"].detach() * s["logprob"]
+    ),
+    "padding changes nothing": with_advantage(lambda signal: signal.old_logprob.sum(1, keepdim=True) * signal.mask),
+    "the order of rows changes nothing": with_advantage(by_position),
+    "micro-batches change nothing": with_loss(lambda s, x: x["advantage"] * (s["logprob"] - s["logprob"].mean())),
+    "bfloat16 gives a finite float32 loss": with_loss(lambda s, x: -x["advantage"] * s["logprob"] / 0.0),
+    "groups without a difference in rewards give no gradient": with_advantage(
+        lambda signal: signal.rewards[:, None] * signal.mask, needs=lambda hyper: Needs(group=True)
+    ),
+    "every number has a range that holds its default": dataclasses.replace(
+        BASE,
+        name="broken",
+        hyperparameters={**BASE.hyperparameters, "x": METHODS["grpo"].hyperparameters["ddof"].__class__(1.0, "x")},
+    ),
+}
+
+
+@pytest.mark.parametrize("invariant", [found.name for found in INVARIANTS])
+def test_every_invariant_notices_a_method_that_breaks_it(invariant):
+    states = {found.invariant: found for found in check_method(FAULTY[invariant], variants(FAULTY[invariant]))}
+    assert states[invariant].state == "fails"
+    assert states[invariant].fault
+    whole = check_method(BASE, variants(BASE))
+    assert {found.state for found in whole} == {"holds", "not asked"}
+
+
+def test_a_method_that_raises_fails_in_words():
+    def fail(s, x):
+        raise KeyError("reward")
+
+    assert any("KeyError: 'reward'" in found.fault for found in check_method(with_loss(fail), [{}]))
+
+
+def test_a_knob_without_a_range_is_named():
+    assert has_knob_without_range(FAULTY["every number has a range that holds its default"], {}).startswith(
+        "x may be anything"
+    )
 
 
 def weight(name, s, x):

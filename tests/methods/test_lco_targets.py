@@ -11,9 +11,9 @@ from lco.errors import UserError
 from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss, token_statistics
 from lco.heads.mixture import sparse_target
 from lco.methods import METHODS
+from lco.methods.invariants import rollout
 from lco.methods.lco_common import OTHER_ADVANTAGES, SIGN
 from lco.targets import LogProbabilityTilt, PreferenceRatioTilt, UnbiasedSparseTilt
-from tests.methods.test_generic import rollout
 
 N, V = 6, 9
 

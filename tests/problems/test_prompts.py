@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from lco.cli import main
+from lco.errors import UserError
 from lco.models.export import export
 from lco.problems.prompts import (
     DIRECTIVES,
@@ -18,6 +20,7 @@ from lco.problems.prompts import (
     prompts_sha256,
     render,
     with_pinned_date,
+    with_thinking,
 )
 from lco.verifier import with_open_thought
 from tests.conftest import START, tiny_model
@@ -137,3 +140,48 @@ def test_the_hash_of_prompts_knows_ids_their_order_and_their_borders():
     assert (
         len({one, prompts_sha256([(3,), (1, 2)]), prompts_sha256([(1,), (2, 3)]), prompts_sha256([(12,), (3,)])}) == 4
     )
+
+
+THINKS = (
+    "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}{% if not enable_thinking %}<think></think>{% endif %}"
+)
+"""As Qwen3 and SmolLM3 have it."""
+
+
+def test_thinking_is_switched_for_every_program_that_reads_the_template(tmp_path):
+    messages = [{"role": "user", "content": "1 + 1?"}]
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    tokenizer.chat_template = THINKS
+    assert render(tokenizer, messages) == "1 + 1?"
+    off, on = with_thinking(tokenizer, "off"), with_thinking(tokenizer, "on")
+    assert (render(off, messages), render(on, messages)) == ("1 + 1?<think></think>", "1 + 1?")
+    assert tokenizer.chat_template == THINKS
+    assert with_thinking(tokenizer, "") is tokenizer
+    assert prompt_facts(off)["thinking"] == "off"
+    assert "thinking" not in prompt_facts(tokenizer)
+    with_pinned_date(off).save_pretrained(tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    # Stock lm_eval names no value, or its own.
+    for told in ({}, {"enable_thinking": True}):
+        text = saved.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **told)
+        assert text == "1 + 1?<think></think>"
+    assert with_thinking(saved, "off").chat_template == saved.chat_template
+    with pytest.raises(UserError, match="was trained with --thinking off"):
+        with_thinking(saved, "on")
+
+
+def test_a_template_that_knows_no_thinking_is_refused(capsys):
+    flags = [
+        "train",
+        "--model",
+        str(START / "llama"),
+        "--thinking",
+        "off",
+        "--max-prompt-tokens",
+        "32",
+        "--device",
+        "cpu",
+    ]
+    assert main(flags) == 2
+    assert "does not know enable_thinking, so --thinking off would change nothing" in capsys.readouterr().err

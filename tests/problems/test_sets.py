@@ -56,19 +56,21 @@ def test_broken_lines_are_named(tmp_path, line, words):
         read_problems(write(tmp_path / "p.jsonl", GOOD, line))
 
 
-def test_a_list_in_one_file_is_named(tmp_path):
+def test_a_list_in_one_file_is_read_as_lines_are(tmp_path):
     rows = [json.loads(GOOD)]
     for name, text in (
         ("a.jsonl", json.dumps(rows)),
         ("b.jsonl", "\ufeff" + json.dumps(rows, indent=1)),
-        ("c.jsonl", "[]"),
+        ("d.json", GOOD),
     ):
         (tmp_path / name).write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match=rf"{name} holds one JSON list; give JSON Lines, .*jq -c"):
-            load_problems(str(tmp_path / name), "train")
-    (tmp_path / "d.json").write_text(GOOD)
-    with pytest.raises(UserError, match=r"d\.json is no JSON Lines file.*ends in \.jsonl"):
-        load_problems(str(tmp_path / "d.json"), "train")
+        assert [p.answer for p in load_problems(str(tmp_path / name), "train")] == ["2"]
+    (tmp_path / "e.json").write_text(json.dumps([*rows, 3]))
+    with pytest.raises(UserError, match=r"e\.json, item 2: expected a JSON object, found str"):
+        load_problems(str(tmp_path / "e.json"), "train")
+    (tmp_path / "c.json").write_text("[]")
+    with pytest.raises(UserError, match=r"c\.json holds no problem"):
+        load_problems(str(tmp_path / "c.json"), "train")
 
 
 def test_what_takes_long_shows_a_bar(tmp_path, monkeypatch, capsys):
