@@ -106,7 +106,8 @@ def read_rows(path: Path) -> Rows:
     if is_list(text):
         found = parse(text, str(path))
         for number, item in enumerate(counted(found, f"reading {path.name}", len(found)), 1):
-            yield f"{path}, item {number}", refuse_other(item, f"{path}, item {number}")
+            where = f"{path}, item {number}"
+            yield where, item if isinstance(item, dict) else not_an_object(item, where)
         return
     lines = text.split("\n")
     for number, line in enumerate(counted(lines, f"reading {path.name}", len(lines)), 1):
@@ -201,13 +202,14 @@ def parse(text: str, where: str) -> Any:
 
 
 def parse_json(line: str, where: str) -> dict[str, Any]:
-    return refuse_other(parse(line, where), where)
-
-
-def refuse_other(value: Any, where: str) -> dict[str, Any]:
+    value = parse(line, where)
     if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(value).__name__}")
+        raise not_an_object(value, where)
     return value
+
+
+def not_an_object(value: Any, where: str) -> UserError:
+    return UserError(f"{where}: expected a JSON object, found {type(value).__name__}")
 
 
 def problem_of(record: dict[str, Any], where: str) -> Problem:

@@ -128,6 +128,11 @@ def check_problems(experiment: Experiment) -> None:
     if experiment.eval_split == "test":
         raise UserError(f"eval_split is 'test', which training never reads; give another split, or {without}")
     if is_hub_id(experiment.problems):
+        if experiment.eval_every and experiment.eval_split == experiment.split:
+            raise UserError(
+                f"eval_split is {experiment.eval_split!r}, as split, so that validation would read the training problems; give "
+                f"another split of {experiment.problems}, or {without}"
+            )
         return
     if is_file_name(experiment.problems):
         if experiment.eval_every:

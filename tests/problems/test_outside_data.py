@@ -142,6 +142,10 @@ def test_a_share_split_off_by_hash_is_never_trained_on(tmp_path):
         ({"problems": "gsm8k", "columns": {"answer": "x"}}, "the columns of gsm8k are known"),
         ({"problems": "mine.csv", "eval_every": 1}, "one file without splits.*split a share off with --eval-share"),
         ({"eval_share": 1.0}, "eval_share is 1.0; give a value below 1"),
+        (
+            {"problems": "a/b", "eval_every": 1, "eval_split": "train"},
+            "would read the training problems; give another split",
+        ),
         ({"problems": "gsm9k", "eval_share": 0.1, "eval_every": 1}, "did you mean 'gsm8k'"),
     ],
 )
