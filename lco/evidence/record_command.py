@@ -190,8 +190,9 @@ def verdict(file: Path, sources: Mapping[str, Mapping[str, str]]) -> str:
     return f"verified against {run}"
 
 
-ELSEWHERE = {"sha256", "evaluations", "final_sha256", "samples_sha256", "plan_sha256"}
-"""Keys of a record that stand in none of its run's files: which model the results are of, and which plan it belongs to."""
+ELSEWHERE = {"sha256", "evaluations", "final_sha256", "samples_sha256", "plan_sha256", "planned"}
+"""Keys of a record that stand in none of its run's files: which model the results are of, which plan it belongs
+to, and what that plan said."""
 
 
 def refuse_other_than_run(file: Path, record: Mapping[str, Any], run: Path) -> None:

@@ -42,6 +42,7 @@ def distil(
     final: str | None = None,
     samples: str | None = None,
     plan: str | None = None,
+    planned: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The record of a run folder, with what `lco.evaluation` found for its last model.
 
@@ -49,6 +50,7 @@ def distil(
         final: hash of that model's weights, where it is known.
         samples: hash of the file of samples beside the record, if there is one.
         plan: hash of the plan that the run belongs to, if it was planned.
+        planned: what that plan said of its cost: device_hours, and memory_gib of a device.
 
     Raises:
         UserError: the folder is not that of a run.
@@ -56,7 +58,7 @@ def distil(
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-        lines = disk.read_lines(run / "metrics.jsonl")
+        lines, peaks = disk.read_lines(run / "metrics.jsonl"), peak_memory(run)
     except OSError as error:
         raise UserError(f"{run} is not a finished run: {error.strerror} ({error.filename})") from None
     except json.JSONDecodeError as error:
@@ -83,7 +85,8 @@ def distil(
             "curves": curves(lines),
             "evaluations": [distil_evaluation(found) for found in evaluations],
             "seconds": seconds(steps),
-            "cost": cost(steps, manifest),
+            "cost": cost(steps, manifest) | peaks,
+            **({"planned": dict(planned)} if planned else {}),
             "plan_sha256": plan,
             "samples_sha256": samples,
             "provenance": {
@@ -178,6 +181,15 @@ def cost(steps: list[dict[str, Any]], manifest: Mapping[str, Any]) -> dict[str, 
         "devices": devices,
         "device": hardware["gpu"] or hardware["processor"] or hardware.get("machine", ""),
     }
+
+
+def peak_memory(run: Path) -> dict[str, Any]:
+    """{"peak_memory_gib": the largest process's peak on the host and on its GPU}, where the run measured it."""
+    file = run / "memory.json"
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {"peak_memory_gib": {kind: max(found[kind]) / 2**30 for kind in ("host", "device")}}
 
 
 def naming_of_model(name: str) -> dict[str, str]:

@@ -3,7 +3,8 @@
 runs/<problems>/<method>/seed-<n>/
     config.json     every knob                     metrics.jsonl   one line per rollout
     manifest.json   provenance                     samples.jsonl   some responses of every rollout
-    checkpoints/    step-N (to resume), final (to use)     evals/
+    memory.json     the processes' peaks           evals/
+    checkpoints/    step-N (to resume), final (to use)
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lco.stopping import Stopped, answered
 from lco.training import checkpoint, run_folder
 from lco.training.launch import stopped_after
 from lco.training.load import Loaded, load, start_sampler
+from lco.training.peaks import keep_peaks
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
 from lco.training.watch import Barren, progress, refuse_unmoved, validate, watch, write_samples
@@ -209,7 +211,9 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
                 save(learner.policies, folder, done, loaded.manifest["run"], whole)
+                keep_peaks(engine, folder)
         save(learner.policies, folder, done, loaded.manifest["run"], whole)
+        keep_peaks(engine, folder)
         if done == experiment.steps:
             refuse_unmoved(barren, done - start)
             export_final(loaded, folder)

@@ -29,7 +29,7 @@ MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out", "micro_batch
 SAME_ON_RESUME = ("problems_sha256", "prompts_sha256", "world_size", "model", "fixed_models", "critic_model")
 """Entries of the manifest that a resumed run must find again."""
 
-OURS = ("config.json", "manifest.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "evals")
+OURS = ("config.json", "manifest.json", "metrics.jsonl", "samples.jsonl", "memory.json", "checkpoints", "evals")
 
 
 def claim_folder(folder: Path, resume: bool, start_over: bool = False) -> ExitStack:

@@ -111,6 +111,24 @@ def test_a_scale_is_scored_on_what_it_is_trained_on(tmp_path):
     assert list(plan.tasks) == ["lco_addition"]
 
 
+def record_of(method, hours, rollouts, peak=None, planned=None):
+    cost = {"device_hours": hours, **({"peak_memory_gib": {"host": 1.0, "device": peak}} if peak is not None else {})}
+    said = {"planned": {"device_hours": planned, "memory_gib": 20.0}} if planned else {}
+    return {"method": method, "seed": 0, "budget": {"rollouts": rollouts}, "cost": cost, **said}
+
+
+def test_hours_at_the_measured_rate_follow_what_was_recorded():
+    """Two runs of 4 and 6 rollouts took 1 and 2 hours together with a start record that took none: 0.3 hours a rollout."""
+    found = [record_of("start", 0.0, 0), record_of("grpo", 1.0, 4), record_of("ppo", 2.0, 6)]
+    assert family.measured_hours(found, Experiment(steps=100)) == pytest.approx(30.0)
+    assert family.measured_hours(found[:1], Experiment(steps=100)) is None
+
+
+def test_what_a_run_took_stands_beside_what_its_plan_said():
+    said = family.show_costs([record_of("grpo", 1.5, 4, peak=17.25, planned=1.0), record_of("ppo", 2.0, 4)])
+    assert said == "grpo seed 0: 1.50 device hours, planned 1.00; 17.2 GiB of a GPU, planned 20.0"
+
+
 def test_the_papers_own_settings_are_marked_as_such(tmp_path):
     plan = plan_of_study.make_plan(
         QWEN, options(tmp_path, "0.5b", "--budget", "paper", "--methods", "dapo", "reinforce")
