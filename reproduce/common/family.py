@@ -193,8 +193,9 @@ def options(family: Family, module: str, text: str | None, given: Sequence[str])
     parser.add_argument(
         "--budget",
         default="suite",
-        choices=("suite", "paper"),
-        help="equal settings for all methods, or over them those of each method's paper, where they are known",
+        choices=("suite", "paper", "short"),
+        help="equal settings for all methods, or over them those of each method's paper, where they are known; short: the "
+        "suite's, cut to minutes of one GPU",
     )
     parser.add_argument("--model", default="", help="folder, GGUF file or mirror's id in place of the hub id")
     parser.add_argument("--data-dir", default="", help="folder of JSON Lines in place of hub ids")

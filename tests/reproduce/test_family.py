@@ -111,6 +111,22 @@ def test_a_scale_is_scored_on_what_it_is_trained_on(tmp_path):
     assert list(plan.tasks) == ["lco_addition"]
 
 
+def test_a_short_study_is_one_budget_for_all_its_methods_and_minutes_by_its_plan(tmp_path):
+    made = plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b", "--budget", "short", "--methods", "lco_lch", "grpo"))
+    one, other = (plan_of_study.reuse.settings(run) for run in made.runs.values())
+    assert {key for key in one if one[key] != other[key]} <= {"method", "hyper"}
+    shape = memory.shape_of(made.scale.kind, made.scale.architecture)
+    assert memory.hours_of(shape, made.runs["grpo"], 1, memory.Rate(), length=1.0) < 1 / 12
+    assert (made.limit, list(made.tasks)) == (400, ["lco_gsm8k"])
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(0.001, "1 minute"), (0.5, "30 minutes"), (2.0, "2.0 hours"), (26.04, "26.0 hours")]
+)
+def test_times_are_said_in_minutes_below_two_hours(hours, words):
+    assert plan_of_study.in_hours(hours) == words
+
+
 def record_of(method, hours, rollouts, peak=None, planned=None):
     cost = {"device_hours": hours, **({"peak_memory_gib": {"host": 1.0, "device": peak}} if peak is not None else {})}
     said = {"planned": {"device_hours": planned, "memory_gib": 20.0}} if planned else {}
