@@ -7,6 +7,7 @@ record or a base model's folder says can write markup.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -62,14 +63,13 @@ def licence_of(folder: Path | None) -> Licence:
     import yaml
     from huggingface_hub import ModelCard  # a hundred modules, for a card alone
 
+    data: Any = None
     card = folder / "README.md"
     if card.is_file():
-        try:
+        with suppress(ValueError, yaml.YAMLError):  # front matter that is no YAML, or no mapping
             data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
-        except (ValueError, yaml.YAMLError):  # front matter that is no YAML, or no mapping
-            data = None
-        if data is not None and isinstance(data.license, str):
-            return Licence(data.license, str(getattr(data, "license_name", None) or ""))
+    if data is not None and isinstance(data.license, str):
+        return Licence(data.license, str(getattr(data, "license_name", None) or ""))
     for file in sorted(folder.glob("LICENSE*")):
         lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
         return Licence("other", next((line.strip()[:80] for line in lines if line.strip()), ""))
@@ -138,8 +138,8 @@ def front_matter(record: Mapping[str, Any], licence: Licence, hub_id: str, title
         )
         for found in record["evaluations"]
     ]
-    named = {"license": licence.identifier} if licence.identifier else {}
-    other = {"license_name": licence.name} if licence.identifier == "other" and licence.name else {}
+    named: dict[str, Any] = {"license": licence.identifier} if licence.identifier else {}
+    other: dict[str, Any] = {"license_name": licence.name} if licence.identifier == "other" and licence.name else {}
     data = ModelCardData(
         base_model=hub_id or None,
         library_name="transformers",

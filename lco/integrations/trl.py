@@ -228,7 +228,7 @@ def batch_of_inputs(inputs: Mapping[str, Tensor]) -> Batch:
     return dataclasses.replace(batch, response_mask=mask, response_lengths=mask.sum(1))
 
 
-def answer_requests(model: nn.Module, policy: PolicyModel) -> None:
+def answer_requests(model: Any, policy: PolicyModel) -> None:
     """Patches `model.forward`, as TRL does for its fused head: with `lco_request` it is the suite's answer to that request on
     `lco_batch`, without it the forward of before."""
     original = model.forward
@@ -245,7 +245,7 @@ def answer_requests(model: nn.Module, policy: PolicyModel) -> None:
         finally:
             self.train(training)  # TRL reads from it whether it trains or evaluates
 
-    model.forward = types.MethodType(forward, model)  # type: ignore[method-assign]
+    model.forward = types.MethodType(forward, model)
 
 
 def refuse_settings(args: GRPOConfig) -> None:
@@ -268,13 +268,13 @@ def refuse_settings(args: GRPOConfig) -> None:
             )
 
 
-def refuse_model(trainer: Any, model: nn.Module) -> None:
+def refuse_model(trainer: Any, model: Any) -> None:
     """
     Raises:
         UserError: a model whose logits are not a plain linear head's, or one that is split in a way that was never tried.
     """
-    text: Any = model.config.get_text_config()  # type: ignore[operator, union-attr]
-    name, head = type(model).__name__, model.get_output_embeddings()  # type: ignore[operator]
+    text = model.config.get_text_config()
+    name, head = type(model).__name__, model.get_output_embeddings()
     scale = next((key for key in LOGIT_SCALES if getattr(text, key, None) not in (None, 1, 1.0)), None)
     reasons = {
         "reads images": trainer._is_vlm,
