@@ -1,6 +1,6 @@
 # `make reproduce` and `make test` do all of the set-up they need; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-long lint tables lock clean long-inputs
+.PHONY: help setup reproduce test test-long peers site lint tables lock clean long-inputs
 
 # .venv/bin is on PATH because DeepSpeed looks there for ninja
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
@@ -21,6 +21,12 @@ test: lint ## lint, types and all tests but the long ones (15 minutes on 2 cores
 test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (three quarters of an hour on 2 cores)
 	@$(RUN) -m pytest -m long --timeout 3600
 
+peers: setup ## TRL and verl in .venv-peers, and the tests of the suite's losses inside them (needs half a GB)
+	@sh scripts/peers.sh
+
+site: ## docs/ as a site in build/site, by mkdocs-material in .venv-site (a minute)
+	@sh scripts/site.sh
+
 lint: setup ## ruff (format and rules), mypy on lco/
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
@@ -32,8 +38,8 @@ tables: setup ## tables, figures and the page from the committed records in resu
 lock: ## write requirements/*.lock anew from the .in files; UPGRADE=1 takes the newest versions that fit
 	@bash scripts/lock.sh
 
-clean: ## remove .venv, caches and build leftovers; runs/ and results/ stay
-	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .venv-peers, .venv-site, caches and build leftovers; runs/ and results/ stay
+	@rm -rf .venv .venv-peers .venv-site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 long-inputs:

@@ -24,6 +24,7 @@ COMMANDS = {
     "methods": ("lco.methods.command", "list the methods, or print one method's page"),
     "problems": ("lco.problems.command", "list problem sets and prompt styles"),
     "record": ("lco.evidence.record_command", "make the record of a run, or check records, a stranger's too"),
+    "card": ("lco.evidence.card_command", "write the model card of a run's last model into its folder"),
     "table": ("lco.evidence.command", "build tables, figures and the page from result records"),
     "claims": ("lco.evidence.claims_command", "judge the claims of a claims.toml by the records beside it"),
     "lab": ("lco.lab.command", "measure the paper's claims about logits on every method, in a minute on a CPU"),
