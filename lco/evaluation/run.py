@@ -13,6 +13,7 @@ import lco
 from lco.errors import UserError
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.tasks import Tasks, load_tasks
+from lco.evidence.majority import group_sizes
 from lco.evidence.statistics import interval, pass_at_k
 from lco.problems.prompts import prompt_facts, prompts_sha256
 from lco.problems.records import Problem
@@ -146,6 +147,7 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
                 "no_answer": sum(v["extracted"] is None for v in verdicts),
                 "truncated": sum(cut),
                 "majority": entry["maj@n"],
+                "answer_groups": group_sizes([v["group"] for v in verdicts], [v["correct"] for v in verdicts]),
             }
         )
         for v, truncated in zip(verdicts, cut, strict=True):

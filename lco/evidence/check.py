@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from lco.errors import UserError
+from lco.evidence.majority import majority
 from lco.evidence.names import KEYS as NAMES
 from lco.evidence.statistics import pass_at_k
 
@@ -225,6 +226,7 @@ def check_evaluation(evaluation: Any, where: str) -> None:
             check_counts(evaluation[name], evaluation["problems"], samples, name, where)
     if samples is None or not evaluation["correct"]:
         return
+    check_answer_groups(evaluation, where)
     if told != samples:
         raise UserError(f"{where}: samples is {samples}, its sampling says {told}; {RESTORE}")
     for name, given, counted in recounted(evaluation, where):
@@ -250,6 +252,25 @@ def check_examples(examples: Any, where: str) -> None:
         for key in ("problem", "answer", "response"):
             if not isinstance(example[key], str):
                 raise UserError(f"{where}: examples: {key} is {json.dumps(example[key])[:40]}; expected a str")
+
+
+def check_answer_groups(evaluation: Mapping[str, Any], where: str) -> None:
+    """
+    Raises:
+        UserError: the groups of equal answers are not those of so many samples, right answers and samples without one.
+    """
+    if "answer_groups" not in evaluation:
+        return
+    samples, groups = evaluation["samples"], evaluation["answer_groups"]
+    whole = isinstance(groups, list) and len(groups) == evaluation["problems"]
+    if not whole or not all(isinstance(sizes, list) and all(type(n) is int and n for n in sizes) for sizes in groups):
+        raise UserError(f"{where}: answer_groups is no list of group sizes for each of its problems; {RESTORE}")
+    silent = evaluation.get("no_answer", [samples - sum(map(abs, sizes)) for sizes in groups])
+    shares = evaluation.get("majority", map(majority, groups))
+    for sizes, right, none, share in zip(groups, evaluation["correct"], silent, shares, strict=True):
+        in_right = sum(size for size in sizes if size > 0)
+        if sum(map(abs, sizes)) != samples - none or in_right < right or abs(majority(sizes) - share) > TOLERANCE:
+            raise UserError(f"{where}: answer_groups has {sizes}, which its other counts contradict; {RESTORE}")
 
 
 def check_counts(counts: Any, problems: Any, samples: int | None, name: str, where: str) -> None:
