@@ -10,6 +10,7 @@ import numpy as np
 
 from lco.errors import UserError
 from lco.evidence.formats import Table
+from lco.evidence.reported import Reported, reported_table
 from lco.evidence.statistics import hierarchical_interval
 from lco.evidence.tables import Record, by_model, label, percent, runs_of
 
@@ -29,7 +30,34 @@ def benchmark_tables(records: Sequence[Record], names: Mapping[str, str]) -> lis
         UserError: what stands in one column differs in problems, limit or length limit, or the runs of a model in their start
             weights.
     """
-    return [table_of(model, runs, names) for model, runs in by_model(records).items()]
+    return [table for model, runs in by_model(records).items() for table in tables_of(model, runs, names)]
+
+
+def tables_of(model: str, runs: Sequence[Record], names: Mapping[str, str]) -> list[Table]:
+    """What is measured of a model, and beside it what others report of it."""
+    found = [table_of(model, runs, names)]
+    beside = reported_table(model, str(runs[0]["model"]["name"]), lambda entry: measured(entry, runs))
+    return [*found, *([beside] if beside is not None else [])]
+
+
+def measured(entry: Reported, records: Sequence[Record]) -> str:
+    """What the records have of a reported number's method, benchmark and metric: every such column's cell, or "not run"."""
+    runs = [record for record in records if record["method"] == entry.known_as]
+    kinds = sorted({kind_of(e) for record in runs for e in record["evaluations"]})
+    fitting = [
+        kind for kind in kinds if kind[0].removeprefix("lco_") == entry.benchmark and answers(entry.metric, kind)
+    ]
+    cells = {column_name(kind): cell_of(rates_of(runs, kind)) for kind in fitting}
+    return (
+        "; ".join(cells.values() if len(cells) == 1 else (f"{name}: {cell}" for name, cell in cells.items()))
+        or "not run"
+    )
+
+
+def answers(metric: str, kind: Kind) -> bool:
+    """Whether a column is of a reported metric: pass@1 is one greedy run or a mean over samples, which sources seldom say;
+    avg@n is a mean over n samples."""
+    return metric == "pass@1" or (kind[1] > 0 and metric == f"avg@{kind[2]}")
 
 
 def table_of(model: str, records: Sequence[Record], names: Mapping[str, str]) -> Table:
