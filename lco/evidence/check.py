@@ -224,13 +224,15 @@ def check_evaluation(evaluation: Any, where: str) -> None:
     for name in ("correct", *COUNTED.values()):
         if name in evaluation:
             check_counts(evaluation[name], evaluation["problems"], samples, name, where)
+    if "tokens" in evaluation:
+        check_counts(evaluation["tokens"], evaluation["problems"], None, "tokens", where)
     if samples is None or not evaluation["correct"]:
         return
     check_answer_groups(evaluation, where)
     if told != samples:
         raise UserError(f"{where}: samples is {samples}, its sampling says {told}; {RESTORE}")
     for name, given, counted in recounted(evaluation, where):
-        if abs(given - counted) > TOLERANCE:
+        if abs(given - counted) > TOLERANCE * max(1.0, counted):
             raise UserError(f"{where}: {name} is {given}, its counts say {counted:.6g}; {RESTORE}")
     interval = scores.get("interval", [0, 1])
     if not (isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))):
@@ -283,6 +285,8 @@ def check_counts(counts: Any, problems: Any, samples: int | None, name: str, whe
         raise UserError(f"{where}: {found} counts ({name}) for {problems} problems")
     most = 1 if name == "majority" else samples
     whole = (int, float) if name == "majority" else (int,)
+    if name == "tokens" and not all(type(c) is int and c >= 0 for c in counts):
+        raise UserError(f"{where}: a count of tokens is no whole number from 0 on")
     if most is not None and not all(type(c) in whole and 0 <= c <= most for c in counts):
         raise UserError(f"{where}: a count of {name} samples is not between 0 and {most}")
 
@@ -297,6 +301,8 @@ def recounted(evaluation: Mapping[str, Any], where: str) -> Iterator[tuple[str, 
             raise UserError(f"{where}: pass@{k} cannot be counted from {samples} samples a problem; {RESTORE}")
         counted = sum(pass_at_k(samples, c, int(k)) * times for c, times in often.items()) / len(correct)
         yield f"pass@{k}", given, counted
+    if "length" in scores and "tokens" in evaluation:
+        yield "length", scores["length"], sum(evaluation["tokens"]) / samples / len(correct)
     for name, counts in COUNTED.items():
         if counts in evaluation and name in scores:
             per_problem = 1 if counts == "majority" else samples

@@ -202,6 +202,7 @@ def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
         "samples": sizes.pop() if len(sizes) == 1 else None,
         "ids_sha256": hashlib.sha256("\n".join(p["id"] for p in found["problems"]).encode()).hexdigest(),
         **{name: [p[name] for p in found["problems"]] for name in ("correct", "no_answer", "truncated", "majority")},
+        **({"tokens": [p["tokens"] for p in found["problems"]]} if "length" in found["scores"] else {}),
         **answer_groups(found),
         "examples": examples(found),
     }

@@ -66,22 +66,36 @@ def hierarchical_interval(scores: Array, level: float = 0.95, seed: int = 0) -> 
 
 def hierarchical_means(scores: Array, seed: int = 0) -> Array:
     """Grand means of resampled [seeds, problems]."""
-    seeds, problems = scores.shape
+    return stratified_means([scores], seed)
+
+
+def stratified_means(tasks: Sequence[Array], seed: int = 0) -> Array:
+    """Means over tasks of the grand means of resampled [seeds, problems]: seeds alike for all tasks, problems within each."""
+    seeds = len(tasks[0])
     rng = np.random.default_rng(seed)
     chosen_seeds = rng.integers(seeds, size=(RESAMPLES, seeds))
-    chosen_problems = rng.integers(problems, size=(RESAMPLES, problems))
-    means = [
-        np.take_along_axis(scores[chosen_seeds[i : i + 500]].mean(1), chosen_problems[i : i + 500], 1).mean(1)
-        for i in range(0, RESAMPLES, 500)
-    ]
-    return np.concatenate(means)
+    total = np.zeros(RESAMPLES)
+    for scores in tasks:
+        chosen_problems = rng.integers(scores.shape[1], size=(RESAMPLES, scores.shape[1]))
+        means = [
+            np.take_along_axis(scores[chosen_seeds[i : i + 500]].mean(1), chosen_problems[i : i + 500], 1).mean(1)
+            for i in range(0, RESAMPLES, 500)
+        ]
+        total += np.concatenate(means)
+    return total / len(tasks)
 
 
 def hierarchical_difference(a: Array, b: Array, seed: int = 0) -> tuple[float, float, float, float]:
     """Mean of a − b over the same [seeds, problems], its 95 % interval, and a two-sided p-value (floor 1/10 001)."""
-    difference = a - b
-    means = hierarchical_means(difference, seed)
-    return float(difference.mean()), *percentiles(means, 0.95), two_sided(means)
+    return stratified_difference([(a, b)], seed)
+
+
+def stratified_difference(tasks: Sequence[tuple[Array, Array]], seed: int = 0) -> tuple[float, float, float, float]:
+    """The same of several tasks, each [seeds, problems] with problems of its own, whose differences are averaged."""
+    differences = [a - b for a, b in tasks]
+    means = stratified_means(differences, seed)
+    mean = sum(float(difference.mean()) for difference in differences) / len(differences)
+    return mean, *percentiles(means, 0.95), two_sided(means)
 
 
 def two_sided(means: Array) -> float:
