@@ -91,6 +91,9 @@ class Experiment:
         0, "watching", "rollouts between gradient norms by sign of advantage (0: never)", least=0
     )
     save_every: int = knob(10, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
+    track: str = knob(
+        "none", "watching", "send the numbers of each rollout to a tracker too", ("none", "tensorboard", "wandb")
+    )
     out: str = knob("", "watching", "run folder (default: runs/<problems>/<method>/seed-<seed>)")
 
     @property

@@ -152,8 +152,13 @@ def check_data_dir(experiment: Experiment) -> None:
 def check_installed(experiment: Experiment) -> None:
     """
     Raises:
-        UserError: the sampling or training engine is a package that is not there.
+        UserError: the sampling or training engine, or the tracker, is a package that is not there.
     """
+    if experiment.track != "none" and importlib.util.find_spec(experiment.track) is None:
+        raise UserError(
+            f"track is {experiment.track!r}, but {experiment.track} is not installed; install it into the same environment (the "
+            f"extra `{experiment.track}` of this package), or leave --track out"
+        )
     for name, package in (("rollouts", "vllm"), ("engine", "deepspeed")):
         if getattr(experiment, name) == package and importlib.util.find_spec(package) is None:
             raise UserError(
