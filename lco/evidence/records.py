@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lco import disk
 from lco.errors import UserError
 from lco.evidence.check import SCHEMA, SEAL, seal, validate
-from lco.evidence.names import naming
+from lco.evidence.names import naming, row_key
 
 CURVES = (
     *("rows", "tokens", "updates", "updates_skipped"),
@@ -289,7 +289,7 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         if record is None:
             continue
         validate(record, str(path))
-        run = (record["model"]["class"], record["model"]["name"], record["method"], record["seed"])
+        run = (record["model"]["class"], record["model"]["name"], row_key(record), record["seed"])
         if run in homes:
             refuse_twins(homes[run], (path, record))
         homes[run] = path, record

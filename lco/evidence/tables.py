@@ -13,7 +13,7 @@ import numpy as np
 from lco.errors import UserError
 from lco.evidence.check import SEAL
 from lco.evidence.formats import Table
-from lco.evidence.names import family
+from lco.evidence.names import family, is_control, row_key
 from lco.evidence.ranks import rank_ranges
 from lco.evidence.statistics import hierarchical_interval
 
@@ -23,6 +23,7 @@ COMPARED = ("lco", "baseline")
 """Families whose methods are compared with each other. The others stand last, marked *: their data differ."""
 DATA = {"imitation": "right answers alone", "preference": "pairs of a right and a wrong answer"}
 """What those families learn from."""
+CONTROL = "rewards dealt out by chance, a control"
 
 
 def sampled(record: Record) -> Mapping[str, Any]:
@@ -65,7 +66,7 @@ def evaluation(record: Record, wanted: Callable[[float], bool], where: str, flag
 
 def label(record: Record) -> str:
     seed = "" if record["seed"] is None else f" seed {record['seed']}"
-    return f"{record['model']['class']} {record['method']}{seed}"
+    return f"{record['model']['class']} {row_key(record)}{seed}"
 
 
 def comparable(records: Iterable[Record]) -> None:
@@ -109,6 +110,8 @@ def set_apart(runs: Iterable[Record]) -> str:
     """Why a method's runs are not compared with the others: other data, or more samples than they learnt from; "" if they
     are."""
     for record in runs:
+        if is_control(record):
+            return CONTROL
         group = family(record)
         if group not in COMPARED:
             return DATA.get(group, f"the family {group}")
@@ -149,12 +152,12 @@ def by_model(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def runs_of(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """{method: its records by seed}: the LCO losses first, then the methods that they are compared with, then the others;
-    by name within each."""
+    """{method (`row_key`): its records by seed}: the LCO losses first, then the methods that they are compared with, then the
+    others; by name within each."""
     found: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda r: (r["method"], r["seed"] or 0)):
         if record["method"] != "start":
-            found.setdefault(record["method"], []).append(record)
+            found.setdefault(row_key(record), []).append(record)
 
     def place(runs: Sequence[Record]) -> tuple[bool, bool]:
         return bool(set_apart(runs)), family(runs[0]) != "lco"

@@ -58,6 +58,11 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
             f"eval_every is {experiment.eval_every}, but {objective.name} samples from the reference policy and has no "
             "sampler of its own weights to validate with; give 0 and score the checkpoint with `lco evaluate`"
         )
+    if experiment.reward == "random" and objective.source != "rollouts":
+        raise UserError(
+            f"reward is 'random', but {objective.name} learns from {objective.source}, not from rewards; give verifier, or "
+            "another --method"
+        )
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
     for name, value in objective.hyper.items():

@@ -204,6 +204,19 @@ def test_a_method_that_drew_more_than_it_learnt_from_stands_apart_whatever_its_n
     assert "Mine" not in str(tables(folder / "r")[1:])
 
 
+def test_a_control_has_a_row_of_its_own_that_is_compared_with_nothing(folder):
+    """Random rewards of a method are not that method, whatever they score."""
+    for seed in (0, 1):
+        control = record("grpo", seed, 8)
+        control["experiment"] = {"reward": "random"}
+        records.write(folder / "r" / "control" / f"{seed}.json", control)
+        records.write(folder / "r" / "lco_kld" / f"{seed}.json", record("lco_kld", seed, 6))
+    compared, between = tables(folder / "r")
+    assert [row[0] for row in compared.rows][3:] == ["LCO-KLD", "GRPO", "GRPO, random rewards *", "SFT *"]
+    assert any("rewards dealt out by chance, a control (GRPO, random rewards)" in note for note in compared.notes)
+    assert [row[0] for row in between.rows] == ["LCO-KLD − GRPO"]
+
+
 def test_the_page_shows_what_models_write(folder):
     shown = record("start", None, 2)
     shown["evaluations"][0]["examples"] = [
