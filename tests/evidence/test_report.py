@@ -210,7 +210,7 @@ def test_a_control_has_a_row_of_its_own_that_is_compared_with_nothing(folder):
         control = record("grpo", seed, 8)
         control["experiment"] = {"reward": "random"}
         records.write(folder / "r" / "control" / f"{seed}.json", control)
-        records.write(folder / "r" / "lco_kld" / f"{seed}.json", record("lco_kld", seed, 6))
+        records.write(folder / "r" / "lco_kld" / f"{seed}.json", record("lco_kld", seed, 7))
     compared, between = tables(folder / "r")
     assert [row[0] for row in compared.rows][3:] == ["LCO-KLD", "GRPO", "GRPO, random rewards *", "SFT *"]
     assert any("rewards dealt out by chance, a control (GRPO, random rewards)" in note for note in compared.notes)
