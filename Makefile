@@ -7,13 +7,25 @@ RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 export PYTHON
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with the locked packages; a second call installs nothing (3 minutes)
 	@sh scripts/setup.sh
 
 reproduce: setup ## the miniature: eight methods on two tiny models; table, figure and page, on a CPU (11 minutes on 2 cores)
 	@$(RUN) -m reproduce.miniature.run
+
+qwen2.5-%: setup ## the study of one scale, such as qwen2.5-0.5b; also qwen3-4b, llama-1b, smollm2-135m, octothinker-3b; ARGS=--dry-run prints its plan
+	@$(RUN) -m reproduce.qwen $* $(ARGS)
+
+qwen3-%: setup
+	@$(RUN) -m reproduce.qwen $@ $(ARGS)
+
+llama-%: setup
+	@$(RUN) -m reproduce.llama $* $(ARGS)
+
+smollm2-% octothinker-%: setup
+	@$(RUN) -m reproduce.llama $@ $(ARGS)
 
 test: lint ## lint, types and all tests but the long ones (15 minutes on 2 cores)
 	@$(RUN) -m pytest -m "not long"

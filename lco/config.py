@@ -59,6 +59,12 @@ class Experiment:
     limit: int = knob(0, "problems", "use the first N problems only (0: all)", least=0)
     prompt: str = knob("plain", "problems", "prompt style (see `lco problems`)")
     max_prompt_tokens: int = knob(512, "problems", "longer prompts are dropped before training and counted", least=1)
+    reward: str = knob(
+        "verifier",
+        "problems",
+        "verifier: 1 for right, 0 for wrong; random: the same rewards dealt out by chance, as a control",
+        ("verifier", "random"),
+    )
     extraction: str = knob("lenient", "problems", "where the verifier looks for the answer (see `lco verify --help`)")
 
     rollouts: str = knob("transformers", "rollouts", "sampling engine", ("transformers", "vllm"))
@@ -91,6 +97,9 @@ class Experiment:
         0, "watching", "rollouts between gradient norms by sign of advantage (0: never)", least=0
     )
     save_every: int = knob(10, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
+    track: str = knob(
+        "none", "watching", "send the numbers of each rollout to a tracker too", ("none", "tensorboard", "wandb")
+    )
     out: str = knob("", "watching", "run folder (default: runs/<problems>/<method>/seed-<seed>)")
 
     @property

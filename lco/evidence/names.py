@@ -43,10 +43,21 @@ def source(record: Mapping[str, Any]) -> str:
     return naming(record["method"], record)["source"]
 
 
+def is_control(record: Mapping[str, Any]) -> bool:
+    """Whether the run's rewards knew nothing of the answers."""
+    return "random" in (record.get("experiment", {}).get("reward") or ())
+
+
+def row_key(record: Mapping[str, Any]) -> str:
+    """What keeps the rows of a table apart: the method, and the same under random rewards."""
+    return f"{record['method']}-random" if is_control(record) else record["method"]
+
+
 def titles(records: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:
     """{method: printed name} of all earlier methods and of those in the records; no two are printed alike."""
     known = {method: said["title"] for method, said in earlier().items()}
-    known |= {record["method"]: visible(title(record)) for record in records}
+    for record in records:
+        known[row_key(record)] = visible(title(record)) + (", random rewards" if is_control(record) else "")
     often = Counter(known.values())
     return {
         method: name if often[name] == 1 or earlier().get(method, {}).get("title") == name else f"{name} ({method})"

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lco import disk
 from lco.errors import UserError
 from lco.evidence.check import SCHEMA, SEAL, seal, validate
-from lco.evidence.names import naming
+from lco.evidence.names import naming, row_key
 
 CURVES = (
     *("rows", "tokens", "updates", "updates_skipped"),
@@ -214,8 +214,19 @@ def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
         "samples": sizes.pop() if len(sizes) == 1 else None,
         "ids_sha256": hashlib.sha256("\n".join(p["id"] for p in found["problems"]).encode()).hexdigest(),
         **{name: [p[name] for p in found["problems"]] for name in ("correct", "no_answer", "truncated", "majority")},
+        **({"tokens": [p["tokens"] for p in found["problems"]]} if "length" in found["scores"] else {}),
+        **answer_groups(found),
         "examples": examples(found),
     }
+
+
+def answer_groups(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each problem the sizes of its groups of equal answers (see `majority`), from which maj@k follows for every k; none
+    where each has one sample, or the result is of a version that did not keep them."""
+    problems = found["problems"]
+    if all(p["n"] == 1 for p in problems) or not all("answer_groups" in p for p in problems):
+        return {}
+    return {"answer_groups": [list(p["answer_groups"]) for p in problems]}
 
 
 def examples(found: Mapping[str, Any], count: int = 3, longest: int = 600) -> list[dict[str, Any]]:
@@ -271,7 +282,7 @@ def layout(value: Any, indent: int = 0) -> str:
     if isinstance(value, Mapping) and value:
         inner = ",\n".join(f"{pad}{json.dumps(key)}: {layout(item, indent + 1)}" for key, item in value.items())
         return "{\n" + inner + "\n" + "  " * indent + "}"
-    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         inner = ",\n".join(pad + layout(item, indent + 1) for item in value)
         return "[\n" + inner + "\n" + "  " * indent + "]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -290,7 +301,7 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         if record is None:
             continue
         validate(record, str(path))
-        run = (record["model"]["class"], record["model"]["name"], record["method"], record["seed"])
+        run = (record["model"]["class"], record["model"]["name"], row_key(record), record["seed"])
         if run in homes:
             refuse_twins(homes[run], (path, record))
         homes[run] = path, record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from lco.config import Experiment
 from lco.methods.objective import Objective, Signal
 from lco.models import checkpoint_weights
 from lco.problems import Problem
+from lco.problems.random_reward import deal_at_random
 from lco.randomness import derived_seed
 from lco.rollout.records import Row, Sampler, Sampling
 from lco.training.engine import Engine
@@ -133,11 +135,17 @@ class Collector:
                 with clock.phase("reward"):
                     mine = [row for part in parts for row in part.result()]
         shares = self.ranks.gather(mine)
-        return [
+        rows = [
             row
             for i in range(len(chosen))
             for row in _group(shares[samplers[i % len(samplers)]], i // len(samplers), samples)
         ]
+        return self.deal(rows, step, first) if self.experiment.reward == "random" else rows
+
+    def deal(self, rows: Sequence[VerifiedRow], step: int, first: int) -> list[VerifiedRow]:
+        """The rows with their rewards dealt out by chance, alike on every rank."""
+        dealt = deal_at_random([row.verdict.reward for row in rows], self.experiment.seed, step, str(first))
+        return [dataclasses.replace(row, dealt=reward) for row, reward in zip(rows, dealt, strict=True)]
 
     def verify_rows(self, rows: Sequence[Row], problems: Sequence[Problem]) -> list[VerifiedRow]:
         """Each row with its verdict, judged as text against its problem's answer; a thought that the prompt has opened is

@@ -28,7 +28,7 @@ def describe(rows: Sequence[VerifiedRow]) -> dict[str, Any]:
     drawn, rows = len(rows), [row for row in rows if math.isfinite(row.reward)]
     if not rows:
         return {"rows": drawn, "rewards_not_finite": lost, "tokens": 0}
-    rewards = torch.tensor([row.reward for row in rows])
+    rewards = torch.tensor([row.verdict.reward for row in rows])
     lengths = torch.tensor([len(row.row.response_ids) for row in rows], dtype=torch.float32)
     groups = group_numbers(rows)
     flat = degenerate(rewards, groups)

@@ -58,6 +58,11 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
             f"eval_every is {experiment.eval_every}, but {objective.name} samples from the reference policy and has no "
             "sampler of its own weights to validate with; give 0 and score the checkpoint with `lco evaluate`"
         )
+    if experiment.reward == "random" and objective.source != "rollouts":
+        raise UserError(
+            f"reward is 'random', but {objective.name} learns from {objective.source}, not from rewards; give verifier, or "
+            "another --method"
+        )
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
     for name, value in objective.hyper.items():
@@ -152,8 +157,13 @@ def check_data_dir(experiment: Experiment) -> None:
 def check_installed(experiment: Experiment) -> None:
     """
     Raises:
-        UserError: the sampling or training engine is a package that is not there.
+        UserError: the sampling or training engine, or the tracker, is a package that is not there.
     """
+    if experiment.track != "none" and importlib.util.find_spec(experiment.track) is None:
+        raise UserError(
+            f"track is {experiment.track!r}, but {experiment.track} is not installed; install it into the same environment (the "
+            f"extra `{experiment.track}` of this package), or leave --track out"
+        )
     for name, package in (("rollouts", "vllm"), ("engine", "deepspeed")):
         if getattr(experiment, name) == package and importlib.util.find_spec(package) is None:
             raise UserError(

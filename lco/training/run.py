@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from lco.training.load import Loaded, load, start_sampler
 from lco.training.peaks import keep_peaks
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
+from lco.training.track import Track, numbers_of, tracking, without_paths
 from lco.training.watch import Barren, progress, refuse_unmoved, validate, watch, write_samples
 from lco.verifier import Pool
 
@@ -74,8 +75,15 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
         loaded.collector.synchronise(loaded.learner.policies.engine.named_weights())
         compare_policies(plan, loaded)
         open_folder(plan, loaded, start)
-        loop(plan, loaded, start, on_step)
+        track = stack.enter_context(tracker_of(plan, loaded, start))
+        loop(plan, loaded, start, on_step, track)
     return folder
+
+
+def tracker_of(plan: Plan, loaded: Loaded, start: int) -> AbstractContextManager[Track | None]:
+    """The tracker that is asked for, on the first rank alone."""
+    kind = plan.experiment.track if loaded.learner.policies.engine.rank == 0 else "none"
+    return tracking(kind, plan.experiment.folder, start, loaded.manifest["run"], without_paths(plan.experiment))
 
 
 def restore(plan: Plan, loaded: Loaded) -> int:
@@ -169,7 +177,7 @@ def checkpoint_size(policies: Policies) -> int:
     return 12 * sum(getattr(p, "ds_numel", p.numel()) for p in parameters)
 
 
-def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None:
+def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: Track | None = None) -> None:
     """Steps `start` … `steps`, with metrics, samples, validations and checkpoints; Ctrl-C ends it after the step.
 
     Raises:
@@ -183,6 +191,8 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             score = validate(collector, validation, 0)
             if chief:
                 disk.append_line(folder / "metrics.jsonl", {"step": 0, "validation": score})
+                if track is not None:
+                    track(0, numbers_of({"validation": score}))
         hidden = not chief or on_step is not None
         bar = tqdm(range(start, experiment.steps), desc=plan.objective.title, unit="rollout", disable=hidden)
         done, barren, whole, asked = start, Barren(), {start}, list[int]()
@@ -201,6 +211,8 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             if chief:
                 disk.append_line(folder / "metrics.jsonl", metrics)
                 write_samples(folder, done, rollout.rows)
+                if track is not None:
+                    track(done, numbers_of(metrics))
                 watch(metrics, done, experiment, plan.objective.needs.group)
                 barren = barren.after(metrics)
                 bar.set_postfix_str(progress(metrics))

@@ -23,13 +23,16 @@ from lco.config import Experiment, fields
 from lco.disk import write_text
 from lco.errors import UserError
 
-MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out", "micro_batch", "vllm_cache_gib"}
+MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out", "micro_batch", "vllm_cache_gib", "track"}
 """Keys that change neither what was done nor, but for rounding, what is still to do."""
 
 SAME_ON_RESUME = ("problems_sha256", "prompts_sha256", "world_size", "model", "fixed_models", "critic_model")
 """Entries of the manifest that a resumed run must find again."""
 
-OURS = ("config.json", "manifest.json", "metrics.jsonl", "samples.jsonl", "memory.json", "checkpoints", "evals")
+OURS = (
+    *("config.json", "manifest.json", "metrics.jsonl", "samples.jsonl", "memory.json", "checkpoints", "evals"),
+    *("tensorboard", "wandb"),
+)
 
 
 def claim_folder(folder: Path, resume: bool, start_over: bool = False) -> ExitStack:

@@ -33,17 +33,22 @@ class Prompt:
 
 @dataclass(frozen=True)
 class VerifiedRow:
-    """A row with its verdict and its text."""
+    """A row with its verdict and its text.
+
+    Attributes:
+        dealt: the reward that it learns from in place of the verdict's, where rewards are random.
+    """
 
     row: Row
     problem: Problem
     verdict: Verdict
     text: str = ""
+    dealt: float | None = None
 
     @property
     def reward(self) -> float:
         """1 for right, 0 for wrong; not a number where nothing could be said, and then nothing is learnt from the row."""
-        return self.verdict.reward
+        return self.verdict.reward if self.dealt is None else self.dealt
 
 
 @dataclass(frozen=True)

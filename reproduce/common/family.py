@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import functools
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,16 +21,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lco.config import Experiment
-from lco.disk import write_text
+from lco.disk import check_space, write_text
 from lco.errors import UserError
 from lco.evidence import records
+from lco.evidence.record_command import read_result
 from lco.evidence.samples import choose_samples
 from reproduce.common import memory, reuse
 from reproduce.common.entry import add_processes, command_parser, run_command
 from reproduce.common.families import METHODS, Family
 from reproduce.common.plan import Plan, batch_script, describe_plan, keep_plan, make_plan
 from reproduce.common.smoke import train_apart
-from reproduce.common.study import Cell, Made, Record, Study, make_missing
+from reproduce.common.study import Cell, Made, Record, Study, make_missing, stale_owner
 
 STAND_IN_SHAPE = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -73,7 +73,7 @@ def evaluate_model(model: str, plan: Plan, run: Experiment, place: Path) -> list
                 code = subprocess.run(command, check=False).returncode
                 if code:
                     raise UserError(f"lco evaluate ended with exit code {code}; its own message stands in the log")
-            found.append(json.loads(file.read_text(encoding="utf-8")))
+            found.append(read_result(file))
     return found
 
 
@@ -133,15 +133,17 @@ def build_stand_in(plan: Plan, folder: Path) -> None:
 
 
 def status_of(cell: Cell) -> str:
-    """done, running, begun (interrupted or failed: the last line of its log says why), or not run."""
+    """done, running, locked by what is left of an ended process, begun (interrupted or failed: the last line of its log says
+    why), or not run."""
     if cell.record.exists():
         return "done"
     if cell.lock.exists():
-        lock = FileLock(cell.lock)
+        lock = FileLock(cell.lock, fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            return "running"
+            ended = stale_owner(cell, patience=0.1)
+            return f"locked, but its process (pid {ended}) has ended: end its children" if ended else "running"
         lock.release()
     if not cell.folder.exists() and not cell.log.exists():
         return "not run"
@@ -223,6 +225,8 @@ def run_family(family: Family, module: str, text: str | None, given: Sequence[st
     if chosen.status:
         print(show_status(cells))
         return
+    if not (chosen.dry_run or plan.stand_in):
+        check_room(plan, cells, chosen.out)
     place = keep_plan(plan, chosen.out)
     print(describe_plan(plan, cells, memory.Rate()))
     hours = measured_hours(recorded(cells), next(iter(plan.runs.values())))
@@ -244,6 +248,22 @@ def run_family(family: Family, module: str, text: str | None, given: Sequence[st
     if any(cell.record.exists() for cell in cells):
         print_tables(chosen.records, chosen.out / "report")
     made.require_all()
+
+
+def check_room(plan: Plan, cells: Sequence[Cell], out: Path) -> None:
+    """
+    Raises:
+        UserError: the disk has no room for the checkpoints that the plan announces, of the runs that have not begun.
+    """
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    left = [cell for cell in cells if cell.trains and not cell.begun]
+    wanted = memory.disk_of(memory.shape_of(plan.scale.kind, plan.scale.architecture)) * len(left)
+    if left:
+        check_space(
+            there,
+            int(wanted),
+            f"no room for the checkpoints of {len(left)} runs (fewer --methods or --seeds take less)",
+        )
 
 
 def print_tables(source: Path, out: Path) -> None:

@@ -27,6 +27,8 @@ STAND_IN: Mapping[str, Any] = {
 }  # fmt: skip
 """What `--smoke` sets apart: the same code, on a model of the same class shrunk to nothing."""
 STAND_IN_TASKS = {"lco_miniature": ((1, 0.0), (4, 1.0)), "lco_miniature_validation": ((1, 0.0),)}
+YOUNGER = {"reward": "verifier"}
+"""Settings that the first plans did not have, with what was always so."""
 STAND_IN_PROBLEMS = 8
 """Test problems of a stand-in's evaluation."""
 
@@ -65,7 +67,7 @@ class Plan:
             "family": self.family.name,
             "scale": self.scale.name,
             "model": self.model,
-            "methods": {m: {"from": self.origins[m], "settings": reuse.settings(run)} for m, run in self.runs.items()},
+            "methods": {m: {"from": self.origins[m], "settings": planned(run)} for m, run in self.runs.items()},
             "seeds": list(self.seeds),
             "tasks": {name: [list(pair) for pair in kinds] for name, kinds in self.tasks.items()},
             "limit": self.limit,
@@ -109,6 +111,12 @@ def make_plan(family: Family, chosen: argparse.Namespace) -> Plan:
         limit=STAND_IN_PROBLEMS if chosen.smoke else SHORT_LIMIT if short else 0,
         stand_in=chosen.smoke,
     )
+
+
+def planned(run: Experiment) -> dict[str, Any]:
+    """What of a configuration a plan names: its settings, but for younger ones at their defaults, so that plans of earlier
+    versions stay the plans that they were."""
+    return {key: value for key, value in reuse.settings(run).items() if key not in YOUNGER or value != YOUNGER[key]}
 
 
 def settings_of(method: str, common: Experiment, budget: str) -> tuple[Experiment, str]:

@@ -37,6 +37,13 @@ def test_a_run_becomes_a_record_that_holds_against_it(run, place, capsys):
     assert record["schema"] == "lco-result/2"
     assert (place.parent.name, place.name) == (record["model"]["name"], "lco_kld-seed-0.json")
     assert [e["sampling"]["temperature"] for e in record["evaluations"]] == [0.0, 1.0]
+    greedy, sampled = record["evaluations"]
+    assert "answer_groups" not in greedy
+    sizes = [
+        sum(map(abs, groups)) + silent
+        for groups, silent in zip(sampled["answer_groups"], sampled["no_answer"], strict=True)
+    ]
+    assert sizes == [4] * 12
     assert record["cost"]["device_hours"] == pytest.approx(record["seconds"]["total"] / 3600, rel=1e-4)
     peak = record["cost"]["peak_memory_gib"]
     assert 0.05 < peak["host"] < psutil.virtual_memory().total / 2**30
