@@ -176,11 +176,11 @@ def other_budgets(runs: Mapping[str, Sequence[Record]]) -> dict[str, str]:
 
     def of(record: Record) -> tuple[int, ...]:
         budget = record["budget"]
-        sampled = budget["rollouts"], budget["rows"]
+        sampled: tuple[int, ...] = budget["rollouts"], budget["rows"]
         return sampled if filtered(record) else (*sampled, budget["updates"] + budget.get("updates_skipped", 0))
 
     found = {m: [of(r) for r in records] for m, records in runs.items() if not set_apart(records)}
-    often = Counter(size for sizes in found.values() for size in set(sizes) if len(size) == 3)
+    often: Counter[tuple[int, ...]] = Counter(size for sizes in found.values() for size in set(sizes) if len(size) == 3)
     often = often or Counter(size for sizes in found.values() for size in set(sizes))
     usual = often.most_common(1)[0][0] if often else ()
     unlike = {m: [s for s in sizes if s != usual[: len(s)]] for m, sizes in found.items()}

@@ -228,12 +228,15 @@ def read_samples(text: str) -> list[Sample] | None:
         found.append(
             Sample(
                 f"{value['task'].removeprefix('lco_')}, T = {said(value.get('temperature'))}",
-                *(str(value.get(key) or "") for key in ("problem", "answer")),
-                shortened(value["response"]), *(str(value.get(key) or "")[:LONGEST] for key in ("extracted",)),
-                value.get("correct") is True, str(value.get("reason") or "")[:LONGEST], value.get("truncated") is True,
+                text_of(value, "problem"), text_of(value, "answer"), shortened(value["response"]), text_of(value, "extracted"),
+                value.get("correct") is True, text_of(value, "reason"), value.get("truncated") is True,
             )
         )  # fmt: skip
     return found
+
+
+def text_of(value: Mapping[str, Any], key: str) -> str:
+    return shortened(str(value.get(key) or ""))
 
 
 def examples(record: Record) -> list[Sample]:
