@@ -1,13 +1,13 @@
 # `make reproduce` and `make test` do all of the set-up they need; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-long peers site lint tables lock clean long-inputs
+.PHONY: help setup reproduce test test-long peers site lint tables leaderboard lock clean long-inputs
 
 # .venv/bin is on PATH because DeepSpeed looks there for ninja
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 export PYTHON
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv with the locked packages; a second call installs nothing (3 minutes)
 	@sh scripts/setup.sh
@@ -46,6 +46,9 @@ lint: setup ## ruff (format and rules), mypy on lco/
 
 tables: setup ## tables, figures and the page from the committed records in results/ (half a minute)
 	@$(RUN) -m lco.cli table --results results/miniature --out results/miniature/report
+
+leaderboard: setup ## a page of each folder in results/ to sort, filter and open, and an index: results/leaderboard/ (half a minute)
+	@$(RUN) -m lco.cli leaderboard --results results
 
 lock: ## write requirements/*.lock anew from the .in files; UPGRADE=1 takes the newest versions that fit
 	@bash scripts/lock.sh

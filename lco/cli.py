@@ -26,6 +26,7 @@ COMMANDS = {
     "record": ("lco.evidence.record_command", "make the record of a run, or check records, a stranger's too"),
     "card": ("lco.evidence.card_command", "write the model card of a run's last model into its folder"),
     "table": ("lco.evidence.command", "build tables, figures and the page from result records"),
+    "leaderboard": ("lco.evidence.leaderboard_command", "make pages of result records to sort, filter and open"),
     "claims": ("lco.evidence.claims_command", "judge the claims of a claims.toml by the records beside it"),
     "lab": ("lco.lab.command", "measure the paper's claims about logits on every method, in a minute on a CPU"),
 }
@@ -47,7 +48,7 @@ OTHER_NAMES = {
 }  # fmt: skip
 """What other programs call a flag → what it is called here."""
 
-NAMED = {"train": "--method", "evaluate": "--model", "table": "--results", "lab": "--out"}
+NAMED = {"train": "--method", "evaluate": "--model", "table": "--results", "leaderboard": "--results", "lab": "--out"}
 """command → the flag whose value a person would leave bare."""
 
 

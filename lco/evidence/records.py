@@ -294,18 +294,7 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: no record, a file that is not JSON, a broken record, or two records of one run.
     """
-    found: list[dict[str, Any]] = []
-    homes: dict[tuple[Any, ...], tuple[Path, Mapping[str, Any]]] = {}
-    for path in sorted(folder.rglob("*.json")):
-        record = read_json(path)
-        if record is None:
-            continue
-        validate(record, str(path))
-        run = (record["model"]["class"], record["model"]["name"], row_key(record), record["seed"])
-        if run in homes:
-            refuse_twins(homes[run], (path, record))
-        homes[run] = path, record
-        found.append(record)
+    found = [record for _, record in read_records(sorted(folder.rglob("*.json")))]
     if not found:
         runs = sorted(path.parent for path in folder.rglob("metrics.jsonl"))
         if runs:
@@ -316,6 +305,27 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}; give the folder of the records with --results")
         raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")
+    return found
+
+
+def read_records(paths: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Those of the files that are result records, with their content.
+
+    Raises:
+        UserError: a file that is not JSON, a broken record, or two records of one run.
+    """
+    found: list[tuple[Path, dict[str, Any]]] = []
+    homes: dict[tuple[Any, ...], tuple[Path, Mapping[str, Any]]] = {}
+    for path in paths:
+        record = read_json(path)
+        if record is None:
+            continue
+        validate(record, str(path))
+        run = (record["model"]["class"], record["model"]["name"], row_key(record), record["seed"])
+        if run in homes:
+            refuse_twins(homes[run], (path, record))
+        homes[run] = path, record
+        found.append((path, record))
     return found
 
 
