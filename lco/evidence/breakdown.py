@@ -42,8 +42,8 @@ def line(title: str, runs: Sequence[Record], kind: Kind, ks: Sequence[int]) -> t
         title,
         column_name(kind),
         percent(float(rates.mean())) + ("" if np.isnan(error) else f" ± {percent(error)}"),
-        *(mean_of(found, lambda e, k=k: pass_at(e, k)) for k in ks),  # type: ignore[misc]
-        *(mean_of(found, lambda e, k=k: majority_of(e, k)) for k in ks),  # type: ignore[misc]
+        *(mean_of(found, lambda e, k=k: pass_at(e, k)) for k in ks),
+        *(mean_of(found, lambda e, k=k: majority_of(e, k)) for k in ks),
         share(found, "no_answer"),
         share(found, "truncated"),
         "" if None in lengths else f"{statistics.fmean(lengths):.0f}",

@@ -16,10 +16,10 @@ import numpy as np
 
 from lco.errors import UserError, nearest
 from lco.evidence.check import SEAL, seal
-from lco.evidence.differences import paired
 from lco.evidence.formats import Table
+from lco.evidence.kinds import kind_of, paired
 from lco.evidence.records import read_all
-from lco.evidence.statistics import hierarchical_difference, pass_at_k
+from lco.evidence.statistics import hierarchical_difference, pass_at_k, stratified_difference
 from lco.evidence.tables import Record, by_model, collapsed, comparable, points, runs_of, sampled
 
 SUPPORTED, CONTRADICTED, MIXED, UNTESTED = "supported", "contradicted", "mixed", "not tested"
@@ -133,7 +133,7 @@ def above(claim: Claim, folder: Path) -> Found:
     """Paired differences of pass@1 at T = 1, by seed and problem: above zero, below it, or not to be told."""
     effects, used = [], set[str]()
     for model, method, other, a, b in pairs_of(claim, folder):
-        mean, low, high, _ = hierarchical_difference(*paired(a, b))
+        mean, low, high, _ = stratified_difference(paired(a, b, [kind_of(sampled(a[0]))]))
         sign = 1 if low > 0 else -1 if high < 0 else 0
         effects.append(Effect(f"{model}: {method} − {other}", f"{points(mean)} [{points(low)}, {points(high)}]", sign))
         used |= keys(a) | keys(b)
