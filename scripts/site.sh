@@ -10,5 +10,5 @@ if ! cmp -s requirements/site.txt .venv-site/made-from.txt; then
     .venv-site/bin/python -m pip install --quiet -r requirements/site.txt
     cp requirements/site.txt .venv-site/made-from.txt
 fi
-.venv-site/bin/mkdocs build --strict --quiet
+NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict --quiet
 echo "site: build/site/index.html"

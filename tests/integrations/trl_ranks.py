@@ -37,7 +37,7 @@ def main(out):
         )  # fmt: skip
         prompts = Dataset.from_list([{"prompt": [{"role": "user", "content": "Ann has 12 apples ?"}]}] * 8)
         trainer = LCOTrainer(
-            str(START), lambda completions, **_: [0.0] * len(completions), config, train_dataset=prompts
+            str(START / "llama"), lambda completions, **_: [0.0] * len(completions), config, train_dataset=prompts
         )
         trainer._step_of_rollout = trainer.state.global_step  # the rows are this policy's own
         model = trainer.accelerator.prepare_model(trainer.model)
