@@ -38,6 +38,9 @@ from lco.verifier import Pool
 CRITIC = "critic"
 """Inside a checkpoint: the state of a critic that is a model of its own."""
 
+POOL = "pool.json"
+"""Inside a checkpoint: which pairs of the coming rollouts were chosen, for methods that choose."""
+
 OnStep = Callable[[dict[str, Any]], None]
 
 
@@ -90,6 +93,7 @@ def restore(plan: Plan, loaded: Loaded) -> int:
     needed = [
         *policies.engine.files,
         *(f"{CRITIC}/{name}" for name in (policies.critic.files if policies.critic else ())),
+        *([POOL] if loaded.pairs else []),
     ]
     found = checkpoint.newest_checkpoint(folder, run_id, say if chief else lambda _: None, needed)
     if found is None:
@@ -110,6 +114,8 @@ def restore(plan: Plan, loaded: Loaded) -> int:
     policies.engine.load(where)
     if policies.critic is not None:
         policies.critic.load(where / CRITIC)
+    if loaded.pairs is not None:
+        loaded.pairs.load(where / POOL)
     return start
 
 
@@ -186,7 +192,7 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
         done, barren, whole, asked = start, Barren(), {start}, list[int]()
         for step in bar:
             begun, clock = time.perf_counter(), Clock()
-            rollout = collector.collect(step, clock)
+            rollout = (loaded.pairs or collector).collect(step, clock)
             report = learner.learn(rollout, clock)
             if "skipped" not in report:
                 with clock.phase("sync"):
@@ -208,8 +214,8 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             if asked:
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
-                save(learner.policies, folder, done, loaded.manifest["run"], whole)
-        save(learner.policies, folder, done, loaded.manifest["run"], whole)
+                save(loaded, folder, done, whole)
+        save(loaded, folder, done, whole)
         if done == experiment.steps:
             refuse_unmoved(barren, done - start)
             export_final(loaded, folder)
@@ -238,11 +244,12 @@ def stop_on_interrupt() -> Iterator[Callable[[], int]]:
         yield lambda: asked
 
 
-def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[int]) -> None:
+def save(loaded: Loaded, folder: Path, step: int, whole: set[int]) -> None:
     """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes.
 
     `whole` are the steps whose checkpoints are known to be whole; this one joins them.
     """
+    policies = loaded.learner.policies
     engine, chief = policies.engine, policies.engine.rank == 0
     if chief:
         disk.check_space(folder, checkpoint_size(policies), f"no room for the checkpoint after rollout {step}")
@@ -255,10 +262,12 @@ def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[in
             place.mkdir()
         engine.gather(None)
         policies.critic.save(place)
+    if chief and loaded.pairs is not None:
+        loaded.pairs.save(checkpoint.partial_folder(folder, step) / POOL)
     engine.gather(None)
     whole.add(step)
     if chief:
-        checkpoint.finish_checkpoint(folder, step, run_id)
+        checkpoint.finish_checkpoint(folder, step, loaded.manifest["run"])
         checkpoint.prune_checkpoints(folder, whole, step)
     engine.gather(None)
 
