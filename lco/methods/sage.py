@@ -1,6 +1,6 @@
 """SAGE: DPO on pairs that are chosen for the signal and against the noise of their updates (arXiv 2602.01207).
 
-    L = −log σ(m)   as DPO's, on the chosen pairs,   m = β [(Σℓ_w − Σℓ_w,ref) − (Σℓ_l − Σℓ_l,ref)]
+    L = −log σ(m)   per pair, as DPO's, on the chosen ones,   m = β [(Σℓ_w − Σℓ_w,ref) − (Σℓ_l − Σℓ_l,ref)]
 
 Every `refresh_every` rollouts the pairs of the coming ones are scored under the current policy. With p = σ(m) a pair's gradient
 has the weight g = 1 − p and its loss the curvature κ = p (1 − p); g²/κ = e^{−m} is the square of Newton's decrement: large for
