@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lco.heads.gibbs import tilted_policy
 from lco.heads.mixture import SparseTarget, sparse_target
 
 
@@ -282,8 +283,7 @@ class Chunk:
         """log π* of a dense tilt, [C, V]."""
 
         def compute() -> Tensor:
-            z = torch.add(self.logprobs_old, self.tilt, out=self.buffer("log_target"))
-            return z.sub_(torch.logsumexp(z, 1, keepdim=True))
+            return tilted_policy(self.logprobs_old, self.tilt, out=self.buffer("log_target"))[0]
 
         return self.once("log_target", compute)
 

@@ -42,6 +42,7 @@ REGISTERED = {
     "rft": "rft:RFT",
     "sft": "sft:SFT",
     "dpo": "dpo:DPO",
+    "sage": "sage:SAGE",
     "preference_verifier": "preference_verifier:PREFERENCE_VERIFIER",
 }
 """name, as typed on the command line → file in this folder : its Method"""

@@ -17,6 +17,7 @@ from lco.methods.objective import (
     Needs,
     Objective,
     OldNeeds,
+    Refresh,
     Scope,
     Signal,
     Source,
@@ -138,6 +139,7 @@ class Method:
         needs: hyper → what the loop has to provide.
         keep: (signal, hyper) → [B] bool, the rows that the updates see; None where that is all of them. Advantages are
             computed from all rows before.
+        refresh: hyper → how pairs are chosen for several rollouts at once, or None where every pair is learnt from.
         prepare: constants of the loss that depend on a whole minibatch, or None.
         scope: "token" where a token's loss depends on that token alone, "row" where it couples a row, "pair" where rows
             2i (right) and 2i + 1 (wrong) belong together.
@@ -168,6 +170,7 @@ class Method:
     released_preset: Preset = Preset()
     needs: Callable[[Hyper], Needs] = lambda hyper: Needs()
     keep: Callable[[Signal, Hyper], Tensor] | None = None
+    refresh: Callable[[Hyper], Refresh | None] = lambda hyper: None
     prepare: Prepare | None = None
     scope: Scope = "token"
     family: Family = "baseline"
@@ -213,6 +216,7 @@ class Method:
             fixed=tuple(sorted(fixed)),
             value_loss=self.value_loss(hyper),
             keep=(lambda signal: keep(signal, hyper)) if keep else keep_all_rows,
+            refresh=self.refresh(hyper),
             prepare_statistics=prepare.statistics if prepare else (),
             prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else no_further_inputs,
             metrics=(lambda s, x, mask: metrics(s, x, mask, hyper)) if metrics else report_nothing,

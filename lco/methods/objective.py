@@ -85,6 +85,55 @@ class OldNeeds:
     statistics: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The pairs of several rollouts, of which a method may choose what the updates see: P right and wrong answers.
+
+    Attributes:
+        gain: [P, 2] Σ_t (ℓ − ℓ_ref) of the right and of the wrong answer under the current policy.
+        earlier: [P, 2] the same at the refresh before, or None where it was not measured.
+        success: [P] share of the answers to the pair's problem that were right; they are the reference policy's.
+    """
+
+    gain: Tensor
+    earlier: Tensor | None
+    success: Tensor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidates the updates see.
+
+    Attributes:
+        chosen: [P] bool.
+        metrics: what is logged of the choice, with the refresh's first rollout.
+        notes: sentences for a person, where something is not as it should be.
+    """
+
+    chosen: Tensor
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """A pool of pairs that is chosen from anew every so many rollouts; for methods whose rows are pairs.
+
+    The pairs of the next `every` rollouts are drawn together, their margins measured under the current policy, and each
+    rollout then learns from those of its pairs that were chosen. The first pool is not chosen from: the policy still is its
+    reference, and every margin 0.
+
+    Attributes:
+        every: rollouts of one pool.
+        twice: whether a pool's margins are measured at the refresh before, too (`Candidates.earlier`).
+        choose: candidates → choice; the same on every rank.
+    """
+
+    every: int
+    twice: bool
+    choose: Callable[[Candidates], Choice]
+
+
 PrepareInputs = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, Tensor]]
 """(statistics [R, T], inputs [R, T, …], mask [R, T]) → further inputs [R, T, …] of a minibatch's R rows"""
 
@@ -121,6 +170,7 @@ class Objective:
         fixed: names of the policies that do not learn and are read: reference, verifier, dpo.
         value_loss: the critic's loss per token; None without a critic.
         keep: signal → [B] bool, the rows that the updates see.
+        refresh: how pairs are chosen for several rollouts at once; None where every pair is learnt from.
         prepare_statistics: what is measured before a minibatch's first micro-batch, for `prepare_inputs`.
         prepare_inputs: constants that depend on the whole minibatch under the current policy, all ranks together.
         metrics: (statistics [R, T], inputs [R, T], mask) → what the method wants logged of a minibatch.
@@ -143,6 +193,7 @@ class Objective:
     fixed: tuple[str, ...] = ()
     value_loss: ValueFunction | None = None
     keep: Callable[[Signal], Tensor] = keep_all_rows
+    refresh: Refresh | None = None
     prepare_statistics: tuple[str, ...] = ()
     prepare_inputs: PrepareInputs = no_further_inputs
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, float]] = field(

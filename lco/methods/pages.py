@@ -21,6 +21,7 @@ def needs(method: Method) -> str:
         "old log-probabilities" if old.statistics else "",
         "a critic" if objective.critic else "",
         "a filter of rows" if method.keep else "",
+        "a pool of pairs" if objective.refresh else "",
         "refill" if asked.refill_rounds else "",
         "a pass over each minibatch before it" if method.prepare else "",
         "a reference policy" if objective.fixed else "",

@@ -56,6 +56,17 @@ class Collector:
 
     def collect(self, step: int, clock: Clock) -> Rollout:
         """Rollout number `step`, from 0."""
+        rollout = self.draw(step, clock)
+        self.remember(rollout)
+        return rollout
+
+    def remember(self, rollout: Rollout) -> None:
+        """Its mean reward joins the history, which later advantages may read."""
+        if "accuracy" in rollout.metrics:
+            self.history.append(rollout.metrics["accuracy"])
+
+    def draw(self, step: int, clock: Clock) -> Rollout:
+        """The same rollout, which the history does not know of yet."""
         drawn: dict[str, Any] = {}
         if self.objective.source == "demonstrations":
             rows = self.demonstrate(step)
@@ -63,10 +74,7 @@ class Collector:
             rows, drawn = self.sample(step, clock)
         compared = self.rows_to_compare(rows)
         signal = self.signal_of(compared) if compared else None
-        metrics = {**describe(rows), **drawn}
-        if "accuracy" in metrics:
-            self.history.append(metrics["accuracy"])
-        return Rollout(step, rows, compared, signal, metrics)
+        return Rollout(step, rows, compared, signal, {**describe(rows), **drawn})
 
     def demonstrate(self, step: int) -> list[VerifiedRow]:
         """As many rows as a rollout has, one worked solution per problem."""

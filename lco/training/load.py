@@ -39,6 +39,7 @@ from lco.rollout.records import Sampler, Sampling
 from lco.training.collector import Collector
 from lco.training.engine import Engine, TorchEngine
 from lco.training.learner import Learner
+from lco.training.pool import PairPool
 from lco.training.resolve import Plan
 from lco.training.state import Policies, Prompt
 from lco.verifier import Pool, Rules
@@ -61,6 +62,7 @@ class Loaded:
 
     collector: Collector
     learner: Learner
+    pairs: PairPool | None
     validation: Sequence[Prompt]
     manifest: dict[str, Any]
     tokenizer: Any
@@ -125,7 +127,9 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         decode=response_decoder(tokenizer),
         prompt_text=render(tokenizer, style_named(experiment.prompt).messages("?")),
     )
-    return Loaded(collector, Learner(experiment, objective, policies), asked.validation, manifest, tokenizer)
+    refresh = objective.refresh
+    pairs = PairPool(refresh, collector, policies, say if engine.rank == 0 else lambda _: None) if refresh else None
+    return Loaded(collector, Learner(experiment, objective, policies), pairs, asked.validation, manifest, tokenizer)
 
 
 def load_problem_sets(experiment: Experiment) -> tuple[list[Problem], list[Problem]]:

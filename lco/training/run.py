@@ -41,6 +41,9 @@ from lco.verifier import Pool
 CRITIC = "critic"
 """Inside a checkpoint: the state of a critic that is a model of its own."""
 
+POOL = "pool.json"
+"""Inside a checkpoint: which pairs of the coming rollouts were chosen, for methods that choose."""
+
 OnStep = Callable[[dict[str, Any]], None]
 
 
@@ -100,6 +103,7 @@ def restore(plan: Plan, loaded: Loaded) -> int:
     needed = [
         *policies.engine.files,
         *(f"{CRITIC}/{name}" for name in (policies.critic.files if policies.critic else ())),
+        *([POOL] if loaded.pairs else []),
     ]
     found = checkpoint.newest_checkpoint(folder, run_id, say if chief else lambda _: None, needed)
     if found is None:
@@ -120,6 +124,8 @@ def restore(plan: Plan, loaded: Loaded) -> int:
     policies.engine.load(where)
     if policies.critic is not None:
         policies.critic.load(where / CRITIC)
+    if loaded.pairs is not None:
+        loaded.pairs.load(where / POOL)
     return start
 
 
@@ -198,7 +204,7 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: 
         done, barren, whole, asked = start, Barren(), {start}, list[int]()
         for step in bar:
             begun, clock = time.perf_counter(), Clock()
-            rollout = collector.collect(step, clock)
+            rollout = (loaded.pairs or collector).collect(step, clock)
             report = learner.learn(rollout, clock)
             if "skipped" not in report:
                 with clock.phase("sync"):
@@ -222,9 +228,9 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: 
             if asked:
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
-                save(learner.policies, folder, done, loaded.manifest["run"], whole)
+                save(loaded, folder, done, whole)
                 keep_peaks(engine, folder)
-        save(learner.policies, folder, done, loaded.manifest["run"], whole)
+        save(loaded, folder, done, whole)
         keep_peaks(engine, folder)
         if done == experiment.steps:
             refuse_unmoved(barren, done - start)
@@ -254,11 +260,12 @@ def stop_on_interrupt() -> Iterator[Callable[[], int]]:
         yield lambda: asked
 
 
-def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[int]) -> None:
+def save(loaded: Loaded, folder: Path, step: int, whole: set[int]) -> None:
     """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes.
 
     `whole` are the steps whose checkpoints are known to be whole; this one joins them.
     """
+    policies = loaded.learner.policies
     engine, chief = policies.engine, policies.engine.rank == 0
     if chief:
         disk.check_space(folder, checkpoint_size(policies), f"no room for the checkpoint after rollout {step}")
@@ -271,10 +278,12 @@ def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[in
             place.mkdir()
         engine.gather(None)
         policies.critic.save(place)
+    if chief and loaded.pairs is not None:
+        loaded.pairs.save(checkpoint.partial_folder(folder, step) / POOL)
     engine.gather(None)
     whole.add(step)
     if chief:
-        checkpoint.finish_checkpoint(folder, step, run_id)
+        checkpoint.finish_checkpoint(folder, step, loaded.manifest["run"])
         checkpoint.prune_checkpoints(folder, whole, step)
     engine.gather(None)
 
