@@ -31,6 +31,7 @@ REGISTERED = {
     "gspo": "gspo:GSPO",
     "gspo_token": "gspo:GSPO_TOKEN",
     "cispo": "cispo:CISPO",
+    "minpro": "minpro:MINPRO",
     "reinforce": "reinforce:REINFORCE",
     "reinforce_pp": "reinforce_pp:REINFORCE_PP",
     "reinforce_pp_baseline": "reinforce_pp:REINFORCE_PP_BASELINE",
