@@ -159,3 +159,15 @@ def test_a_sampler_that_records_none_is_refused_before_the_first_rollout(tmp_pat
     ):
         train(small(tmp_path / "run", method="cppo"))
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.long
+def test_vllms_record_trains_the_same_methods(tmp_path):
+    """On the first update vLLM's distribution is the trainer's: its K likeliest tokens are next to nothing away from it."""
+    for method, hyper in (("dppo", {"divergence": "top_kl"}), ("cppo", {"top": 24}), ("cppo_unirl", {})):
+        run = small(tmp_path / method, method=method, hyper=hyper, steps=2, minibatches=1, eval_every=0, rollouts="vllm",
+                    vllm_cache_gib=0.1)  # fmt: skip
+        for line in lines(train(run)):
+            assert line["updates"] == 1
+            assert 0 <= line["divergence_mean"] <= line["divergence_max"] < 1e-3
+            assert line["masked_positive"] == line["masked_negative"] == 0
