@@ -117,6 +117,10 @@ class Chunk:
     def at_token(self, x: Tensor) -> Tensor:
         return x.gather(1, self.tokens[:, None]).squeeze(1)
 
+    def logit_at(self, name: str, tokens: Tensor) -> Tensor:
+        """z at the k tokens [C, k] of every position that are known by this name."""
+        return self.once(f"logit at {name}", lambda: self.z.gather(1, tokens))
+
     def add_at_token(self, x: Tensor, value: Tensor) -> Tensor:
         return x.scatter_add_(1, self.tokens[:, None], value[:, None].to(x.dtype))
 
@@ -212,6 +216,13 @@ class Chunk:
         return self.once("old_logprob", lambda: self.old_logit - self.lse_old)
 
     @property
+    def sampler_logprob(self) -> Tensor:
+        """log μ(a) as the sampler recorded it; where it is no input, the sampler was the old policy."""
+        if "sampler_logprob" in self.inputs:
+            return self.inputs["sampler_logprob"]
+        return self.old_logprob
+
+    @property
     def old_logit(self) -> Tensor:
         return self.once("old_logit", lambda: self.at_token(self.old_logits))
 
@@ -278,6 +289,14 @@ class Chunk:
             self._cache[name], self._cache[name + " indices"] = self.old_logits.topk(min(k, self.z.shape[1]), 1)
         return self._cache[name], self._cache[name + " indices"]
 
+    def sampler_top(self, k: int) -> tuple[Tensor, Tensor]:
+        """(log μ, indices) [C, k] of the sampler's k likeliest tokens as it recorded them; where they are no inputs, of the
+        old policy's."""
+        if f"sampler_top/{k}" in self.inputs:
+            return self.inputs[f"sampler_logprob_at_top/{k}"], self.inputs[f"sampler_top/{k}"]
+        logits, indices = self.top_old(k)
+        return logits - self.lse_old[:, None], indices
+
     @property
     def log_target(self) -> Tensor:
         """log π* of a dense tilt, [C, V]."""
@@ -301,7 +320,8 @@ class Chunk:
 class LogitGradient:
     """∂loss/∂z as coefficients [C] on π, π_old, e_a and 1, plus whatever is not of that form ([C, V]).
 
-    `rest` is a coefficient on π_old without its sampled token. LCO-KLD uses it: its gradient at the sampled token is
+    `at` holds (indices [C, k], coefficients [C, k]) of a few tokens each. `rest` is a coefficient on π_old without its sampled
+    token. LCO-KLD uses it: its gradient at the sampled token is
     π(a) − π*(a), while elsewhere the weight of π_old may be 10⁶, and a difference of such numbers would be noise.
     """
 
@@ -311,6 +331,7 @@ class LogitGradient:
     uniform: Tensor
     rest: Tensor
     dense: Tensor | None = None
+    at: list[tuple[Tensor, Tensor]] = field(default_factory=list, kw_only=True)
 
     @staticmethod
     def zeros(chunk: Chunk) -> LogitGradient:
@@ -335,6 +356,8 @@ class LogitGradient:
                 gradient.scatter_(1, chunk.tokens[:, None], at_token[:, None])
             if self.dense is not None:
                 gradient.add_(self.dense)
+        for indices, coefficients in self.at:
+            gradient.scatter_add_(1, indices, coefficients.to(gradient.dtype))
         if bool(self.uniform.any()):
             gradient.add_(self.uniform[:, None])
         return chunk.add_at_token(gradient, self.onehot)

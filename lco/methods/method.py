@@ -151,8 +151,9 @@ class Method:
         value_loss: hyper → the critic's loss per token, or None where these hyper-parameters want no critic.
         target: hyper → LCO's target policy, for losses that have one.
         conflict: hyper → why its values do not go together, or None.
-        metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
-            its rows (`logprob`, and `old_logprob` from before the first update).
+        metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T, …] of
+            its rows (`logprob`, what `metric_statistics` names, and `old_logprob` from before the first update).
+        metric_statistics: hyper → statistics that `metrics` reads besides.
         certainty: how sure the specification is.
         variant_of: the method that this is a preset of, if it is one.
     """
@@ -179,6 +180,7 @@ class Method:
     target: Callable[[Hyper], Target | None] = lambda hyper: None
     conflict: Callable[[Hyper], str | None] = lambda hyper: None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
+    metric_statistics: Callable[[Hyper], tuple[str, ...]] = lambda hyper: ()
     certainty: str = "certain"
     variant_of: str = ""
     page: str | None = ""
@@ -220,6 +222,7 @@ class Method:
             prepare_statistics=prepare.statistics if prepare else (),
             prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else no_further_inputs,
             metrics=(lambda s, x, mask: metrics(s, x, mask, hyper)) if metrics else report_nothing,
+            metric_statistics=self.metric_statistics(hyper),
         )
 
     def read_values(self, overrides: Hyper) -> tuple[dict[str, Any], dict[str, Any]]:

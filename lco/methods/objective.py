@@ -62,6 +62,8 @@ class Needs:
         refill_rounds: how often prompts are drawn again in place of groups of which `keep` left no row.
         critic_warmup: so many first rollouts train the critic alone.
         length_limit: tokens that the length limit of a response must have at least.
+        sampler_logprob: the sampler's own log-probabilities of the sampled tokens, as inputs of the loss.
+        sampler_top: those of its K likeliest tokens at every position as well; 0: none.
     """
 
     group: bool = False
@@ -70,6 +72,8 @@ class Needs:
     refill_rounds: int = 0
     critic_warmup: int = 0
     length_limit: int = 0
+    sampler_logprob: bool = False
+    sampler_top: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,8 @@ class Objective:
         refresh: how pairs are chosen for several rollouts at once; None where every pair is learnt from.
         prepare_statistics: what is measured before a minibatch's first micro-batch, for `prepare_inputs`.
         prepare_inputs: constants that depend on the whole minibatch under the current policy, all ranks together.
-        metrics: (statistics [R, T], inputs [R, T], mask) → what the method wants logged of a minibatch.
+        metrics: (statistics [R, T, …], inputs [R, T, …], mask) → what the method wants logged of a minibatch.
+        metric_statistics: the statistics that `metrics` reads.
     """
 
     name: str
@@ -199,6 +204,7 @@ class Objective:
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, float]] = field(
         default=report_nothing
     )
+    metric_statistics: tuple[str, ...] = ()
 
     @property
     def critic(self) -> bool:

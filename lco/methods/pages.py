@@ -19,6 +19,8 @@ def needs(method: Method) -> str:
         "several samples a prompt" if asked.group else "",
         "old hidden states and head" if old.whole else "",
         "old log-probabilities" if old.statistics else "",
+        "the sampler's log-probabilities" if asked.sampler_logprob else "",
+        "its likeliest tokens" if asked.sampler_top else "",
         "a critic" if objective.critic else "",
         "a filter of rows" if method.keep else "",
         "a pool of pairs" if objective.refresh else "",

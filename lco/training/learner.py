@@ -14,7 +14,7 @@ from lco.heads import HeadRequest
 from lco.losses import token_scale
 from lco.methods.objective import Objective, Signal
 from lco.policy import RowLoss, TokenLoss, ValueLoss
-from lco.rollout.records import Batch, collate, select
+from lco.rollout.records import collate, sampler_record, select
 from lco.training.engine import Engine, Norms, Step
 from lco.training.metrics import compare_with_sampler, sum_over_tokens, summarise
 from lco.training.once_per_rollout import (
@@ -45,12 +45,11 @@ class Learner:
         if rollout.signal is None or not rows:
             return {"updates": 0, "skipped": "no row left to learn from"}
         experiment, objective = self.experiment, self.objective
-        batch = collate([row.row for row in rollout.compared])
         plan = minibatches(
             rows, experiment.minibatches, experiment.epochs, rollout.step, experiment.seed, objective.unit
         )
         with clock.phase("logprobs"):
-            signal, on_policy, off_policy = self.prepare_rollout(batch, rollout.signal, plan)
+            signal, on_policy, off_policy = self.prepare_rollout(rollout, plan)
         if rollout.step < objective.needs.critic_warmup:
             with clock.phase("update"):
                 return self.train_critic_alone(on_policy, plan)
@@ -75,12 +74,18 @@ class Learner:
         }
 
     def prepare_rollout(
-        self, batch: Batch, signal: Signal, plan: Sequence[Sequence[int]]
+        self, rollout: Rollout, plan: Sequence[Sequence[int]]
     ) -> tuple[Signal, UpdateInputs, UpdateInputs]:
         """(what the advantages are computed from, what the first update is given, what the later ones are).
 
         In the first one π_old is the policy itself; the later ones need what was asked of it before.
+
+        Raises:
+            UserError: the sampler did not record what the method reads.
         """
+        assert rollout.signal is not None
+        sampled, needs = [row.row for row in rollout.compared], self.objective.needs
+        batch, signal = collate(sampled), rollout.signal
         known = ask_before_updates(self.policies, self.objective, batch, plan)
         old = snapshot_old_policy(self.policies, self.objective, batch, plan)
         fixed = snapshot_fixed_policies(self.policies, self.objective, batch, plan)
@@ -91,6 +96,8 @@ class Learner:
             old_logprob=known.get("old_logprob"),
         )
         constants = self.objective.advantage(signal)
+        if needs.sampler_logprob:
+            constants |= sampler_record(sampled, needs.sampler_top)
         measured = {name: value for name, value in known.items() if name.startswith("old_")}
         on_policy = UpdateInputs(batch, constants, {}, fixed)
         return signal, on_policy, UpdateInputs(batch, {**constants, **measured}, old, fixed)
@@ -122,7 +129,7 @@ class Learner:
             loss += float(answer.loss.detach())
             if part.real:
                 mine.append((part.rows, {name: value.cpu() for name, value in answer.statistics.items()}))
-        return report_update(engine.step(), inputs, engine.gather((loss, mine)))
+        return report_update(engine.step(), inputs, engine.gather((loss, mine)), self.objective)
 
     def scale_tokens(self, inputs: UpdateInputs, rows: Sequence[int]) -> dict[int, Tensor]:
         """row → [T] weights of its tokens; their divisor is that of the whole minibatch."""
@@ -155,7 +162,7 @@ class Learner:
             old=stack_rows(inputs.old, rows, device) if inputs.old else None,
             target=objective.target,
             fixed=fixed,
-            report=objective.reported,
+            report=tuple(dict.fromkeys([*objective.reported, *objective.metric_statistics])),
         )
 
     def constants_of(
@@ -221,23 +228,31 @@ class Learner:
         """What the method itself wants logged, of the last minibatch."""
         chosen = list(rows)
         mask = inputs.batch.response_mask[chosen]
-        logprob = torch.zeros(mask.shape)
+        statistics: dict[str, Tensor] = {}
         for i, row in enumerate(chosen):
-            logprob[i, : len(report.logprobs[row])] = report.logprobs[row].float()
+            for name, value in {"logprob": report.logprobs[row].float(), **report.kept.get(row, {})}.items():
+                if name not in statistics:
+                    statistics[name] = value.new_zeros((*mask.shape, *value.shape[1:]))
+                statistics[name][i, : len(value)] = value
         constants = {name: value[chosen] for name, value in inputs.constants.items()}
-        statistics = {"logprob": logprob, "old_logprob": constants.get("old_logprob", logprob)}
+        statistics["old_logprob"] = constants.get("old_logprob", statistics["logprob"])
         return self.objective.metrics(statistics, constants, mask)
 
 
-def report_update(step: Step, inputs: UpdateInputs, gathered: Sequence[tuple[float, Any]]) -> UpdateReport:
+def report_update(
+    step: Step, inputs: UpdateInputs, gathered: Sequence[tuple[float, Any]], objective: Objective
+) -> UpdateReport:
     """What all ranks saw of one optimizer step: `gathered` are their losses and (rows, statistics) by micro-batch."""
     batch, logprobs, totals = inputs.batch, dict[int, Tensor](), dict[str, float]()
+    kept: dict[int, dict[str, Tensor]] = {}
     for _, share in gathered:
         for indices, statistics in share:
             for i, row in enumerate(indices):
-                logprobs[row] = statistics["logprob"][i, : int(batch.response_lengths[row])]
-            chosen = list(indices)
-            found = sum_over_tokens(statistics, inputs.constants["advantage"][chosen], batch.response_mask[chosen])
+                length = int(batch.response_lengths[row])
+                logprobs[row] = statistics["logprob"][i, :length]
+                kept[row] = {name: statistics[name][i, :length] for name in objective.metric_statistics}
+            chosen, summed = list(indices), {name: statistics[name] for name in objective.reported}
+            found = sum_over_tokens(summed, inputs.constants["advantage"][chosen], batch.response_mask[chosen])
             for name, value in found.items():
                 totals[name] = totals.get(name, 0.0) + value
-    return UpdateReport(step, sum(loss for loss, _ in gathered), totals, logprobs)
+    return UpdateReport(step, sum(loss for loss, _ in gathered), totals, logprobs, kept)

@@ -77,6 +77,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
     device = models.resolve_device(experiment.device)
     config = models.load_config(experiment.model)
     context = fitting_context(experiment, config)
+    check_top(plan, config)
     sets = load_problem_sets(experiment)
     tokenizer = models.load_tokenizer(experiment.model)
     refuse_softcap(config, experiment.model)
@@ -122,7 +123,15 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         ranks=engine,
         prompts=asked.prompts,
         demonstrations=asked.demonstrations,
-        sampling=Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends),
+        sampling=Sampling(
+            experiment.temperature,
+            1.0,
+            0,
+            experiment.max_new_tokens,
+            experiment.samples,
+            ends,
+            objective.needs.sampler_top,
+        ),
         verify=lambda pairs: pool.verify_many(pairs, rules),
         decode=response_decoder(tokenizer),
         prompt_text=render(tokenizer, style_named(experiment.prompt).messages("?")),
@@ -184,6 +193,19 @@ def fitting_context(experiment: Experiment, config: Any) -> int | None:
             "lower one of them"
         )
     return context
+
+
+def check_top(plan: Plan, config: Any) -> None:
+    """
+    Raises:
+        UserError: the method reads more of the likeliest tokens than the model has.
+    """
+    top, size = plan.objective.needs.sampler_top, config.get_text_config(decoder=True).vocab_size
+    if top > size:
+        raise UserError(
+            f"{plan.objective.name} reads the {top} likeliest tokens of every position, but {plan.experiment.model} has a "
+            f"vocabulary of {size}; give fewer (--hyper top={size})"
+        )
 
 
 def short(prompts: Sequence[Prompt], limit: int, what: str) -> list[Prompt]:
@@ -313,6 +335,7 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
             cache_gib=experiment.vllm_cache_gib,
             max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,
             separate_process=world > 1,
+            top=plan.objective.needs.sampler_top,
         )
 
 

@@ -117,12 +117,14 @@ class UpdateReport:
         loss: the minibatch's loss.
         totals: sums over tokens of every reported statistic, ‖∂L/∂h‖² by sign of advantage, and how many `tokens` and `rows`.
         logprobs: row → log-probabilities of its sampled tokens.
+        kept: row → the statistics [L, …] that the method's metrics read besides.
     """
 
     step: Step
     loss: float
     totals: dict[str, float]
     logprobs: dict[int, Tensor]
+    kept: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 @dataclass

@@ -19,7 +19,10 @@ from lco.methods.objective import Signal
 V = 6
 
 
-CHOICES = ("target_space", "support", "estimator", "baseline", "log_partition", "divide_by", "overlong")
+CHOICES = (
+    *("target_space", "support", "estimator", "baseline", "log_partition", "divide_by", "overlong"),
+    *("divergence", "mask_anchor", "weight_anchor", "budget", "gate"),
+)
 ADVANTAGES = (*OTHER_ADVANTAGES, SIGN, "cispo", "rft")
 SWITCHED_ON = {
     "ppo": [{"dual_clip": 3.0}, {"entropy_weight": 0.01}, {"beta_kl": 0.05}, {"whiten": False}],
@@ -27,6 +30,8 @@ SWITCHED_ON = {
     "dr_grpo": [{"beta": 0.04}],
     "rloo": [{"beta_kl": 0.03}],
     "reinforce_pp": [{"beta_kl": 0.01}, {"beta_kl": 0.01, "kl_in": "loss"}],
+    "dppo": [{"divergence": "top_tv", "top": 3}, {"divergence": "top_kl", "top": 3}, {"cap": 1.1, "delta": 0.02}],
+    "cppo": [{"top": 3}, {"divergence": "binary_kl", "gate": "soft", "budget": "fixed"}],
     "dapo": [{"overlong": "shape", "overlong_buffer": 3}],
 }
 
@@ -50,6 +55,8 @@ def variants(method):
 
 HYPERS = [(name, hyper) for name, method in METHODS.items() for hyper in variants(method)]
 FIXED = ("reference", "verifier", "dpo")
+DETACHED = ("cispo", "minpro", "dppo", "dppo_recompute", "dppo_verl")
+"""Methods whose weight carries no gradient, so that their value says nothing."""
 
 
 def rollout(seed=0, rows=6, length=5):
@@ -121,8 +128,9 @@ def test_gradient_equals_finite_differences(name, hyper):
     def value(z):
         return float(loss_of(name, hyper, z_old, z, tokens, signal))
 
-    if name == "cispo" or METHODS[name].bind(hyper).hyper.get("target_space") == "moving":
-        return  # the value does not follow the gradient: the weight is detached, the target moves with the policy
+    knobs = METHODS[name].bind(hyper).hyper
+    if name in DETACHED or knobs.get("target_space") == "moving" or knobs.get("gate") == "soft":
+        return  # the value does not follow the gradient: a weight is detached, or the target moves with the policy
     for row, t, v in ((0, 0, 1), (0, 4, int(tokens[0, 4])), (1, 0, int(tokens[1, 0])), (3, 2, 0)):
         up, down = z_new.clone(), z_new.clone()
         up[row, t, v] += step

@@ -20,7 +20,7 @@ from lco.training.checkpoint import newest_checkpoint
 from tests.conftest import START, lines, small, train, weights, without_time
 
 
-@pytest.mark.parametrize("name", ["lco_kld", "ppo", "dpo"])
+@pytest.mark.parametrize("name", ["lco_kld", "ppo", "dpo", "cppo"])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     """Bit for bit: weights, and every metric line once. Stopped exactly where a checkpoint was saved."""
     every = 0 if name == "dpo" else 2
