@@ -15,7 +15,7 @@ where a head used outside its module's forward is an empty tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -98,9 +98,15 @@ class ValueLoss(Request[LossAnswer]):
 
 @dataclass(frozen=True)
 class Statistics(Request[Mapping[str, Tensor]]):
-    """Statistics [B, T, …] without gradient; `value` asks the critic."""
+    """Statistics [B, T, …] without gradient; `value` asks the critic.
+
+    Attributes:
+        names: those that are asked for.
+        inputs: [N, …] constants that they may read, or that stand for one that was measured before.
+    """
 
     names: Sequence[str]
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,7 @@ class PolicyModel(nn.Module):
     def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> dict[str, Tensor]:
         mask = batch.response_mask
         names = [name for name in request.names if name != "value"]
-        found = token_statistics(hidden, self.head(), HeadRequest(batch.response_ids[mask], names))
+        found = token_statistics(hidden, self.head(), HeadRequest(batch.response_ids[mask], names, request.inputs))
         if "value" in request.names:
             found["value"] = self._values(hidden)
         return {name: spread(value, mask) for name, value in found.items()}

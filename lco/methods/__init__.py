@@ -31,6 +31,8 @@ REGISTERED = {
     "gspo": "gspo:GSPO",
     "gspo_token": "gspo:GSPO_TOKEN",
     "cispo": "cispo:CISPO",
+    "bapo": "bapo:BAPO",
+    "bapo_code": "bapo:BAPO_CODE",
     "reinforce": "reinforce:REINFORCE",
     "reinforce_pp": "reinforce_pp:REINFORCE_PP",
     "reinforce_pp_baseline": "reinforce_pp:REINFORCE_PP_BASELINE",

@@ -17,11 +17,12 @@ from lco.methods.objective import (
     Needs,
     Objective,
     OldNeeds,
+    Prepared,
     Scope,
     Signal,
     Source,
     keep_all_rows,
-    no_further_inputs,
+    prepare_nothing,
     report_nothing,
 )
 from lco.policy import ValueFunction
@@ -96,11 +97,11 @@ class Prepare:
 
     Attributes:
         statistics: what is measured without gradient before the minibatch's first micro-batch.
-        inputs: (statistics [R, T], inputs [R, T, …], mask [R, T], hyper) → further inputs [R, T, …] of its R rows.
+        inputs: (statistics [R, T], inputs [R, T, …], mask [R, T], hyper) → further inputs of its R rows, and what is logged.
     """
 
     statistics: tuple[str, ...]
-    inputs: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, Tensor]]
+    inputs: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], Prepared]
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class Method:
             value_loss=self.value_loss(hyper),
             keep=(lambda signal: keep(signal, hyper)) if keep else keep_all_rows,
             prepare_statistics=prepare.statistics if prepare else (),
-            prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else no_further_inputs,
+            prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else prepare_nothing,
             metrics=(lambda s, x, mask: metrics(s, x, mask, hyper)) if metrics else report_nothing,
         )
 

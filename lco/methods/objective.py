@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,14 +86,26 @@ class OldNeeds:
     statistics: tuple[str, ...]
 
 
-PrepareInputs = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, Tensor]]
-"""(statistics [R, T], inputs [R, T, …], mask [R, T]) → further inputs [R, T, …] of a minibatch's R rows"""
+class Prepared(NamedTuple):
+    """What a method makes of a whole minibatch before its first micro-batch.
+
+    Attributes:
+        inputs: further constants of the loss, [R, T, …] of its R rows.
+        numbers: what is logged, as the mean over a rollout's updates.
+        notes: what could not be as meant, {name: sentence}; counted by name over a rollout's updates, said the first time.
+    """
+
+    inputs: dict[str, Tensor]
+    numbers: Mapping[str, float] = MappingProxyType({})
+    notes: Mapping[str, str] = MappingProxyType({})
 
 
-def no_further_inputs(
-    statistics: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mask: Tensor
-) -> dict[str, Tensor]:
-    return {}
+PrepareInputs = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], Prepared]
+"""(statistics [R, T], inputs [R, T, …], mask [R, T]) of a minibatch's R rows → what is made of them"""
+
+
+def prepare_nothing(statistics: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mask: Tensor) -> Prepared:
+    return Prepared({})
 
 
 def keep_all_rows(signal: Signal) -> Tensor:
@@ -144,7 +157,7 @@ class Objective:
     value_loss: ValueFunction | None = None
     keep: Callable[[Signal], Tensor] = keep_all_rows
     prepare_statistics: tuple[str, ...] = ()
-    prepare_inputs: PrepareInputs = no_further_inputs
+    prepare_inputs: PrepareInputs = prepare_nothing
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, float]] = field(
         default=report_nothing
     )

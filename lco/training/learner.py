@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lco.config import Experiment
+from lco.console import say
 from lco.heads import HeadRequest
 from lco.losses import token_scale
-from lco.methods.objective import Objective, Signal
+from lco.methods.objective import Objective, Prepared, Signal
 from lco.policy import RowLoss, TokenLoss, ValueLoss
 from lco.rollout.records import Batch, collate, select
 from lco.training.engine import Engine, Norms, Step
-from lco.training.metrics import compare_with_sampler, sum_over_tokens, summarise
+from lco.training.metrics import average_prepared, compare_with_sampler, sum_over_tokens, summarise
 from lco.training.once_per_rollout import (
     ask_before_updates,
     gather_statistics,
@@ -30,11 +31,16 @@ from lco.training.state import Clock, Policies, Rollout, UpdateInputs, UpdateRep
 
 @dataclass(frozen=True)
 class Learner:
-    """Learns from rollouts with one objective; every rank has one."""
+    """Learns from rollouts with one objective; every rank has one.
+
+    Attributes:
+        said: names of the notes that were said already.
+    """
 
     experiment: Experiment
     objective: Objective
     policies: Policies
+    said: set[str] = field(default_factory=set)
 
     def learn(self, rollout: Rollout, clock: Clock) -> dict[str, Any]:
         """All optimizer steps of one rollout; what they were, for its metrics.
@@ -54,12 +60,13 @@ class Learner:
         if rollout.step < objective.needs.critic_warmup:
             with clock.phase("update"):
                 return self.train_critic_alone(on_policy, plan)
-        reports: list[UpdateReport] = []
+        reports, prepared = list[UpdateReport](), list[Prepared]()
         diagnosis: dict[str, float] = {}
         with clock.phase("update"):
             for number, rows_of_update in enumerate(plan):
                 # On the first update π_old is π: the update's own forward serves as "old", so no kernel noise is clipped.
-                inputs = self.add_minibatch_constants(off_policy if number else on_policy, rows_of_update)
+                inputs, found = self.add_minibatch_constants(off_policy if number else on_policy, rows_of_update)
+                prepared.append(found)
                 if number == len(plan) - 1:
                     diagnosis = self.gradient_norms_by_sign(inputs, rows_of_update, rollout.step)
                 reports.append(self.update_policy(inputs, rows_of_update))
@@ -69,7 +76,8 @@ class Learner:
             "updates": len(plan),
             "rows_kept": len(rows),
             **summarise(reports, on_policy.constants, signal, rows),
-            **self.method_metrics(off_policy, plan[-1], reports[-1]),
+            **average_prepared(prepared),
+            **self.method_metrics({**inputs.constants, **off_policy.constants}, batch, plan[-1], reports[-1]),
             **(compare_with_sampler(rollout.compared, plan, reports) if objective.source == "rollouts" else {}),
             **diagnosis,
         }
@@ -95,21 +103,29 @@ class Learner:
         on_policy = UpdateInputs(batch, constants, {}, fixed)
         return signal, on_policy, UpdateInputs(batch, {**constants, **measured}, old, fixed)
 
-    def add_minibatch_constants(self, inputs: UpdateInputs, rows: Sequence[int]) -> UpdateInputs:
+    def add_minibatch_constants(self, inputs: UpdateInputs, rows: Sequence[int]) -> tuple[UpdateInputs, Prepared]:
         """Adds to `inputs` what the method computes from the whole minibatch with the current weights (a forward pass
-        without gradient)."""
+        without gradient); (those inputs, all that it found)."""
         chosen, batch = list(rows), inputs.batch
         names, forward = self.objective.prepare_statistics, self.policies.engine.forward
-        found = gather_statistics(self.policies, batch, names, forward, chosen)
+        found = gather_statistics(self.policies, batch, names, forward, chosen, inputs.constants)
         given = {name: value[chosen] for name, value in inputs.constants.items()}
         measured = {name: value[chosen] for name, value in found.items()}
         constants = dict(inputs.constants)
         further = self.objective.prepare_inputs(measured, given, batch.response_mask[chosen])
-        for name, value in further.items():
+        self.say_once(further.notes)
+        for name, value in further.inputs.items():
             constants[name] = value.new_zeros((len(batch.input_ids), *value.shape[1:])).index_copy(
                 0, torch.tensor(chosen), value
             )
-        return replace(inputs, constants=constants)
+        return replace(inputs, constants=constants), further
+
+    def say_once(self, notes: Mapping[str, str]) -> None:
+        """Each sentence when its name comes up for the first time in this process, on rank 0."""
+        for name, sentence in notes.items():
+            if name not in self.said and self.policies.engine.rank == 0:
+                say(f"{self.objective.name}: {sentence}")
+            self.said.add(name)
 
     def update_policy(self, inputs: UpdateInputs, rows: Sequence[int]) -> UpdateReport:
         """One optimizer step on a minibatch, in micro-batches; the divisor is the whole minibatch's."""
@@ -217,14 +233,16 @@ class Learner:
             "critic_gradient_norm": sum(norms) / len(norms),
         }
 
-    def method_metrics(self, inputs: UpdateInputs, rows: Sequence[int], report: UpdateReport) -> dict[str, float]:
-        """What the method itself wants logged, of the last minibatch."""
+    def method_metrics(
+        self, inputs: Mapping[str, Tensor], batch: Batch, rows: Sequence[int], report: UpdateReport
+    ) -> dict[str, float]:
+        """What the method itself wants logged, of the last minibatch; `inputs` [B, T, …] are its loss's constants."""
         chosen = list(rows)
-        mask = inputs.batch.response_mask[chosen]
+        mask = batch.response_mask[chosen]
         logprob = torch.zeros(mask.shape)
         for i, row in enumerate(chosen):
             logprob[i, : len(report.logprobs[row])] = report.logprobs[row].float()
-        constants = {name: value[chosen] for name, value in inputs.constants.items()}
+        constants = {name: value[chosen] for name, value in inputs.items()}
         statistics = {"logprob": logprob, "old_logprob": constants.get("old_logprob", logprob)}
         return self.objective.metrics(statistics, constants, mask)
 

@@ -4,6 +4,7 @@ critic's values, hidden states of frozen models (reference, verifier, DPO)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -50,14 +51,21 @@ def gather_statistics(
     names: Sequence[str],
     ask: Callable[[Batch, Statistics], Mapping[str, Tensor]],
     rows: Sequence[int] | None = None,
+    constants: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
-    """Statistics [B, T, …] of all rows (or of some, 0 elsewhere) on every rank, each rank asking for its share."""
+    """Statistics [B, T, …] of all rows (or of some, 0 elsewhere) on every rank, each rank asking for its share.
+
+    `constants` [B, T, …] are the inputs that they may read.
+    """
     if not names:
         return {}
     mine = []
     for part in policies.share(range(len(batch.input_ids)) if rows is None else rows):
+        chosen, device = list(part.rows), policies.engine.device
+        mask = batch.response_mask[chosen]
+        inputs = {name: value[chosen][mask].to(device) for name, value in constants.items()}
         with torch.no_grad():
-            answer = ask(select(batch, part.rows), Statistics(names))
+            answer = ask(select(batch, part.rows), Statistics(names, inputs))
         if part.real:
             mine.append((part.rows, {name: value.cpu() for name, value in answer.items()}))
     found: dict[str, Tensor] = {}

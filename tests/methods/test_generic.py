@@ -10,7 +10,7 @@ import torch
 
 from lco.advantages import degenerate
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
+from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, spread, token_loss, token_statistics
 from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.methods.lco_common import OTHER_ADVANTAGES, SIGN
@@ -19,7 +19,16 @@ from lco.methods.objective import Signal
 V = 6
 
 
-CHOICES = ("target_space", "support", "estimator", "baseline", "log_partition", "divide_by", "overlong")
+CHOICES = (
+    *("share_norm", "share_measure", "search"),
+    "target_space",
+    "support",
+    "estimator",
+    "baseline",
+    "log_partition",
+    "divide_by",
+    "overlong",
+)
 ADVANTAGES = (*OTHER_ADVANTAGES, SIGN, "cispo", "rft")
 SWITCHED_ON = {
     "ppo": [{"dual_clip": 3.0}, {"entropy_weight": 0.01}, {"beta_kl": 0.05}, {"whiten": False}],
@@ -87,6 +96,7 @@ def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dt
     method = METHODS[name]
     objective = method.bind(hyper)
     inputs = {key: value.double() for key, value in objective.advantage(signal).items()}
+    inputs |= prepared(objective, z_old, z_new, tokens, signal.mask, inputs, dtype)
     if scale is None:
         scale = token_scale(signal.mask, method.reduction, inputs["advantage"], signal.length_limit)
     chosen = list(range(len(tokens))) if rows is None else rows
@@ -106,6 +116,19 @@ def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dt
     if method.scope == "token":
         return token_loss(hidden, head, function, request)[0]
     return row_loss(hidden, head, mask, function, request)[0]
+
+
+def prepared(objective, z_old, z_new, tokens, mask, inputs, dtype=torch.float64):
+    """What the method makes of the whole minibatch before its first micro-batch, [B, T] each."""
+    if not objective.prepare_statistics:
+        return {}
+    head = LinearHead(torch.eye(V, dtype=dtype))
+    old = None if z_old is None else FixedHead(z_old[mask].to(dtype), head)
+    given = {key: value[mask] for key, value in inputs.items()}
+    request = HeadRequest(tokens[mask], objective.prepare_statistics, given, old=old)
+    found = token_statistics(z_new.detach()[mask].to(dtype), head, request)
+    measured = {name: spread(value, mask) for name, value in found.items()}
+    return {key: value.double() for key, value in objective.prepare_inputs(measured, inputs, mask).inputs.items()}
 
 
 def gradient_of(name, hyper, z_old, z_new, tokens, signal, **options):
