@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lco.errors import UserError
-from lco.heads import HeadRequest, LinearHead, TokenFunction, row_loss, spread, token_loss, token_statistics
+from lco.heads import HeadRequest, HeadStep, LinearHead, TokenFunction, row_loss, spread, token_loss, token_statistics
 from lco.rollout.records import Batch
 
 ValueFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -103,10 +103,12 @@ class Statistics(Request[Mapping[str, Tensor]]):
     Attributes:
         names: those that are asked for.
         inputs: [N, …] constants that they may read, or that stand for one that was measured before.
+        step: the optimizer's coming step on the head, for the statistics that predict it.
     """
 
     names: Sequence[str]
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    step: HeadStep | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,8 @@ class PolicyModel(nn.Module):
     def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> dict[str, Tensor]:
         mask = batch.response_mask
         names = [name for name in request.names if name != "value"]
-        found = token_statistics(hidden, self.head(), HeadRequest(batch.response_ids[mask], names, request.inputs))
+        asked = HeadRequest(batch.response_ids[mask], names, request.inputs, step=request.step)
+        found = token_statistics(hidden, self.head(), asked)
         if "value" in request.names:
             found["value"] = self._values(hidden)
         return {name: spread(value, mask) for name, value in found.items()}

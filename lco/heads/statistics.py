@@ -23,7 +23,8 @@ sampled token alone (sparse) or of the whole vocabulary (dense). P removes the m
 
 Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_rest` = 1 − π_old(a); `old_top/k` and
 `old_logit_at_top/k`, the k likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is not among them; of
-the target `tilt` (sparse), `tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`.
+the target `tilt` (sparse), `tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`; of the optimizer's coming step on the
+head `step_slope` and `step_spread` (lco/heads/step.py).
 """
 
 from __future__ import annotations
@@ -331,6 +332,8 @@ STATISTICS: dict[str, Statistic] = {
     "tilt_clamped": Statistic(_tilt_clamped),
     "target_kl": Statistic(_target_kl),
     "target_tv": Statistic(_target_tv),
+    "step_slope": Statistic(lambda c: c.prediction.slope),
+    "step_spread": Statistic(lambda c: c.prediction.spread),
 }
 
 

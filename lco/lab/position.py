@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss, token_statistics
+from lco.heads import FixedHead, HeadRequest, HeadStep, LinearHead, row_loss, token_loss, token_statistics
 from lco.methods import METHODS
 from lco.methods.method import Method
 from lco.methods.objective import Objective, Signal
@@ -138,8 +138,10 @@ def inputs_of(objective: Objective, z: Tensor, at: Positions) -> dict[str, Tenso
 
 
 def with_prepared(objective: Objective, states: Tensor, head: LinearHead, request: HeadRequest) -> HeadRequest:
-    """The request with what the method makes of its whole minibatch: here all N positions, rows of length 1."""
-    asked = replace(request, statistics=objective.prepare_statistics)
+    """The request with what the method makes of its whole minibatch: here all N positions, rows of length 1. Nothing is
+    trained here, so a step that it predicts has learning rate 0."""
+    still = HeadStep(lr=0.0) if objective.needs.head_step else None
+    asked = replace(request, statistics=objective.prepare_statistics, step=still)
     found = {name: value[:, None] for name, value in token_statistics(states, head, asked).items()}
     given = {name: value[:, None] for name, value in request.inputs.items()}
     mask = torch.ones(len(states), 1, dtype=torch.bool)

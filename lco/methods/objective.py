@@ -53,6 +53,21 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class StepNeeds:
+    """What the statistics `step_slope` and `step_spread` are told of the optimizer's coming step on the head.
+
+    Attributes:
+        moments: the optimizer's moments of the head; else the step is plain descent.
+        gradient: the minibatch's gradient, whose step is every token's; else each token has its own.
+        top: likeliest tokens whose rows are followed, beside the sampled one; 0: all.
+    """
+
+    moments: bool
+    gradient: bool
+    top: int
+
+
+@dataclass(frozen=True)
 class Needs:
     """What a method asks of the loop; the loop provides, and never asks for a method by name.
 
@@ -63,6 +78,7 @@ class Needs:
         refill_rounds: how often prompts are drawn again in place of groups of which `keep` left no row.
         critic_warmup: so many first rollouts train the critic alone.
         length_limit: tokens that the length limit of a response must have at least.
+        head_step: what `prepare` is told of the optimizer's coming step on the head; None: nothing.
     """
 
     group: bool = False
@@ -71,6 +87,7 @@ class Needs:
     refill_rounds: int = 0
     critic_warmup: int = 0
     length_limit: int = 0
+    head_step: StepNeeds | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def needs(method: Method) -> str:
         "a filter of rows" if method.keep else "",
         "refill" if asked.refill_rounds else "",
         "a pass over each minibatch before it" if method.prepare else "",
+        "the optimizer's coming step on the head" if asked.head_step else "",
         "a reference policy" if objective.fixed else "",
         "worked solutions" if method.source == "demonstrations" else "",
     ]

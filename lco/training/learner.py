@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lco.config import Experiment
 from lco.console import say
-from lco.heads import HeadRequest
+from lco.heads import HeadRequest, HeadStep
 from lco.losses import token_scale
 from lco.methods.objective import Objective, Prepared, Signal
 from lco.policy import RowLoss, TokenLoss, ValueLoss
@@ -108,7 +108,8 @@ class Learner:
         without gradient); (those inputs, all that it found)."""
         chosen, batch = list(rows), inputs.batch
         names, forward = self.objective.prepare_statistics, self.policies.engine.forward
-        found = gather_statistics(self.policies, batch, names, forward, chosen, inputs.constants)
+        step = self.head_step(inputs, chosen)
+        found = gather_statistics(self.policies, batch, names, forward, chosen, inputs.constants, step)
         given = {name: value[chosen] for name, value in inputs.constants.items()}
         measured = {name: value[chosen] for name, value in found.items()}
         constants = dict(inputs.constants)
@@ -119,6 +120,27 @@ class Learner:
                 0, torch.tensor(chosen), value
             )
         return replace(inputs, constants=constants), further
+
+    def head_step(self, inputs: UpdateInputs, rows: Sequence[int]) -> HeadStep | None:
+        """The optimizer's coming step on the head, as far as the method asks for it."""
+        wanted = self.objective.needs.head_step
+        if wanted is None:
+            return None
+        step = replace(self.policies.engine.head_step(wanted.moments), top=wanted.top)
+        return replace(step, gradient=self.head_gradient(inputs, rows)) if wanted.gradient else step
+
+    def head_gradient(self, inputs: UpdateInputs, rows: Sequence[int]) -> Tensor:
+        """[V, d], ∂/∂W of −Σ scale A log π(a) over a minibatch, before its micro-batches; in one process alone."""
+        engine, scale = self.policies.engine, self.scale_tokens(inputs, rows)
+        weight, total = engine.policy.head().weight, torch.zeros(())
+        for part in self.policies.share(rows, self.objective.unit):
+            constants, weights = self.constants_of(inputs, part, scale)
+            mask = inputs.batch.response_mask[list(part.rows)]
+            tokens = inputs.batch.response_ids[list(part.rows)][mask].to(engine.device)
+            request = HeadRequest(tokens, ("logprob",), {"advantage": constants["advantage"]}, weights)
+            answer = engine.forward(select(inputs.batch, part.rows), TokenLoss(policy_gradient, request))
+            total = total.to(engine.device) + torch.autograd.grad(answer.loss, weight)[0].float()
+        return total
 
     def say_once(self, notes: Mapping[str, str]) -> None:
         """Each sentence when its name comes up for the first time in this process, on rank 0."""
@@ -245,6 +267,11 @@ class Learner:
         constants = {name: value[chosen] for name, value in inputs.items()}
         statistics = {"logprob": logprob, "old_logprob": constants.get("old_logprob", logprob)}
         return self.objective.metrics(statistics, constants, mask)
+
+
+def policy_gradient(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+    """−A log π(a) of each token."""
+    return -x["advantage"] * s["logprob"]
 
 
 def report_update(step: Step, inputs: UpdateInputs, gathered: Sequence[tuple[float, Any]]) -> UpdateReport:

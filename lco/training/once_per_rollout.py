@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from lco.heads import FixedHead
+from lco.heads import FixedHead, HeadStep
 from lco.methods.objective import Objective
 from lco.policy import FixedPolicy, Snapshot, Statistics
 from lco.rollout.records import Batch, select
@@ -52,10 +52,11 @@ def gather_statistics(
     ask: Callable[[Batch, Statistics], Mapping[str, Tensor]],
     rows: Sequence[int] | None = None,
     constants: Mapping[str, Tensor] = MappingProxyType({}),
+    step: HeadStep | None = None,
 ) -> dict[str, Tensor]:
     """Statistics [B, T, …] of all rows (or of some, 0 elsewhere) on every rank, each rank asking for its share.
 
-    `constants` [B, T, …] are the inputs that they may read.
+    `constants` [B, T, …] are the inputs that they may read, `step` is the coming step on the head for those that predict it.
     """
     if not names:
         return {}
@@ -65,7 +66,7 @@ def gather_statistics(
         mask = batch.response_mask[chosen]
         inputs = {name: value[chosen][mask].to(device) for name, value in constants.items()}
         with torch.no_grad():
-            answer = ask(select(batch, part.rows), Statistics(names, inputs))
+            answer = ask(select(batch, part.rows), Statistics(names, inputs, step))
         if part.real:
             mine.append((part.rows, {name: value.cpu() for name, value in answer.items()}))
     found: dict[str, Tensor] = {}

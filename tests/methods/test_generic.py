@@ -10,7 +10,7 @@ import torch
 
 from lco.advantages import degenerate
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, spread, token_loss, token_statistics
+from lco.heads import FixedHead, HeadRequest, HeadStep, LinearHead, row_loss, spread, token_loss, token_statistics
 from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.methods.lco_common import OTHER_ADVANTAGES, SIGN
@@ -20,7 +20,7 @@ V = 6
 
 
 CHOICES = (
-    *("share_norm", "share_measure", "search"),
+    *("share_norm", "share_measure", "search", "hessian_rule"),
     "target_space",
     "support",
     "estimator",
@@ -125,7 +125,9 @@ def prepared(objective, z_old, z_new, tokens, mask, inputs, dtype=torch.float64)
     head = LinearHead(torch.eye(V, dtype=dtype))
     old = None if z_old is None else FixedHead(z_old[mask].to(dtype), head)
     given = {key: value[mask] for key, value in inputs.items()}
-    request = HeadRequest(tokens[mask], objective.prepare_statistics, given, old=old)
+    # A step at which some tokens are left out and some are not, of plain descent.
+    step = HeadStep(lr=0.002) if objective.needs.head_step else None
+    request = HeadRequest(tokens[mask], objective.prepare_statistics, given, old=old, step=step)
     found = token_statistics(z_new.detach()[mask].to(dtype), head, request)
     measured = {name: spread(value, mask) for name, value in found.items()}
     return {key: value.double() for key, value in objective.prepare_inputs(measured, inputs, mask).inputs.items()}
