@@ -9,6 +9,7 @@ where a head used outside its module's forward is an empty tensor.
 | RowLoss     | the same for losses that couple the tokens of a row (or the rows of a pair)          |
 | ValueLoss   | scalar loss of the critic alone                                                      |
 | Statistics  | statistics [B, T] without gradient (`value` asks the critic)                         |
+| HeadNorms   | [R] squared norm of the head's gradient of each row's log-probability                |
 | Snapshot    | hidden states of the response tokens and a copy of the head: what π_old is kept as   |
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from lco.errors import UserError
 from lco.heads import HeadRequest, HeadStep, LinearHead, TokenFunction, row_loss, spread, token_loss, token_statistics
+from lco.heads.norms import row_score_norms
 from lco.rollout.records import Batch
 
 ValueFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -112,6 +114,11 @@ class Statistics(Request[Mapping[str, Tensor]]):
 
 
 @dataclass(frozen=True)
+class HeadNorms(Request[Tensor]):
+    """[R] squared norms of the head's gradient of each row's log-probability, without gradient."""
+
+
+@dataclass(frozen=True)
 class Snapshot(Request[FixedPolicy]):
     """What π_old is kept as."""
 
@@ -179,6 +186,9 @@ class PolicyModel(nn.Module):
                     answer = LossAnswer(self._value_loss(hidden if request.body else hidden.detach(), request), {})
                 case Statistics():
                     answer = self._statistics(batch, hidden, request)
+                case HeadNorms():
+                    sampled, lengths = batch.response_ids[batch.response_mask], batch.response_lengths.tolist()
+                    answer = row_score_norms(hidden, self.head(), sampled, lengths)
                 case Snapshot():
                     answer = FixedPolicy(hidden.split(batch.response_lengths.tolist()), self.head().copied())
         return answer

@@ -40,6 +40,7 @@ REGISTERED = {
     "reinforce_pp": "reinforce_pp:REINFORCE_PP",
     "reinforce_pp_baseline": "reinforce_pp:REINFORCE_PP_BASELINE",
     "rloo": "rloo:RLOO",
+    "oblr_po": "oblr_po:OBLR_PO",
     "kimi": "kimi:KIMI",
     "kimi_token": "kimi:KIMI_TOKEN",
     "pmd_mean": "pmd:PMD_MEAN",

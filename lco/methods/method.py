@@ -18,6 +18,7 @@ from lco.methods.objective import (
     Objective,
     OldNeeds,
     Prepared,
+    RateRule,
     Scope,
     Signal,
     Source,
@@ -152,6 +153,7 @@ class Method:
         conflict: hyper → why its values do not go together, or None.
         metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
             its rows (`logprob`, and `old_logprob` from before the first update).
+        rate: hyper → a factor on the learning rate from the gradient's noise, or None.
         certainty: how sure the specification is.
         variant_of: the method that this is a preset of, if it is one.
     """
@@ -177,6 +179,7 @@ class Method:
     target: Callable[[Hyper], Target | None] = lambda hyper: None
     conflict: Callable[[Hyper], str | None] = lambda hyper: None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
+    rate: Callable[[Hyper], RateRule | None] = lambda hyper: None
     certainty: str = "certain"
     variant_of: str = ""
     page: str | None = ""
@@ -217,6 +220,7 @@ class Method:
             prepare_statistics=prepare.statistics if prepare else (),
             prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else prepare_nothing,
             metrics=(lambda s, x, mask: metrics(s, x, mask, hyper)) if metrics else report_nothing,
+            rate=self.rate(hyper),
         )
 
     def read_values(self, overrides: Hyper) -> tuple[dict[str, Any], dict[str, Any]]:

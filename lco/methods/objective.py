@@ -20,6 +20,7 @@ from lco.policy import ValueFunction
 
 Scope = Literal["token", "row", "pair"]
 Source = Literal["rollouts", "demonstrations", "pairs"]
+RowNorms = Literal["", "logit", "head", "exact"]
 Family = Literal["lco", "baseline", "imitation", "preference"]
 
 
@@ -38,6 +39,7 @@ class Signal:
         values: [B, T] the critic's values before each token, or None without a critic.
         ref_logprob: [B, T] the reference policy's log-probabilities, or None where the method needs none.
         old_logprob: [B, T] the current policy's, or None where the method's advantage needs none.
+        row_norms: [B] ‖∇ log π(y)‖² of each row, or what stands for it; None where the method needs none.
     """
 
     rewards: Tensor
@@ -50,6 +52,7 @@ class Signal:
     values: Tensor | None = None
     ref_logprob: Tensor | None = None
     old_logprob: Tensor | None = None
+    row_norms: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Needs:
         refill_rounds: how often prompts are drawn again in place of groups of which `keep` left no row.
         critic_warmup: so many first rollouts train the critic alone.
         length_limit: tokens that the length limit of a response must have at least.
+        row_norms: which `Signal.row_norms`: of the logits added up over tokens, of the head, of all parameters (exact); "":
+            none.
         head_step: what `prepare` is told of the optimizer's coming step on the head; None: nothing.
     """
 
@@ -87,7 +92,21 @@ class Needs:
     refill_rounds: int = 0
     critic_warmup: int = 0
     length_limit: int = 0
+    row_norms: RowNorms = ""
     head_step: StepNeeds | None = None
+
+
+@dataclass(frozen=True)
+class RateRule:
+    """A factor on the learning rate of an update, from the noise of the gradients before it.
+
+    Attributes:
+        decay: of the moving averages over updates.
+        factor: (square of the expected gradient, variance of the update's gradient), moving averages → factor.
+    """
+
+    decay: float
+    factor: Callable[[float, float], float]
 
 
 @dataclass(frozen=True)
@@ -154,6 +173,7 @@ class Objective:
         prepare_statistics: what is measured before a minibatch's first micro-batch, for `prepare_inputs`.
         prepare_inputs: constants that depend on the whole minibatch under the current policy, all ranks together.
         metrics: (statistics [R, T], inputs [R, T], mask) → what the method wants logged of a minibatch.
+        rate: a factor on the learning rate; None: 1.
     """
 
     name: str
@@ -178,6 +198,7 @@ class Objective:
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, float]] = field(
         default=report_nothing
     )
+    rate: RateRule | None = None
 
     @property
     def critic(self) -> bool:

@@ -92,8 +92,8 @@ class DeepSpeedEngine:
         self.module.set_gradient_accumulation_boundary(last)
         self.module.backward(loss * self.world, scale_wrt_gas=False)
 
-    def step(self) -> Step:
-        factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
+    def step(self, factor: float = 1.0) -> Step:
+        factor *= learning_rate_factor(self.updates, self.experiment.warmup_updates)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         before = self.module.skipped_steps

@@ -82,8 +82,9 @@ class Engine(Protocol):
         """`last`: this micro-batch is the last one of the optimizer step."""
         ...
 
-    def step(self) -> Step:
-        """Clips, applies, clears. A gradient that is not finite is not applied; the result says so."""
+    def step(self, factor: float = 1.0) -> Step:
+        """Clips, applies with `factor` times the schedule's learning rate, clears. A gradient that is not finite is not applied;
+        the result says so."""
         ...
 
     def head_step(self, moments: bool) -> HeadStep:
@@ -167,8 +168,8 @@ class TorchEngine:
                 copy.grad = p.grad.float() if copy.grad is None else copy.grad.add_(p.grad)
                 p.grad = None
 
-    def step(self) -> Step:
-        factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
+    def step(self, factor: float = 1.0) -> Step:
+        factor *= learning_rate_factor(self.updates, self.experiment.warmup_updates)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         learning = [copy for _, copy in self.pairs if copy.grad is not None]

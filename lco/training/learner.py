@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,8 +19,10 @@ from lco.policy import RowLoss, TokenLoss, ValueLoss
 from lco.rollout.records import Batch, collate, select
 from lco.training.engine import Engine, Norms, Step
 from lco.training.metrics import average_prepared, compare_with_sampler, sum_over_tokens, summarise
+from lco.training.noise import GradientMeter, GradientNoise, estimate_noise
 from lco.training.once_per_rollout import (
     ask_before_updates,
+    ask_row_norms,
     gather_statistics,
     snapshot_fixed_policies,
     snapshot_old_policy,
@@ -35,12 +38,14 @@ class Learner:
 
     Attributes:
         said: names of the notes that were said already.
+        noise: of the gradients of the updates so far, where the method's learning rate follows it.
     """
 
     experiment: Experiment
     objective: Objective
     policies: Policies
     said: set[str] = field(default_factory=set)
+    noise: GradientNoise = field(default_factory=GradientNoise)
 
     def learn(self, rollout: Rollout, clock: Clock) -> dict[str, Any]:
         """All optimizer steps of one rollout; what they were, for its metrics.
@@ -60,7 +65,7 @@ class Learner:
         if rollout.step < objective.needs.critic_warmup:
             with clock.phase("update"):
                 return self.train_critic_alone(on_policy, plan)
-        reports, prepared = list[UpdateReport](), list[Prepared]()
+        reports, prepared, factors = list[UpdateReport](), list[Prepared](), list[float]()
         diagnosis: dict[str, float] = {}
         with clock.phase("update"):
             for number, rows_of_update in enumerate(plan):
@@ -69,7 +74,8 @@ class Learner:
                 prepared.append(found)
                 if number == len(plan) - 1:
                     diagnosis = self.gradient_norms_by_sign(inputs, rows_of_update, rollout.step)
-                reports.append(self.update_policy(inputs, rows_of_update))
+                factors.append(self.rate_factor())
+                reports.append(self.update_policy(inputs, rows_of_update, factors[-1]))
                 if self.policies.critic is not None:
                     self.update_critic(self.policies.critic, inputs, rows_of_update)
         return {
@@ -77,6 +83,7 @@ class Learner:
             "rows_kept": len(rows),
             **summarise(reports, on_policy.constants, signal, rows),
             **average_prepared(prepared),
+            **({"lr_factor": sum(factors) / len(factors), **self.noise.describe()} if self.meter else {}),
             **self.method_metrics({**inputs.constants, **off_policy.constants}, batch, plan[-1], reports[-1]),
             **(compare_with_sampler(rollout.compared, plan, reports) if objective.source == "rollouts" else {}),
             **diagnosis,
@@ -97,6 +104,7 @@ class Learner:
             values=known.get("value"),
             ref_logprob=known.get("ref_logprob"),
             old_logprob=known.get("old_logprob"),
+            row_norms=ask_row_norms(self.policies, self.objective.needs.row_norms, batch),
         )
         constants = self.objective.advantage(signal)
         measured = {name: value for name, value in known.items() if name.startswith("old_")}
@@ -149,18 +157,49 @@ class Learner:
                 say(f"{self.objective.name}: {sentence}")
             self.said.add(name)
 
-    def update_policy(self, inputs: UpdateInputs, rows: Sequence[int]) -> UpdateReport:
-        """One optimizer step on a minibatch, in micro-batches; the divisor is the whole minibatch's."""
+    @functools.cached_property
+    def meter(self) -> GradientMeter | None:
+        """What measures each micro-batch's gradient, where the learning rate follows its noise."""
+        return None if self.objective.rate is None else GradientMeter(self.policies.engine.policy)
+
+    def rate_factor(self) -> float:
+        """On the learning rate of the next update; 1 as long as nothing is known of the noise."""
+        rule, known = self.objective.rate, self.noise
+        if rule is None or known.signal is None or known.noise is None:
+            return 1.0
+        return rule.factor(known.signal, known.noise)
+
+    def add_noise(self, squares: Sequence[float], step: Step) -> None:
+        """Takes in an update's micro-batches, ‖g_k‖² each, all ranks together."""
+        rule = self.objective.rate
+        if rule is None or not step.applied:
+            return
+        if len(squares) < 2:
+            self.say_once(
+                {"one_micro_batch": "an update of one micro-batch has no noise to estimate; the learning rate stays"}
+            )
+            return
+        self.noise.add(*estimate_noise(squares, step.gradient_norm**2), rule.decay)
+
+    def update_policy(self, inputs: UpdateInputs, rows: Sequence[int], factor: float = 1.0) -> UpdateReport:
+        """One optimizer step on a minibatch, in micro-batches; the divisor is the whole minibatch's. `factor` is one on the
+        learning rate."""
         engine, scale = self.policies.engine, self.scale_tokens(inputs, rows)
-        parts = self.policies.share(rows, self.objective.unit)
-        loss, mine = 0.0, []
+        parts, meter = self.policies.share(rows, self.objective.unit), self.meter
+        loss, mine, squares = 0.0, [], list[float]()
         for number, part in enumerate(parts):
             answer = engine.forward(select(inputs.batch, part.rows), self.loss_request(inputs, part, scale))
             engine.backward(answer.loss, last=number == len(parts) - 1)
             loss += float(answer.loss.detach())
+            square = 0.0 if meter is None else meter.take()
+            if meter is not None and part.real and bool(inputs.batch.response_mask[list(part.rows)].any()):
+                squares.append(square)
             if part.real:
                 mine.append((part.rows, {name: value.cpu() for name, value in answer.statistics.items()}))
-        return report_update(engine.step(), inputs, engine.gather((loss, mine)))
+        step = engine.step(factor)
+        if meter is not None:
+            self.add_noise([square for share in engine.gather(squares) for square in share], step)
+        return report_update(step, inputs, engine.gather((loss, mine)))
 
     def scale_tokens(self, inputs: UpdateInputs, rows: Sequence[int]) -> dict[int, Tensor]:
         """row → [T] weights of its tokens; their divisor is that of the whole minibatch."""

@@ -66,6 +66,16 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
             f"{objective.name} with these hyper-parameters reads the head's moments or gradient before a step, which DeepSpeed "
             "spreads over its ranks; give --engine torch, or optimizer=sgd direction=token"
         )
+    if objective.needs.row_norms == "exact" and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters needs the gradient of each row by itself, which DeepSpeed spreads "
+            "over its ranks; give --engine torch, or norm_proxy=head"
+        )
+    if objective.rate is not None and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters needs the gradient of each micro-batch by itself, which DeepSpeed "
+            "spreads over its ranks; give --engine torch, or adaptive_rate=false"
+        )
     for name, value in objective.hyper.items():
         check_finite(name, value)
     check_critic(experiment, objective.critic)

@@ -20,7 +20,7 @@ V = 6
 
 
 CHOICES = (
-    *("share_norm", "share_measure", "search", "hessian_rule"),
+    *("share_norm", "share_measure", "search", "hessian_rule", "norm_proxy"),
     "target_space",
     "support",
     "estimator",
@@ -80,7 +80,7 @@ def rollout(seed=0, rows=6, length=5):
     old = z_old.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1).float()
     signal = Signal(
         rewards, groups, mask, torch.zeros(rows, dtype=torch.bool), length, tuple("abcdef"[:rows]), (0.5, 0.25),
-        values, ref, old,
+        values, ref, old, torch.rand(rows, generator=g) * lengths,
     )  # fmt: skip
     return z_old, z_new, tokens, signal
 
