@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lco.heads.gibbs import tilted_policy
 from lco.heads.mixture import SparseTarget, sparse_target
+from lco.heads.step import HeadStep, Prediction, predict_step
 
 
 class Target(Protocol):
@@ -90,6 +91,8 @@ class Chunk:
         target: LCO's target, for losses that have one.
         fixed: name → a function that computes the logits [C, V] of a fixed policy.
         workspace: where [C, V] buffers come from.
+        states: [C, d] hidden states divided by the temperature, where `step` is given.
+        step: the optimizer's coming step on the head, for the statistics that predict what it does.
     """
 
     z: Tensor
@@ -101,6 +104,9 @@ class Chunk:
     workspace: Workspace
     _cache: dict[str, Tensor] = field(default_factory=dict)
     _sparse: SparseTarget | None = None
+    states: Tensor | None = None
+    step: HeadStep | None = None
+    _prediction: Prediction | None = None
 
     def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         if name not in self._cache:
@@ -232,6 +238,15 @@ class Chunk:
         assert self.z_old is not None
         z_old = self.z_old
         return self.once("gap", lambda: torch.sub(self.z, z_old, out=self.buffer("gap")))
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the coming step on the head does to log π of the sampled tokens."""
+        assert self.step is not None
+        assert self.states is not None
+        if self._prediction is None:
+            self._prediction = predict_step(self.step, self.probs, self.tokens, self.states, self.inputs["advantage"])
+        return self._prediction
 
     @property
     def log_ratio(self) -> Tensor:

@@ -26,7 +26,8 @@ Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_rest` = 1 
 `old_logit_at_top/k`, the k likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is not among them; of
 the target `tilt` (sparse), `tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`; of the sampler's distribution μ
 `sampler_logprob` of the sampled token, `sampler_top/k` and `sampler_logprob_at_top/k`, its k likeliest tokens. A run gives
-these as inputs, as they were recorded while sampling; without inputs the sampler was π_old.
+these as inputs, as they were recorded while sampling; without inputs the sampler was π_old. Of the optimizer's coming step on
+the head `step_slope` and `step_spread` (lco/heads/step.py).
 """
 
 from __future__ import annotations
@@ -344,6 +345,8 @@ STATISTICS: dict[str, Statistic] = {
     "tilt_clamped": Statistic(_tilt_clamped),
     "target_kl": Statistic(_target_kl),
     "target_tv": Statistic(_target_tv),
+    "step_slope": Statistic(lambda c: c.prediction.slope),
+    "step_spread": Statistic(lambda c: c.prediction.spread),
 }
 
 

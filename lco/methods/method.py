@@ -17,12 +17,14 @@ from lco.methods.objective import (
     Needs,
     Objective,
     OldNeeds,
+    Prepared,
+    RateRule,
     Refresh,
     Scope,
     Signal,
     Source,
     keep_all_rows,
-    no_further_inputs,
+    prepare_nothing,
     report_nothing,
 )
 from lco.policy import ValueFunction
@@ -97,11 +99,11 @@ class Prepare:
 
     Attributes:
         statistics: what is measured without gradient before the minibatch's first micro-batch.
-        inputs: (statistics [R, T], inputs [R, T, …], mask [R, T], hyper) → further inputs [R, T, …] of its R rows.
+        inputs: (statistics [R, T], inputs [R, T, …], mask [R, T], hyper) → further inputs of its R rows, and what is logged.
     """
 
     statistics: tuple[str, ...]
-    inputs: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, Tensor]]
+    inputs: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], Prepared]
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class Method:
         metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T, …] of
             its rows (`logprob`, what `metric_statistics` names, and `old_logprob` from before the first update).
         metric_statistics: hyper → statistics that `metrics` reads besides.
+        rate: hyper → a factor on the learning rate from the gradient's noise, or None.
         certainty: how sure the specification is.
         variant_of: the method that this is a preset of, if it is one.
     """
@@ -181,6 +184,7 @@ class Method:
     conflict: Callable[[Hyper], str | None] = lambda hyper: None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
     metric_statistics: Callable[[Hyper], tuple[str, ...]] = lambda hyper: ()
+    rate: Callable[[Hyper], RateRule | None] = lambda hyper: None
     certainty: str = "certain"
     variant_of: str = ""
     page: str | None = ""
@@ -220,9 +224,10 @@ class Method:
             keep=(lambda signal: keep(signal, hyper)) if keep else keep_all_rows,
             refresh=self.refresh(hyper),
             prepare_statistics=prepare.statistics if prepare else (),
-            prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else no_further_inputs,
+            prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else prepare_nothing,
             metrics=(lambda s, x, mask: metrics(s, x, mask, hyper)) if metrics else report_nothing,
             metric_statistics=self.metric_statistics(hyper),
+            rate=self.rate(hyper),
         )
 
     def read_values(self, overrides: Hyper) -> tuple[dict[str, Any], dict[str, Any]]:

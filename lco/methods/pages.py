@@ -26,6 +26,9 @@ def needs(method: Method) -> str:
         "a pool of pairs" if objective.refresh else "",
         "refill" if asked.refill_rounds else "",
         "a pass over each minibatch before it" if method.prepare else "",
+        "norms of each row's gradient" if asked.row_norms else "",
+        "norms of each micro-batch's gradient" if objective.rate else "",
+        "the optimizer's coming step on the head" if asked.head_step else "",
         "a reference policy" if objective.fixed else "",
         "worked solutions" if method.source == "demonstrations" else "",
     ]

@@ -65,6 +65,22 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
         )
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
+    step = objective.needs.head_step
+    if step is not None and (step.moments or step.gradient) and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters reads the head's moments or gradient before a step, which DeepSpeed "
+            "spreads over its ranks; give --engine torch, or optimizer=sgd direction=token"
+        )
+    if objective.needs.row_norms == "exact" and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters needs the gradient of each row by itself, which DeepSpeed spreads "
+            "over its ranks; give --engine torch, or norm_proxy=head"
+        )
+    if objective.rate is not None and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters needs the gradient of each micro-batch by itself, which DeepSpeed "
+            "spreads over its ranks; give --engine torch, or adaptive_rate=false"
+        )
     for name, value in objective.hyper.items():
         check_finite(name, value)
     check_critic(experiment, objective.critic)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
     starts anew is emptied of an earlier one here, where nothing can be refused any more."""
     folder, engine = plan.experiment.folder, loaded.learner.policies.engine
     history: list[float] = []
+    kept: list[dict[str, Any]] = []
     if engine.rank == 0:
         disk.check_space(
             folder, 2 * checkpoint_size(loaded.learner.policies), "no room for two checkpoints of this run"
@@ -149,8 +150,10 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
         if final.exists():  # of an earlier, shorter part: no longer the run's last model
             final.rename(final.with_name(f"final-{start:06d}"))
         if start:
-            history = mean_rewards(folder)
+            kept = disk.read_lines(folder / "metrics.jsonl")
+            history = mean_rewards(kept)
     loaded.collector.history += engine.gather(history)[0]
+    loaded.learner.noise.restore(engine.gather(kept)[0] if plan.objective.rate else ())
 
 
 def compare_policies(plan: Plan, loaded: Loaded) -> None:
@@ -171,9 +174,9 @@ def compare_policies(plan: Plan, loaded: Loaded) -> None:
     )
 
 
-def mean_rewards(folder: Path) -> list[float]:
-    """Mean reward of every rollout that a resumed run keeps."""
-    return [line["accuracy"] for line in disk.read_lines(folder / "metrics.jsonl") if "accuracy" in line]
+def mean_rewards(lines: Sequence[dict[str, Any]]) -> list[float]:
+    """Mean reward of every rollout that a resumed run keeps, from their metrics."""
+    return [line["accuracy"] for line in lines if "accuracy" in line]
 
 
 def checkpoint_size(policies: Policies) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from lco.advantages import degenerate
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
+from lco.heads import FixedHead, HeadRequest, HeadStep, LinearHead, row_loss, spread, token_loss, token_statistics
 from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.methods.lco_common import OTHER_ADVANTAGES, SIGN
@@ -22,6 +22,7 @@ V = 6
 CHOICES = (
     *("target_space", "support", "estimator", "baseline", "log_partition", "divide_by", "overlong"),
     *("divergence", "mask_anchor", "weight_anchor", "budget", "gate"),
+    *("share_norm", "share_measure", "search", "hessian_rule", "norm_proxy"),
 )
 ADVANTAGES = (*OTHER_ADVANTAGES, SIGN, "cispo", "rft")
 SWITCHED_ON = {
@@ -78,7 +79,7 @@ def rollout(seed=0, rows=6, length=5):
     old = z_old.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1).float()
     signal = Signal(
         rewards, groups, mask, torch.zeros(rows, dtype=torch.bool), length, tuple("abcdef"[:rows]), (0.5, 0.25),
-        values, ref, old,
+        values, ref, old, torch.rand(rows, generator=g) * lengths,
     )  # fmt: skip
     return z_old, z_new, tokens, signal
 
@@ -94,6 +95,7 @@ def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dt
     method = METHODS[name]
     objective = method.bind(hyper)
     inputs = {key: value.double() for key, value in objective.advantage(signal).items()}
+    inputs |= prepared(objective, z_old, z_new, tokens, signal.mask, inputs, dtype)
     if scale is None:
         scale = token_scale(signal.mask, method.reduction, inputs["advantage"], signal.length_limit)
     chosen = list(range(len(tokens))) if rows is None else rows
@@ -113,6 +115,21 @@ def loss_of(name, hyper, z_old, z_new, tokens, signal, scale=None, rows=None, dt
     if method.scope == "token":
         return token_loss(hidden, head, function, request)[0]
     return row_loss(hidden, head, mask, function, request)[0]
+
+
+def prepared(objective, z_old, z_new, tokens, mask, inputs, dtype=torch.float64):
+    """What the method makes of the whole minibatch before its first micro-batch, [B, T] each."""
+    if not objective.prepare_statistics:
+        return {}
+    head = LinearHead(torch.eye(V, dtype=dtype))
+    old = None if z_old is None else FixedHead(z_old[mask].to(dtype), head)
+    given = {key: value[mask] for key, value in inputs.items()}
+    # A step at which some tokens are left out and some are not, of plain descent.
+    step = HeadStep(lr=0.002) if objective.needs.head_step else None
+    request = HeadRequest(tokens[mask], objective.prepare_statistics, given, old=old, step=step)
+    found = token_statistics(z_new.detach()[mask].to(dtype), head, request)
+    measured = {name: spread(value, mask) for name, value in found.items()}
+    return {key: value.double() for key, value in objective.prepare_inputs(measured, inputs, mask).inputs.items()}
 
 
 def gradient_of(name, hyper, z_old, z_new, tokens, signal, **options):
