@@ -61,7 +61,7 @@ class Experiment:
     max_prompt_tokens: int = knob(512, "problems", "longer prompts are dropped before training and counted", least=1)
     extraction: str = knob("lenient", "problems", "where the verifier looks for the answer (see `lco verify --help`)")
 
-    rollouts: str = knob("transformers", "rollouts", "sampling engine", ("transformers", "vllm"))
+    rollouts: str = knob("transformers", "rollouts", "sampling engine", ("transformers", "vllm", "vllm-server"))
     prompts_per_step: int = knob(32, "rollouts", "prompts of one rollout", least=1)
     samples: int = knob(8, "rollouts", "responses per prompt", least=1)
     max_new_tokens: int = knob(32, "rollouts", "length limit of a response in tokens", least=1)

@@ -46,6 +46,8 @@ class Row:
         response_ids: ids as sampled, including the end token when there is one.
         finish_reason: "stop" when the last id is an end token, "length" when the limit cut it.
         logprobs: the sampler's own log-probability of each response id at the sampling temperature (natural log).
+        version: how many synchronisations the weights had seen that drew it, as a server said; None where the sampler is the
+            trainer's own process, or its child.
     """
 
     group: str
@@ -53,13 +55,15 @@ class Row:
     response_ids: tuple[int, ...]
     finish_reason: FinishReason
     logprobs: tuple[float, ...]
+    version: int | None = None
 
 
 OnRows = Callable[[Sequence[Row]], None]
 
 
 class Sampler(Protocol):
-    """Two implementations: transformers.py (shares the trainer's weights) and vllm.py (has its own, synchronised)."""
+    """Three implementations: transformers.py (shares the trainer's weights), vllm.py (has its own, synchronised) and
+    vllm_server.py (asks servers that have their own)."""
 
     def sample(
         self,

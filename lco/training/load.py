@@ -4,6 +4,7 @@ last, so that mistakes cost seconds."""
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from lco import models
+from lco.addresses import read_addresses
 from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
@@ -35,6 +37,7 @@ from lco.problems.responses import response_decoder
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
+from lco.rollout.memory import weight_bytes
 from lco.rollout.records import Sampler, Sampling
 from lco.training.collector import Collector
 from lco.training.engine import Engine, TorchEngine
@@ -299,9 +302,11 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
         return TransformersSampler(engine.policy.model, any_rank=engine.any if in_step else None)
     if engine.rank != 0:
         return None
+    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
+    if experiment.rollouts == "vllm-server":
+        return start_server_sampler(experiment, loaded.collector.prompts[0].ids, policy if paired else None)
     from lco.rollout.vllm import VLLMSampler  # vLLM, which only a run that samples with it has to have
 
-    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
     with folder_for_vllm(plan.fixed_models["reference"] if paired else experiment.model, policy) as where:
         return VLLMSampler(
             where,
@@ -310,6 +315,21 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
             max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,
             separate_process=world > 1,
         )
+
+
+def start_server_sampler(experiment: Experiment, probe: Sequence[int], paired: PolicyModel | None) -> Sampler:
+    """The sampler that asks servers.
+
+    Args:
+        paired: the reference policy that preference pairs are drawn from. No later synchronisation brings its weights.
+    """
+    from lco.rollout.vllm_server import VLLMServerSampler  # its HTTP client, which only such a run has to have
+
+    size = weight_bytes(experiment.model, experiment.dtype)
+    sampler = VLLMServerSampler(read_addresses(os.environ), experiment.dtype, probe, size)
+    if paired is not None:
+        sampler.sync(models.checkpoint_weights(paired.model, paired.named_weights()))
+    return sampler
 
 
 @contextmanager

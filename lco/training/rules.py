@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lco.addresses import URLS, read_addresses
 from lco.config import Experiment, fields
 from lco.errors import UserError, nearest
 from lco.problems.prompts import style_named
@@ -146,6 +147,20 @@ def check_data_dir(experiment: Experiment) -> None:
         raise UserError(
             f"--data-dir is {folder}, but the problems of {problems} are made and not read; name a set with --problems "
             "(`lco problems` lists them), or leave --data-dir out"
+        )
+
+
+def check_servers(experiment: Experiment, variables: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UserError: servers are to sample and none is named, or the other way round.
+    """
+    if experiment.rollouts == "vllm-server":
+        read_addresses(variables)
+    elif variables.get(URLS):
+        raise UserError(
+            f"vLLM servers are named (--vllm-url, or {URLS} in the environment), but rollouts is {experiment.rollouts!r}; give "
+            "--rollouts vllm-server, or leave the addresses out"
         )
 
 
