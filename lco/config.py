@@ -80,7 +80,13 @@ class Experiment:
     beta1: float = knob(0.9, "training", "AdamW", least=0, below=1)
     beta2: float = knob(0.99, "training", "AdamW", least=0, below=1)
     weight_decay: float = knob(0.0, "training", "AdamW", least=0)
-    warmup_updates: int = knob(0, "training", "optimizer steps of linear warm-up, constant afterwards", least=0)
+    warmup_updates: int = knob(0, "training", "optimizer steps of linear warm-up", least=0)
+    lr_schedule: str = knob(
+        "constant",
+        "training",
+        "learning rate after the warm-up, down to 0 at the end",
+        ("constant", "linear", "cosine"),
+    )
     clip_norm: float = knob(1.0, "training", "gradient norm limit (0: none)", least=0)
     seed: int = knob(0, "training", "data order, sampling, new heads", least=0)
 
@@ -91,6 +97,7 @@ class Experiment:
         0, "watching", "rollouts between gradient norms by sign of advantage (0: never)", least=0
     )
     save_every: int = knob(10, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
+    keep: int = knob(2, "watching", "newest checkpoints that are kept, beside the best validated one", least=1)
     out: str = knob("", "watching", "run folder (default: runs/<problems>/<method>/seed-<seed>)")
 
     @property
@@ -101,6 +108,11 @@ class Experiment:
     @property
     def rows_per_step(self) -> int:
         return self.prompts_per_step * self.samples
+
+    @property
+    def planned_updates(self) -> int:
+        """Optimizer steps of the whole run, where no rollout is skipped."""
+        return self.steps * self.epochs * self.minibatches
 
 
 def fields() -> dict[str, dataclasses.Field[Any]]:

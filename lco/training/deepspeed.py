@@ -92,7 +92,7 @@ class DeepSpeedEngine:
         self.module.backward(loss * self.world, scale_wrt_gas=False)
 
     def step(self) -> Step:
-        factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
+        factor = learning_rate_factor(self.updates, self.experiment)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         before = self.module.skipped_steps

@@ -113,9 +113,20 @@ class Engine(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
-def learning_rate_factor(update: int, warmup: int) -> float:
-    """Linear warm-up, constant afterwards; `update` counts from 0."""
-    return min(1.0, (update + 1) / (warmup + 1)) if warmup else 1.0
+def learning_rate_factor(update: int, experiment: Experiment) -> float:
+    """Linear warm-up, then what `lr_schedule` says; `update` counts from 0. A run whose rollouts all teach ends one update
+    before the decay reaches 0; one that skips some ends higher."""
+    warmup, done = experiment.warmup_updates, update - experiment.warmup_updates
+    if done < 0:
+        return (update + 1) / (warmup + 1)
+    progress = min(1.0, done / max(1, experiment.planned_updates - warmup))
+    match experiment.lr_schedule:
+        case "linear":
+            return 1.0 - progress
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        case _:
+            return 1.0
 
 
 def parameter_groups(policy: PolicyModel, experiment: Experiment) -> list[dict[str, Any]]:
@@ -162,7 +173,7 @@ class TorchEngine:
                 p.grad = None
 
     def step(self) -> Step:
-        factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
+        factor = learning_rate_factor(self.updates, self.experiment)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         learning = [copy for _, copy in self.pairs if copy.grad is not None]

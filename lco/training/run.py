@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lco import disk
-from lco.config import dump
+from lco.config import Experiment, dump
 from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
@@ -119,9 +119,9 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
     folder, engine = plan.experiment.folder, loaded.learner.policies.engine
     history: list[float] = []
     if engine.rank == 0:
-        disk.check_space(
-            folder, 2 * checkpoint_size(loaded.learner.policies), "no room for two checkpoints of this run"
-        )
+        copies = plan.experiment.keep + bool(loaded.validation)
+        wanted = copies * checkpoint_size(loaded.learner.policies)
+        disk.check_space(folder, wanted, f"no room for the {copies} checkpoints that this run keeps")
         if not start:
             run_folder.remove_run(folder)
         run_folder.keep_metrics(folder / "metrics.jsonl", start)
@@ -208,8 +208,8 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             if asked:
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
-                save(learner.policies, folder, done, loaded.manifest["run"], whole)
-        save(learner.policies, folder, done, loaded.manifest["run"], whole)
+                save(learner.policies, experiment, done, loaded.manifest["run"], whole)
+        save(learner.policies, experiment, done, loaded.manifest["run"], whole)
         if done == experiment.steps:
             refuse_unmoved(barren, done - start)
             export_final(loaded, folder)
@@ -238,12 +238,12 @@ def stop_on_interrupt() -> Iterator[Callable[[], int]]:
         yield lambda: asked
 
 
-def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[int]) -> None:
+def save(policies: Policies, experiment: Experiment, step: int, run_id: str, whole: set[int]) -> None:
     """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes.
 
     `whole` are the steps whose checkpoints are known to be whole; this one joins them.
     """
-    engine, chief = policies.engine, policies.engine.rank == 0
+    engine, chief, folder = policies.engine, policies.engine.rank == 0, experiment.folder
     if chief:
         disk.check_space(folder, checkpoint_size(policies), f"no room for the checkpoint after rollout {step}")
         checkpoint.begin_checkpoint(folder, step)
@@ -259,7 +259,7 @@ def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[in
     whole.add(step)
     if chief:
         checkpoint.finish_checkpoint(folder, step, run_id)
-        checkpoint.prune_checkpoints(folder, whole, step)
+        checkpoint.prune_checkpoints(folder, whole, step, experiment.keep, checkpoint.validation_scores(folder))
     engine.gather(None)
 
 
