@@ -35,6 +35,8 @@ class Experiment:
     model: str = knob("", "model", "local folder, hub id, or GGUF file of a causal language model")
     dtype: str = knob("float32", "model", "parameters and activations", ("float32", "bfloat16"))
     gradient_checkpointing: bool = knob(False, "model", "recompute the body's activations in the backward pass")
+    lora_rank: int = knob(0, "model", "train adapters of this rank (LoRA) in place of the weights (0: none)", least=0)
+    lora_alpha: float = knob(0.0, "model", "LoRA's scale times its rank (0: twice the rank)", least=0)
     device: str = knob("auto", "model", "auto takes CUDA where there is one", ("auto", "cpu", "cuda"))
 
     method: str = knob("lco_kld", "method", "see `lco methods`")

@@ -22,6 +22,7 @@ from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
+from lco.models.lora import add_adapters
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems import Problem
 from lco.problems.prompts import (
@@ -108,6 +109,8 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         "method": {key: getattr(objective, key) for key in ("title", "family", "source")},
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
+    if experiment.lora_rank:
+        add_adapters(model, experiment.lora_rank, experiment.lora_alpha or 2 * experiment.lora_rank)
     policy = PolicyModel(model, experiment.temperature, critic=critic is None and objective.critic).to(device)
     engine = build_engine(policy, experiment)
     policies = Policies(

@@ -43,6 +43,7 @@ def resolve(experiment: Experiment) -> Plan:
     rules.check_values(experiment)
     rules.check_problems(experiment)
     rules.check_installed(experiment)
+    rules.check_lora(experiment)
     rules.check_servers(experiment, os.environ)
     objective = method_named(experiment.method).bind(experiment.hyper)  # which imports torch
     given = {
