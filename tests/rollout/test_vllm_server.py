@@ -32,7 +32,7 @@ def make(servers, tmp_path):
 
     def sampler(token=SECRET):
         variables = {URLS: " ".join(server.url for server in servers), FOLDER: str(tmp_path), TOKEN: token}
-        patience = Patience(in_flight=2, retry=0.01, give_up=0.0)
+        patience = Patience(in_flight=2, retry=0.01, give_up=60.0)
         made.append(VLLMServerSampler(read_addresses(variables), "float32", (1, 2, 3), patience=patience))
         return made[-1]
 
@@ -69,7 +69,8 @@ def test_weights_are_read_while_nothing_runs_and_before_anything_is_asked(make, 
         "/resume",
     ]
     for server in servers:
-        assert server.routes[: len(wanted)] == wanted
+        asked = [route for route in server.routes if route != "/health"]  # looked at meanwhile where that takes long
+        assert asked[: len(wanted)] == wanted
         assert server.weight == -2.0
 
 
@@ -80,6 +81,7 @@ def test_a_server_that_was_started_again_gets_the_current_weights_and_none_of_it
     sampler.sync(weights(-2.0))
     sampler.sync(weights(-3.0))
     servers[1].restart()
+    servers[0].close()
     rows = sampler.sample(PROMPTS, SAMPLING, 7)
     assert {value for row in rows for value in row.logprobs} == {-3.0}
     assert {row.version for row in rows} == {2}
