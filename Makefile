@@ -1,6 +1,6 @@
 # `make reproduce` and `make test` do all of the set-up they need; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-long peers site lint tables leaderboard lock clean long-inputs
+.PHONY: help setup reproduce test test-long test-gpu peers site lint tables leaderboard lock clean long-inputs
 
 # .venv/bin is on PATH because DeepSpeed looks there for ninja
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
@@ -32,6 +32,9 @@ test: lint ## lint, types and all tests but the long ones (15 minutes on 2 cores
 
 test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (three quarters of an hour on 2 cores)
 	@$(RUN) -m pytest -m long --timeout 3600
+
+test-gpu: setup ## what only a CUDA device can show, at most ten minutes on one; figures in runs/gpu/ (parts: pytest -m gpu -k NAME)
+	@$(RUN) -m pytest -m gpu -rs --timeout 300
 
 peers: setup ## TRL and verl in .venv-peers, and the tests of the suite's losses inside them (needs half a GB)
 	@sh scripts/peers.sh

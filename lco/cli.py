@@ -19,6 +19,7 @@ from lco.stopping import Stopped, answered, raise_stopped
 
 COMMANDS = {
     "train": ("lco.training.command", "train a model with one method"),
+    "serve": ("lco.rollout.serve_command", "start a vLLM server that trainers sample with"),
     "evaluate": ("lco.evaluation.command", "score a model on lm-eval tasks with the suite's verifier"),
     "verify": ("lco.verifier.command", "judge responses: JSON Lines in, verdicts out"),
     "methods": ("lco.methods.command", "list the methods, or print one method's page"),

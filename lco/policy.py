@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lco.errors import UserError
 from lco.heads import HeadRequest, HeadStep, LinearHead, TokenFunction, row_loss, spread, token_loss, token_statistics
 from lco.heads.norms import row_score_norms
+from lco.models.lora import merged_weights
 from lco.rollout.records import Batch
 
 ValueFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -234,9 +235,10 @@ class PolicyModel(nn.Module):
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the language model by its checkpoint name, `lm_head.weight` included when it is tied.
 
-        `named_parameters()` and saved folders leave a tied head out, and vLLM's reload then keeps the old one silently.
+        `named_parameters()` and saved folders leave a tied head out, and vLLM's reload then keeps the old one silently. LoRA's
+        adapters are merged into the weights that they belong to.
         """
-        yield from self.model.state_dict().items()
+        yield from merged_weights(self.model)
 
 
 def switch_off_dropout(module: nn.Module) -> None:

@@ -71,6 +71,8 @@ class Row:
         finish_reason: "stop" when the last id is an end token, "length" when the limit cut it.
         logprobs: the sampler's own log-probability of each response id at the sampling temperature (natural log).
         top: its likeliest tokens at every position, where `Sampling.top` asked for them.
+        version: how many synchronisations the weights had seen that drew it, as a server said; None where the sampler is the
+            trainer's own process, or its child.
     """
 
     group: str
@@ -79,13 +81,15 @@ class Row:
     finish_reason: FinishReason
     logprobs: tuple[float, ...]
     top: TopTokens | None = field(default=None, hash=False)
+    version: int | None = None
 
 
 OnRows = Callable[[Sequence[Row]], None]
 
 
 class Sampler(Protocol):
-    """Two implementations: transformers.py (shares the trainer's weights) and vllm.py (has its own, synchronised)."""
+    """Three implementations: transformers.py (shares the trainer's weights), vllm.py (has its own, synchronised) and
+    vllm_server.py (asks servers that have their own)."""
 
     def sample(
         self,

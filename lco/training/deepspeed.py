@@ -93,7 +93,7 @@ class DeepSpeedEngine:
         self.module.backward(loss * self.world, scale_wrt_gas=False)
 
     def step(self, factor: float = 1.0) -> Step:
-        factor *= learning_rate_factor(self.updates, self.experiment.warmup_updates)
+        factor *= learning_rate_factor(self.updates, self.experiment)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         before = self.module.skipped_steps
@@ -107,7 +107,7 @@ class DeepSpeedEngine:
     def head_step(self, moments: bool) -> HeadStep:
         # A method that asks for moments is refused under DeepSpeed (rules.py): they are spread over the ranks.
         assert not moments
-        return HeadStep(self.experiment.lr * learning_rate_factor(self.updates, self.experiment.warmup_updates))
+        return HeadStep(self.experiment.lr * learning_rate_factor(self.updates, self.experiment))
 
     def probe(self, batch: Batch, request: Request[LossAnswer]) -> Norms:
         # Asked of the module itself, so that DeepSpeed's accumulation sees nothing of it; not possible under ZeRO-3.

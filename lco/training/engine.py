@@ -120,9 +120,20 @@ class Engine(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
-def learning_rate_factor(update: int, warmup: int) -> float:
-    """Linear warm-up, constant afterwards; `update` counts from 0."""
-    return min(1.0, (update + 1) / (warmup + 1)) if warmup else 1.0
+def learning_rate_factor(update: int, experiment: Experiment) -> float:
+    """Linear warm-up, then what `lr_schedule` says; `update` counts from 0. A run whose rollouts all teach ends one update
+    before the decay reaches 0; one that skips some ends higher."""
+    warmup, done = experiment.warmup_updates, update - experiment.warmup_updates
+    if done < 0:
+        return (update + 1) / (warmup + 1)
+    progress = min(1.0, done / max(1, experiment.planned_updates - warmup))
+    match experiment.lr_schedule:
+        case "linear":
+            return 1.0 - progress
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        case _:
+            return 1.0
 
 
 def parameter_groups(policy: PolicyModel, experiment: Experiment) -> list[dict[str, Any]]:
@@ -169,7 +180,7 @@ class TorchEngine:
                 p.grad = None
 
     def step(self, factor: float = 1.0) -> Step:
-        factor *= learning_rate_factor(self.updates, self.experiment.warmup_updates)
+        factor *= learning_rate_factor(self.updates, self.experiment)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         learning = [copy for _, copy in self.pairs if copy.grad is not None]
@@ -194,7 +205,7 @@ class TorchEngine:
 
     def head_step(self, moments: bool) -> HeadStep:
         experiment, weight = self.experiment, self.policy.head().weight
-        lr = experiment.lr * learning_rate_factor(self.updates, experiment.warmup_updates)
+        lr = experiment.lr * learning_rate_factor(self.updates, experiment)
         held = next((copy for p, copy in self.pairs if p is weight), None)
         state = self.optimizer.state.get(held, {}) if moments and held is not None else {}
         if not state:

@@ -4,6 +4,7 @@ last, so that mistakes cost seconds."""
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,12 @@ import torch
 from torch import nn
 
 from lco import models
+from lco.addresses import read_addresses
 from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
+from lco.models.lora import add_adapters
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems import Problem
 from lco.problems.prompts import (
@@ -35,6 +38,7 @@ from lco.problems.responses import response_decoder
 from lco.problems.sets import content_sha256, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
+from lco.rollout.memory import weight_bytes
 from lco.rollout.records import Sampler, Sampling
 from lco.training.collector import Collector
 from lco.training.engine import Engine, TorchEngine
@@ -108,6 +112,8 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         "method": {key: getattr(objective, key) for key in ("title", "family", "source")},
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
+    if experiment.lora_rank:
+        add_adapters(model, experiment.lora_rank, experiment.lora_alpha or 2 * experiment.lora_rank)
     policy = PolicyModel(model, experiment.temperature, critic=critic is None and objective.critic).to(device)
     engine = build_engine(policy, experiment)
     policies = Policies(
@@ -325,9 +331,11 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
         return TransformersSampler(engine.policy.model, any_rank=engine.any if in_step else None)
     if engine.rank != 0:
         return None
+    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
+    if experiment.rollouts == "vllm-server":
+        return start_server_sampler(experiment, loaded.collector.prompts[0].ids, policy if paired else None)
     from lco.rollout.vllm import VLLMSampler  # vLLM, which only a run that samples with it has to have
 
-    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
     with folder_for_vllm(plan.fixed_models["reference"] if paired else experiment.model, policy) as where:
         return VLLMSampler(
             where,
@@ -337,6 +345,21 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
             separate_process=world > 1,
             top=plan.objective.needs.sampler_top,
         )
+
+
+def start_server_sampler(experiment: Experiment, probe: Sequence[int], paired: PolicyModel | None) -> Sampler:
+    """The sampler that asks servers.
+
+    Args:
+        paired: the reference policy that preference pairs are drawn from. No later synchronisation brings its weights.
+    """
+    from lco.rollout.vllm_server import VLLMServerSampler  # its HTTP client, which only such a run has to have
+
+    size = weight_bytes(experiment.model, experiment.dtype)
+    sampler = VLLMServerSampler(read_addresses(os.environ), experiment.dtype, probe, size)
+    if paired is not None:
+        sampler.sync(models.checkpoint_weights(paired.model, paired.named_weights()))
+    return sampler
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ def resolve(experiment: Experiment) -> Plan:
     rules.check_values(experiment)
     rules.check_problems(experiment)
     rules.check_installed(experiment)
+    rules.check_lora(experiment)
+    rules.check_servers(experiment, os.environ)
     objective = method_named(experiment.method).bind(experiment.hyper)  # which imports torch
     given = {
         "reference": experiment.reference_model or experiment.model,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lco.addresses import URLS, read_addresses
 from lco.config import Experiment, fields
 from lco.errors import UserError, nearest
 from lco.problems.prompts import style_named
@@ -170,6 +171,38 @@ def check_data_dir(experiment: Experiment) -> None:
         )
 
 
+def check_lora(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: adapters are wanted where they have not been tried.
+    """
+    if not experiment.lora_rank:
+        return
+    if experiment.engine == "deepspeed":
+        raise UserError(
+            f"lora_rank is {experiment.lora_rank}, and adapters are trained in one process alone here; give --engine torch, or "
+            "lora_rank 0"
+        )
+    if importlib.util.find_spec("peft") is None:
+        raise UserError(
+            f"lora_rank is {experiment.lora_rank}, but peft is not installed; install it as docs/install.md says"
+        )
+
+
+def check_servers(experiment: Experiment, variables: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UserError: servers are to sample and none is named, or the other way round.
+    """
+    if experiment.rollouts == "vllm-server":
+        read_addresses(variables)
+    elif variables.get(URLS):
+        raise UserError(
+            f"vLLM servers are named (--vllm-url, or {URLS} in the environment), but rollouts is {experiment.rollouts!r}; give "
+            "--rollouts vllm-server, or leave the addresses out"
+        )
+
+
 def check_installed(experiment: Experiment) -> None:
     """
     Raises:
@@ -197,6 +230,7 @@ def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
     readers = {
         "split": (named is not None, "for named problem sets"),
         "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
+        "lora_alpha": (experiment.lora_rank > 0, "with --lora-rank"),
         "processes": deepspeed,
         "zero_stage": deepspeed,
         "critic_lr": (objective.critic, "by a method with a critic"),

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lco import disk
-from lco.config import dump
+from lco.config import Experiment, dump
 from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
@@ -136,9 +136,9 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
     history: list[float] = []
     kept: list[dict[str, Any]] = []
     if engine.rank == 0:
-        disk.check_space(
-            folder, 2 * checkpoint_size(loaded.learner.policies), "no room for two checkpoints of this run"
-        )
+        copies = plan.experiment.keep + bool(loaded.validation)
+        wanted = copies * checkpoint_size(loaded.learner.policies)
+        disk.check_space(folder, wanted, f"no room for the {copies} checkpoints that this run keeps")
         if not start:
             run_folder.remove_run(folder)
         run_folder.keep_metrics(folder / "metrics.jsonl", start)
@@ -231,9 +231,9 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: 
             if asked:
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
-                save(loaded, folder, done, whole)
+                save(loaded, experiment, done, whole)
                 keep_peaks(engine, folder)
-        save(loaded, folder, done, whole)
+        save(loaded, experiment, done, whole)
         keep_peaks(engine, folder)
         if done == experiment.steps:
             refuse_unmoved(barren, done - start)
@@ -263,12 +263,12 @@ def stop_on_interrupt() -> Iterator[Callable[[], int]]:
         yield lambda: asked
 
 
-def save(loaded: Loaded, folder: Path, step: int, whole: set[int]) -> None:
+def save(loaded: Loaded, experiment: Experiment, step: int, whole: set[int]) -> None:
     """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes.
 
     `whole` are the steps whose checkpoints are known to be whole; this one joins them.
     """
-    policies = loaded.learner.policies
+    policies, folder = loaded.learner.policies, experiment.folder
     engine, chief = policies.engine, policies.engine.rank == 0
     if chief:
         disk.check_space(folder, checkpoint_size(policies), f"no room for the checkpoint after rollout {step}")
@@ -287,7 +287,7 @@ def save(loaded: Loaded, folder: Path, step: int, whole: set[int]) -> None:
     whole.add(step)
     if chief:
         checkpoint.finish_checkpoint(folder, step, loaded.manifest["run"])
-        checkpoint.prune_checkpoints(folder, whole, step)
+        checkpoint.prune_checkpoints(folder, whole, step, experiment.keep, checkpoint.validation_scores(folder))
     engine.gather(None)
 
 
