@@ -20,7 +20,7 @@ import datasets
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_filter
 
-from lco.evidence.statistics import majority
+from lco.evidence.majority import group_answers, group_sizes, majority
 from lco.problems.prompts import STYLES
 from lco.problems.sets import load_problems, rules_of
 from lco.verifier import Pool, Rules, verify
@@ -66,6 +66,10 @@ class Verified(Filter):
                 judged = iter(pool.verify_many(pairs, rules))
                 for i in alike:
                     verdicts[i] = [{"text": text, **asdict(next(judged))} for text in samples[i]]
+        for of_problem in verdicts:
+            groups = group_answers([v["extracted"] for v in of_problem], same_answer)
+            for verdict, group in zip(of_problem, groups, strict=True):
+                verdict["group"] = group
         return verdicts
 
 
@@ -73,10 +77,10 @@ def judge(doc: dict[str, Any], results: Sequence[Sequence[dict[str, Any]]]) -> d
     """One problem's scores from the verdicts on its n samples: mean (avg@n = pass@1), any, majority, no answer."""
     verdicts = results[0]
     n, right = len(verdicts), sum(v["correct"] for v in verdicts)
-    answers = [(v["extracted"], v["correct"]) for v in verdicts if v["extracted"] is not None]
+    sizes = group_sizes([v["group"] for v in verdicts], [v["correct"] for v in verdicts])
     return {
         "avg@n": right / n,
         "pass@n": float(right > 0),
-        "maj@n": majority(answers, same_answer),
+        "maj@n": majority(sizes),
         "no_answer": sum(v["extracted"] is None for v in verdicts) / n,
     }

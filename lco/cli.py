@@ -19,6 +19,7 @@ from lco.stopping import Stopped, answered, raise_stopped
 
 COMMANDS = {
     "train": ("lco.training.command", "train a model with one method"),
+    "serve": ("lco.rollout.serve_command", "start a vLLM server that trainers sample with"),
     "evaluate": ("lco.evaluation.command", "score a model on lm-eval tasks with the suite's verifier"),
     "verify": ("lco.verifier.command", "judge responses: JSON Lines in, verdicts out"),
     "methods": ("lco.methods.command", "list the methods, or print one method's page"),
@@ -27,7 +28,9 @@ COMMANDS = {
     "watch": ("lco.runs.watch_command", "follow a run from another terminal"),
     "samples": ("lco.runs.samples_command", "read what a run's model answered"),
     "record": ("lco.evidence.record_command", "make the record of a run, or check records, a stranger's too"),
+    "card": ("lco.evidence.card_command", "write the model card of a run's last model into its folder"),
     "table": ("lco.evidence.command", "build tables, figures and the page from result records"),
+    "leaderboard": ("lco.evidence.leaderboard_command", "make pages of result records to sort, filter and open"),
     "claims": ("lco.evidence.claims_command", "judge the claims of a claims.toml by the records beside it"),
     "lab": ("lco.lab.command", "measure the paper's claims about logits on every method, in a minute on a CPU"),
 }
@@ -49,7 +52,7 @@ OTHER_NAMES = {
 }  # fmt: skip
 """What other programs call a flag → what it is called here."""
 
-NAMED = {"train": "--method", "evaluate": "--model", "table": "--results", "lab": "--out"}
+NAMED = {"train": "--method", "evaluate": "--model", "table": "--results", "leaderboard": "--results", "lab": "--out"}
 """command → the flag whose value a person would leave bare."""
 
 

@@ -36,6 +36,8 @@ class Experiment:
     model: str = knob("", "model", "local folder, hub id, or GGUF file of a causal language model")
     dtype: str = knob("float32", "model", "parameters and activations", ("float32", "bfloat16"))
     gradient_checkpointing: bool = knob(False, "model", "recompute the body's activations in the backward pass")
+    lora_rank: int = knob(0, "model", "train adapters of this rank (LoRA) in place of the weights (0: none)", least=0)
+    lora_alpha: float = knob(0.0, "model", "LoRA's scale times its rank (0: twice the rank)", least=0)
     device: str = knob("auto", "model", "auto takes CUDA where there is one", ("auto", "cpu", "cuda"))
 
     method: str = knob("lco_kld", "method", "see `lco methods`; or path/to/file.py:NAME, which runs that file")
@@ -70,11 +72,12 @@ class Experiment:
     max_prompt_tokens: int = knob(512, "problems", "longer prompts are dropped before training and counted", least=1)
     reward: dict[str, float] = knob(  # noqa: RUF009
         {"verifier": 1.0}, "problems", "what a response is rewarded for, NAME=WEIGHT …, added up: verifier, format (an "
-        "answer was found), or path/to/file.py:FUNCTION, which runs that file on (responses, problems) (default: verifier)",
+        "answer was found), or path/to/file.py:FUNCTION, which runs that file on (responses, problems); or random alone: the "
+        "verifier's, dealt out by chance, as a control (default: verifier)",
     )  # fmt: skip
     extraction: str = knob("lenient", "problems", "where the verifier looks for the answer (see `lco verify --help`)")
 
-    rollouts: str = knob("transformers", "rollouts", "sampling engine", ("transformers", "vllm"))
+    rollouts: str = knob("transformers", "rollouts", "sampling engine", ("transformers", "vllm", "vllm-server"))
     prompts_per_step: int = knob(32, "rollouts", "prompts of one rollout", least=1)
     samples: int = knob(8, "rollouts", "responses per prompt", least=1)
     max_new_tokens: int = knob(32, "rollouts", "length limit of a response in tokens", least=1)
@@ -93,7 +96,13 @@ class Experiment:
     beta1: float = knob(0.9, "training", "AdamW", least=0, below=1)
     beta2: float = knob(0.99, "training", "AdamW", least=0, below=1)
     weight_decay: float = knob(0.0, "training", "AdamW", least=0)
-    warmup_updates: int = knob(0, "training", "optimizer steps of linear warm-up, constant afterwards", least=0)
+    warmup_updates: int = knob(0, "training", "optimizer steps of linear warm-up", least=0)
+    lr_schedule: str = knob(
+        "constant",
+        "training",
+        "learning rate after the warm-up, down to 0 at the end",
+        ("constant", "linear", "cosine"),
+    )
     clip_norm: float = knob(1.0, "training", "gradient norm limit (0: none)", least=0)
     seed: int = knob(0, "training", "data order, sampling, new heads", least=0)
 
@@ -111,6 +120,10 @@ class Experiment:
         0, "watching", "rollouts between gradient norms by sign of advantage (0: never)", least=0
     )
     save_every: int = knob(10, "watching", "rollouts between checkpoints (0: only on exit and at the end)", least=0)
+    keep: int = knob(2, "watching", "newest checkpoints that are kept, beside the best validated one", least=1)
+    track: str = knob(
+        "none", "watching", "send the numbers of each rollout to a tracker too", ("none", "tensorboard", "wandb")
+    )
     out: str = knob("", "watching", "run folder (default: runs/<problems>/<method>/seed-<seed>)")
 
     @property
@@ -121,6 +134,11 @@ class Experiment:
     @property
     def rows_per_step(self) -> int:
         return self.prompts_per_step * self.samples
+
+    @property
+    def planned_updates(self) -> int:
+        """Optimizer steps of the whole run, where no rollout is skipped."""
+        return self.steps * self.epochs * self.minibatches
 
 
 def fields() -> dict[str, dataclasses.Field[Any]]:

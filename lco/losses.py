@@ -58,17 +58,19 @@ def ratio(logprob: Tensor, old_logprob: Tensor) -> Tensor:
     return (logprob - old_logprob).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
 
 
-def clipped_surrogate(r: Tensor, advantage: Tensor, low: float, high: float, dual: float = 0.0) -> Tensor:
+def clipped_surrogate(
+    r: Tensor, advantage: Tensor, low: float | Tensor, high: float | Tensor, dual: float = 0.0
+) -> Tensor:
     """−min(r A, clip(r, 1 − low, 1 + high) A), PPO's pessimistic bound, for ratios of tokens or of sequences.
 
     `dual` > 0 bounds the loss of A < 0 by −dual · A (dual clip, arXiv 1912.09729): no gradient where r > dual.
     """
-    loss = -torch.minimum(r * advantage, r.clamp(1 - low, 1 + high) * advantage)
+    loss = -torch.minimum(r * advantage, r.clamp(1 - low, 1 + high) * advantage)  # type: ignore[arg-type]  # of one kind
     return torch.where(advantage < 0, torch.minimum(loss, -dual * advantage), loss) if dual else loss
 
 
 def clip_shares(
-    r: Tensor, advantage: Tensor, mask: Tensor, low: float, high: float, dual: float = 0.0
+    r: Tensor, advantage: Tensor, mask: Tensor, low: float | Tensor, high: float | Tensor, dual: float = 0.0
 ) -> dict[str, float]:
     """Shares of the masked entries whose gradient the clip has stopped, above (A > 0), below (A < 0) and by `dual`."""
     count = mask.sum().clamp(min=1)

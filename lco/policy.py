@@ -9,20 +9,23 @@ where a head used outside its module's forward is an empty tensor.
 | RowLoss     | the same for losses that couple the tokens of a row (or the rows of a pair)          |
 | ValueLoss   | scalar loss of the critic alone                                                      |
 | Statistics  | statistics [B, T] without gradient (`value` asks the critic)                         |
+| HeadNorms   | [R] squared norm of the head's gradient of each row's log-probability                |
 | Snapshot    | hidden states of the response tokens and a copy of the head: what π_old is kept as   |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lco.errors import UserError
-from lco.heads import HeadRequest, LinearHead, TokenFunction, row_loss, spread, token_loss, token_statistics
+from lco.heads import HeadRequest, HeadStep, LinearHead, TokenFunction, row_loss, spread, token_loss, token_statistics
+from lco.heads.norms import row_score_norms
+from lco.models.lora import merged_weights
 from lco.rollout.records import Batch
 
 ValueFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -98,9 +101,22 @@ class ValueLoss(Request[LossAnswer]):
 
 @dataclass(frozen=True)
 class Statistics(Request[Mapping[str, Tensor]]):
-    """Statistics [B, T, …] without gradient; `value` asks the critic."""
+    """Statistics [B, T, …] without gradient; `value` asks the critic.
+
+    Attributes:
+        names: those that are asked for.
+        inputs: [N, …] constants that they may read, or that stand for one that was measured before.
+        step: the optimizer's coming step on the head, for the statistics that predict it.
+    """
 
     names: Sequence[str]
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    step: HeadStep | None = None
+
+
+@dataclass(frozen=True)
+class HeadNorms(Request[Tensor]):
+    """[R] squared norms of the head's gradient of each row's log-probability, without gradient."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +187,9 @@ class PolicyModel(nn.Module):
                     answer = LossAnswer(self._value_loss(hidden if request.body else hidden.detach(), request), {})
                 case Statistics():
                     answer = self._statistics(batch, hidden, request)
+                case HeadNorms():
+                    sampled, lengths = batch.response_ids[batch.response_mask], batch.response_lengths.tolist()
+                    answer = row_score_norms(hidden, self.head(), sampled, lengths)
                 case Snapshot():
                     answer = FixedPolicy(hidden.split(batch.response_lengths.tolist()), self.head().copied())
         return answer
@@ -207,7 +226,8 @@ class PolicyModel(nn.Module):
     def _statistics(self, batch: Batch, hidden: Tensor, request: Statistics) -> dict[str, Tensor]:
         mask = batch.response_mask
         names = [name for name in request.names if name != "value"]
-        found = token_statistics(hidden, self.head(), HeadRequest(batch.response_ids[mask], names))
+        asked = HeadRequest(batch.response_ids[mask], names, request.inputs, step=request.step)
+        found = token_statistics(hidden, self.head(), asked)
         if "value" in request.names:
             found["value"] = self._values(hidden)
         return {name: spread(value, mask) for name, value in found.items()}
@@ -215,9 +235,10 @@ class PolicyModel(nn.Module):
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the language model by its checkpoint name, `lm_head.weight` included when it is tied.
 
-        `named_parameters()` and saved folders leave a tied head out, and vLLM's reload then keeps the old one silently.
+        `named_parameters()` and saved folders leave a tied head out, and vLLM's reload then keeps the old one silently. LoRA's
+        adapters are merged into the weights that they belong to.
         """
-        yield from self.model.state_dict().items()
+        yield from merged_weights(self.model)
 
 
 def switch_off_dropout(module: nn.Module) -> None:

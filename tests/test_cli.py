@@ -14,7 +14,9 @@ from lco.training.command import preset_settings
 from lco.training.resolve import resolve
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "verify", "methods", "table", "problems", "lab"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "verify", "methods", "table", "leaderboard", "problems", "lab"]
+)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

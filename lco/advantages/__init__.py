@@ -9,6 +9,7 @@ from lco.advantages.group import (
     leave_one_out,
     soft_leave_one_out,
     standardised,
+    weighted_leave_one_out,
 )
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "soft_leave_one_out",
     "standardised",
     "terminal_rewards",
+    "weighted_leave_one_out",
     "whiten",
 ]

@@ -47,6 +47,20 @@ def leave_one_out(rewards: Tensor, groups: Tensor) -> Tensor:
     return centred(rewards, groups) * size / (size - 1).clamp(min=1)
 
 
+def weighted_leave_one_out(rewards: Tensor, groups: Tensor, weights: Tensor) -> Tensor:
+    """R_i − Σ_{j≠i} w_j R_j / Σ_{j≠i} w_j within the group: with w = ‖∇ log π(y)‖² the baseline of least variance. [B] → [B].
+
+    `leave_one_out` where all weights are equal, or those of all others are 0; 0 in a degenerate group.
+    """
+    w, r = weights.double(), rewards.double()
+    others = _sums(w, groups) - w
+    # A weight that is nearly all of the group's leaves rounding where the others have none.
+    known = others > 1e-12 * w
+    baseline = (_sums(w * r, groups) - w * r) / torch.where(known, others, 1.0)
+    advantage = torch.where(known, (r - baseline).to(rewards.dtype), leave_one_out(rewards, groups))
+    return advantage.masked_fill(degenerate(rewards, groups), 0)
+
+
 def standardised(rewards: Tensor, groups: Tensor, ddof: int = 1, epsilon: float = 1e-6) -> Tensor:
     """(R_i − mean) / (std + ε) within the group (GRPO, 2402.03300); 0 in a degenerate group. ddof 1 as verl and TRL."""
     advantage = centred(rewards, groups)

@@ -46,8 +46,9 @@ class SamplerLM(LM):
         self.forget()
 
     def forget(self) -> None:
-        """Drops what earlier evaluations left: `truncated` by (task, problem) and the sampling values `used` by task."""
+        """Drops what earlier evaluations left: `truncated`, `lengths` by (task, problem), and the values `used` by task."""
         self.truncated: dict[tuple[str, int], list[bool]] = {}
+        self.lengths: dict[tuple[str, int], list[int]] = {}
         self.used: dict[str, Sampling] = {}
 
     @property
@@ -95,6 +96,7 @@ class SamplerLM(LM):
         rows = self.sampler.sample(prompts, sampling, derived_seed(self.seed, 0, f"evaluation/{task}"))
         for row in rows:
             self.truncated.setdefault((task, int(row.group)), []).append(row.finish_reason == "length")
+            self.lengths.setdefault((task, int(row.group)), []).append(len(row.response_ids))
         asked = {str(request.doc_id): request.args[0] for request in requests}
         # A thought that the prompt has opened is part of what is judged.
         decode = response_decoder(self.tokenizer)

@@ -13,6 +13,7 @@ import lco
 from lco.errors import UserError
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.tasks import Tasks, load_tasks
+from lco.evidence.majority import group_sizes
 from lco.evidence.statistics import interval, pass_at_k
 from lco.problems.prompts import prompt_facts, prompts_sha256
 from lco.problems.records import Problem
@@ -145,7 +146,9 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
                 "correct": sum(v["correct"] for v in verdicts),
                 "no_answer": sum(v["extracted"] is None for v in verdicts),
                 "truncated": sum(cut),
+                "tokens": sum(model.lengths[task, entry["doc_id"]]),
                 "majority": entry["maj@n"],
+                "answer_groups": group_sizes([v["group"] for v in verdicts], [v["correct"] for v in verdicts]),
             }
         )
         for v, truncated in zip(verdicts, cut, strict=True):
@@ -156,7 +159,7 @@ def result(model: SamplerLM, task: str, logged: Sequence[dict[str, Any]], sample
 
 
 def scores(problems: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:
-    """avg@n with its 95 % interval, pass@k for powers of two up to n, maj@n, and the rates that explain them."""
+    """avg@n with its 95 % interval, pass@k for powers of two up to n, maj@n, the rates that explain them, tokens a response."""
     rates = [p["correct"] / p["n"] for p in problems]
     total = sum(p["n"] for p in problems)
     ks = [2**i for i in range(samples.bit_length()) if 2**i <= samples]
@@ -167,4 +170,5 @@ def scores(problems: Sequence[dict[str, Any]], samples: int) -> dict[str, Any]:
         "maj@n": sum(p["majority"] for p in problems) / len(problems),
         "no_answer": sum(p["no_answer"] for p in problems) / total,
         "truncated": sum(p["truncated"] for p in problems) / total,
+        "length": sum(p["tokens"] for p in problems) / total,
     }

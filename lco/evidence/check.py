@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from lco.errors import UserError
+from lco.evidence.majority import majority
 from lco.evidence.names import KEYS as NAMES
 from lco.evidence.statistics import pass_at_k
 
@@ -223,12 +224,15 @@ def check_evaluation(evaluation: Any, where: str) -> None:
     for name in ("correct", *COUNTED.values()):
         if name in evaluation:
             check_counts(evaluation[name], evaluation["problems"], samples, name, where)
+    if "tokens" in evaluation:
+        check_counts(evaluation["tokens"], evaluation["problems"], None, "tokens", where)
     if samples is None or not evaluation["correct"]:
         return
+    check_answer_groups(evaluation, where)
     if told != samples:
         raise UserError(f"{where}: samples is {samples}, its sampling says {told}; {RESTORE}")
     for name, given, counted in recounted(evaluation, where):
-        if abs(given - counted) > TOLERANCE:
+        if abs(given - counted) > TOLERANCE * max(1.0, counted):
             raise UserError(f"{where}: {name} is {given}, its counts say {counted:.6g}; {RESTORE}")
     interval = scores.get("interval", [0, 1])
     if not (isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))):
@@ -252,6 +256,25 @@ def check_examples(examples: Any, where: str) -> None:
                 raise UserError(f"{where}: examples: {key} is {json.dumps(example[key])[:40]}; expected a str")
 
 
+def check_answer_groups(evaluation: Mapping[str, Any], where: str) -> None:
+    """
+    Raises:
+        UserError: the groups of equal answers are not those of so many samples, right answers and samples without one.
+    """
+    if "answer_groups" not in evaluation:
+        return
+    samples, groups = evaluation["samples"], evaluation["answer_groups"]
+    whole = isinstance(groups, list) and len(groups) == evaluation["problems"]
+    if not whole or not all(isinstance(sizes, list) and all(type(n) is int and n for n in sizes) for sizes in groups):
+        raise UserError(f"{where}: answer_groups is no list of group sizes for each of its problems; {RESTORE}")
+    silent = evaluation.get("no_answer", [samples - sum(map(abs, sizes)) for sizes in groups])
+    shares = evaluation.get("majority", map(majority, groups))
+    for sizes, right, none, share in zip(groups, evaluation["correct"], silent, shares, strict=True):
+        in_right = sum(size for size in sizes if size > 0)
+        if sum(map(abs, sizes)) != samples - none or in_right < right or abs(majority(sizes) - share) > TOLERANCE:
+            raise UserError(f"{where}: answer_groups has {sizes}, which its other counts contradict; {RESTORE}")
+
+
 def check_counts(counts: Any, problems: Any, samples: int | None, name: str, where: str) -> None:
     """
     Raises:
@@ -262,6 +285,8 @@ def check_counts(counts: Any, problems: Any, samples: int | None, name: str, whe
         raise UserError(f"{where}: {found} counts ({name}) for {problems} problems")
     most = 1 if name == "majority" else samples
     whole = (int, float) if name == "majority" else (int,)
+    if name == "tokens" and not all(type(c) is int and c >= 0 for c in counts):
+        raise UserError(f"{where}: a count of tokens is no whole number from 0 on")
     if most is not None and not all(type(c) in whole and 0 <= c <= most for c in counts):
         raise UserError(f"{where}: a count of {name} samples is not between 0 and {most}")
 
@@ -276,6 +301,8 @@ def recounted(evaluation: Mapping[str, Any], where: str) -> Iterator[tuple[str, 
             raise UserError(f"{where}: pass@{k} cannot be counted from {samples} samples a problem; {RESTORE}")
         counted = sum(pass_at_k(samples, c, int(k)) * times for c, times in often.items()) / len(correct)
         yield f"pass@{k}", given, counted
+    if "length" in scores and "tokens" in evaluation:
+        yield "length", scores["length"], sum(evaluation["tokens"]) / samples / len(correct)
     for name, counts in COUNTED.items():
         if counts in evaluation and name in scores:
             per_problem = 1 if counts == "majority" else samples

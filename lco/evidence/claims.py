@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from lco.errors import UserError, nearest
-from lco.evidence.differences import paired
+from lco.evidence.check import SEAL, seal
 from lco.evidence.formats import Table
+from lco.evidence.kinds import kind_of, paired
 from lco.evidence.records import read_all
-from lco.evidence.statistics import hierarchical_difference, pass_at_k
-from lco.evidence.tables import Record, by_model, collapsed, comparable, percent, points, runs_of, sampled
+from lco.evidence.statistics import hierarchical_difference, pass_at_k, stratified_difference
+from lco.evidence.tables import Record, by_model, collapsed, comparable, points, runs_of, sampled
 
 SUPPORTED, CONTRADICTED, MIXED, UNTESTED = "supported", "contradicted", "mixed", "not tested"
 
@@ -132,7 +133,7 @@ def above(claim: Claim, folder: Path) -> Found:
     """Paired differences of pass@1 at T = 1, by seed and problem: above zero, below it, or not to be told."""
     effects, used = [], set[str]()
     for model, method, other, a, b in pairs_of(claim, folder):
-        mean, low, high, _ = hierarchical_difference(*paired(a, b))
+        mean, low, high, _ = stratified_difference(paired(a, b, [kind_of(sampled(a[0]))]))
         sign = 1 if low > 0 else -1 if high < 0 else 0
         effects.append(Effect(f"{model}: {method} − {other}", f"{points(mean)} [{points(low)}, {points(high)}]", sign))
         used |= keys(a) | keys(b)
@@ -190,6 +191,29 @@ def stands_where_others_fall(claim: Claim, folder: Path) -> Found:
     return effects, len([cell for cell in chosen if cell["method"] in (*claim.methods, *claim.than)])
 
 
+def measured_in_the_laboratory(claim: Claim, folder: Path) -> Found:
+    """What `lco lab --record` kept of the experiments that the claim names, as far as they are about what the paper says.
+
+    Raises:
+        UserError: the file was changed.
+    """
+    effects = []
+    for file in sorted(folder.glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if "lab" not in record:
+            continue
+        if record.get(SEAL) != seal(record):
+            raise UserError(
+                f"{file}: its content does not give its own hash ({SEAL}); make it again with `lco lab --record`"
+            )
+        effects += [
+            Effect(found["claim"].rstrip("."), found["number"], 1 if found["supported"] else -1)
+            for found in record["lab"]
+            if found["experiment"] in claim.given["experiments"] and found["said"].startswith(claim.given["paper"])
+        ]
+    return effects, 1 if effects else 0
+
+
 def keys(records: Sequence[Record]) -> set[str]:
     return {f"{r['model']['sha256']}/{r['method']}/{r['seed']}" for r in records}
 
@@ -199,6 +223,7 @@ TESTS: Mapping[str, Callable[[Claim, Path], Found]] = {
     "level": level,
     "keeps_pass_at_k": keeps_pass_at_k,
     "stands_where_others_fall": stands_where_others_fall,
+    "measured_in_the_laboratory": measured_in_the_laboratory,
 }
 
 
@@ -217,7 +242,7 @@ def table_of(judged: Sequence[tuple[Claim, Verdict]]) -> Table:
     share = sum(verdict.word != UNTESTED for _, verdict in judged)
     notes = (
         f"{share} of {len(judged)} claims are tested. Supported: every number speaks for the claim; contradicted: every number "
-        f"against it; mixed: some do, or cannot be told. Differences are in points of {percent(1)}, with 95 % intervals over "
-        "seeds and problems. The records are of a miniature, so a verdict holds for it.",
+        f"against it; mixed: some do, or cannot be told. Differences are in points, hundredths of a score, with 95 % intervals "
+        "over seeds and problems. The records are of a miniature, so a verdict holds for it.",
     )
     return Table("Claims", ("claim", "said in", "verdict", "effect, or what a test takes", "records"), rows, notes)

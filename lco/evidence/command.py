@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--title", default="", help="title of the page (default: what the README in --results is headed)"
     )
+    parser.add_argument(
+        "--reported",
+        action="store_true",
+        help="print what papers report, with source and confidence, and read no records",
+    )
     parser.add_argument("--format", default="md", choices=("md", "latex"), help="what is printed (all are written)")
 
 
@@ -24,7 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     from lco.errors import UserError
     from lco.evidence.formats import latex, markdown, visible
     from lco.evidence.report import build
+    from lco.evidence.reported import whole_ledger
 
+    if arguments.reported:
+        print(markdown(whole_ledger()) if arguments.format == "md" else latex(whole_ledger()))
+        return 0
     out = arguments.out or arguments.results / "report"
     try:
         tables = build(arguments.results, out, arguments.title)

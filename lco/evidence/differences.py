@@ -13,35 +13,46 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lco.evidence.formats import Table
+from lco.evidence.kinds import Kind, column_name, kind_of, paired
 from lco.evidence.names import family
-from lco.evidence.statistics import hierarchical_difference, holm
-from lco.evidence.tables import Record, points, rates, runs_of, set_apart
+from lco.evidence.statistics import holm, mcnemar_mid_p, probability_of_improvement, stratified_difference
+from lco.evidence.tables import Record, greedy, points, runs_of, sampled, set_apart
 
 SUBJECT = "lco"
 """The family whose methods are compared with those of the others."""
 ONE_SEED = "one seed"
 
 
-def paired(a: Sequence[Record], b: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """[seeds, problems] of both sides for the seeds that both have."""
-    left, right = ({r["seed"]: r for r in side} for side in (a, b))
-    seeds = sorted(set(left) & set(right))
-    return rates([left[s] for s in seeds]), rates([right[s] for s in seeds])
-
-
 def differences(model_class: str, records: Sequence[Record], titles: Mapping[str, str]) -> Table | None:
     """Every LCO method against every other method that learns from rollouts; None where there is no such pair.
 
-    The records are those that `tables.comparison` accepts: same problems, same budgets.
+    The records are those that `tables.comparison` accepts: one task, same problems, same budgets.
     """
     runs = {method: found for method, found in runs_of(records).items() if not set_apart(found)}
+    if not runs:
+        return None
+    first = next(iter(runs.values()))[0]
+    return differences_over(model_class, runs, titles, [kind_of(sampled(first))], [kind_of(greedy(first))])
+
+
+def differences_over(
+    model: str, runs: Mapping[str, Sequence[Record]], titles: Mapping[str, str], kinds: Sequence[Kind], singles: Sequence[Kind]
+) -> Table | None:  # fmt: skip
+    """The same over any columns, whose differences are averaged, each column with its own problems.
+
+    Args:
+        runs: {method: its records}, all of which may be compared.
+        kinds: the columns that count.
+        singles: those whose single greedy answers are paired besides.
+    """
     subjects = [method for method, found in runs.items() if family(found[0]) == SUBJECT]
     pairs = [(a, b) for a in subjects for b in runs if b not in subjects]
-    pairs = [(a, b) for a, b in pairs if {r["seed"] for r in runs[a]} & {r["seed"] for r in runs[b]}]
-    if not pairs:
+    both = {pair: paired(runs[pair[0]], runs[pair[1]], kinds) for pair in pairs}
+    both = {pair: rates for pair, rates in both.items() if rates}
+    if not both:
         return None
-    found = [(len(x), hierarchical_difference(x, y)) for x, y in (paired(runs[a], runs[b]) for a, b in pairs)]
-    tested = [p for seeds, (_, _, _, p) in found if seeds > 1]
+    found = {pair: (len(rates[0][0]), stratified_difference(rates)) for pair, rates in both.items()}
+    tested = [p for seeds, (_, _, _, p) in found.values() if seeds > 1]
     corrected = iter(holm(tested))
     rows = tuple(
         (
@@ -50,15 +61,38 @@ def differences(model_class: str, records: Sequence[Record], titles: Mapping[str
             f"[{points(low)}, {points(high)}]",
             *((f"{p:.4f}", f"{next(corrected):.4f}") if seeds > 1 else (ONE_SEED, ONE_SEED)),
             str(seeds),
+            f"{chance_of_better(both[a, b]):.2f}",
+            greedy_p(paired(runs[a], runs[b], singles)),
         )
-        for (a, b), (seeds, (mean, low, high, p)) in zip(pairs, found, strict=True)
+        for (a, b), (seeds, (mean, low, high, p)) in found.items()
     )
-    header = ("difference", "points", "95 % interval", "p", "p, Holm", "seeds")
-    return Table(f"{model_class}: differences between methods", header, rows, notes(len(tested), len(pairs)))
+    header = ("difference", "points", "95 % interval", "p", "p, Holm", "seeds", "P(better)", "greedy, mid-p")
+    return Table(f"{model}: differences between methods", header, rows, notes(kinds, len(tested), len(both)))
 
 
-def notes(tested: int, pairs: int) -> tuple[str, ...]:
-    said = ["Points of pass@1 at T = 1 on the test problems; bootstrap over seeds and problems, paired by both."]
+def chance_of_better(rates: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Of [seeds, problems] of both sides, a pair for each column."""
+    a, b = (np.array([of_column[side].mean(1) for of_column in rates]).T for side in (0, 1))
+    return probability_of_improvement(a, b)
+
+
+def greedy_p(rates: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+    """McNemar's mid-p of the greedy runs of each seed that both have, all columns' problems together: one number, or the lowest
+    and the highest; empty where there are no such runs."""
+    if not rates:
+        return ""
+    a, b = (np.concatenate([of_column[side] for of_column in rates], 1) > 0 for side in (0, 1))
+    found = sorted(mcnemar_mid_p(int((x & ~y).sum()), int((y & ~x).sum())) for x, y in zip(a, b, strict=True))
+    return "–".join(dict.fromkeys(f"{p:.3f}" for p in (found[0], found[-1])))
+
+
+def notes(kinds: Sequence[Kind], tested: int, pairs: int) -> tuple[str, ...]:
+    what = "pass@1 at T = 1" if len(kinds) == 1 else f"the mean of {', '.join(map(column_name, kinds))}"
+    said = [
+        f"Points of {what} on the test problems; bootstrap over seeds and problems, paired by both.",
+        "P(better): how often a run of the one scores above a run of the other, ties half. greedy, mid-p: McNemar's mid-p of the "
+        "two greedy runs of a seed, from the lowest to the highest seed; it is about these two models, not their methods.",
+    ]
     if tested:
         said.append(
             "p: two-sided, floor 1/10 001; with few seeds it is too small, so read the interval first. Holm: corrected over "

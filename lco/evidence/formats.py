@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -39,6 +40,8 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    bold: frozenset[tuple[int, int]] = frozenset()
+    """(row, column) of the cells that are set in bold."""
 
 
 def visible(text: str, kept: str = "") -> str:
@@ -52,13 +55,26 @@ def markdown_text(text: str) -> str:
 
 
 def markdown(table: Table) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(map(markdown_text, cells)) + " |"
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
 
-    lines = [f"### {markdown_text(table.title)}", "", line(table.header), "|---" * len(table.header) + "|"]
-    lines += map(line, table.rows)
+    lines = [
+        f"### {markdown_text(table.title)}",
+        "",
+        line(map(markdown_text, table.header)),
+        "|---" * len(table.header) + "|",
+    ]
+    lines += map(line, cells_of(table, markdown_text, "**{}**"))
     notes = (BLOCK.sub(r"\1\\\2", markdown_text(note)) for note in table.notes)
     return "\n".join([*lines, "", *(f"{note}  " for note in notes), ""])
+
+
+def cells_of(table: Table, escape: Callable[[str], str], bold: str) -> list[list[str]]:
+    """The escaped cells of every row, the bold ones set into the pattern `bold`."""
+    return [
+        [bold.replace("{}", escape(cell)) if (y, x) in table.bold else escape(cell) for x, cell in enumerate(row)]
+        for y, row in enumerate(table.rows)
+    ]
 
 
 def tex_text(text: str) -> str:
@@ -67,8 +83,8 @@ def tex_text(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        text = " & ".join(map(tex_text, cells)) + r" \\"
+    def line(cells: Iterable[str]) -> str:
+        text = " & ".join(cells) + r" \\"
         # The end of the row above reads a star or a bracket as its own.
         return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
@@ -76,9 +92,9 @@ def latex(table: Table) -> str:
         f"% {tex_text(table.title)}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\toprule",
-        line(table.header),
+        line(map(tex_text, table.header)),
         r"\midrule",
-        *map(line, table.rows),
+        *map(line, cells_of(table, tex_text, r"\textbf{{}}")),
         r"\bottomrule",
         r"\end{tabular}",
         "",

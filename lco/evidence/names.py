@@ -43,10 +43,21 @@ def source(record: Mapping[str, Any]) -> str:
     return naming(record["method"], record)["source"]
 
 
+def is_control(record: Mapping[str, Any]) -> bool:
+    """Whether the run's rewards knew nothing of the answers."""
+    return "random" in (record.get("experiment", {}).get("reward") or ())
+
+
+def row_key(record: Mapping[str, Any]) -> str:
+    """What keeps the rows of a table apart: the method, and the same under random rewards."""
+    return f"{record['method']}-random" if is_control(record) else record["method"]
+
+
 def titles(records: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:
     """{method: printed name} of all earlier methods and of those in the records; no two are printed alike."""
     known = {method: said["title"] for method, said in earlier().items()}
-    known |= {record["method"]: visible(title(record)) for record in records}
+    for record in records:
+        known[row_key(record)] = visible(title(record)) + (", random rewards" if is_control(record) else "")
     often = Counter(known.values())
     return {
         method: name if often[name] == 1 or earlier().get(method, {}).get("title") == name else f"{name} ({method})"
@@ -67,8 +78,9 @@ def code_of(record: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def rewards_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was rewarded for, with the hashes of functions that are not the suite's own; nothing of a start model."""
-    if record["method"] == "start":
+    """What a run was rewarded for, with the hashes of functions that are not the suite's own; nothing of a start model, nor of
+    a control, which is compared with nothing."""
+    if record["method"] == "start" or is_control(record):
         return {}
     sources = {name: digest for name, digest in code_of(record).items() if name.startswith("reward/")}
     return {"reward": record["experiment"].get("reward", {"verifier": 1.0}), "source of the rewards": sources}

@@ -115,9 +115,17 @@ def build(
     )  # fmt: skip
 
 
-def facts(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """The report in numbers."""
-    runs, tested = runs_of(records), sampled(records[0])
+def build_benchmarks(title: str, lead: Sequence[str], tables: Sequence[Table], records: Sequence[Record]) -> str:
+    """The page of tables of several tasks."""
+    return page(
+        "benchmarks.html", title=title, lead=lead, facts=numbers(records), tables=tables, provenance=provenance(records),
+        contents=[*(table.title for table in tables), "Where the numbers come from"],
+    )  # fmt: skip
+
+
+def numbers(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """What of the report in numbers any records have."""
+    runs = runs_of(records)
     trained = [record for found in runs.values() for record in found]
     seeds = sorted({len({r["seed"] for r in found}) for found in runs.values()})
     return [
@@ -125,8 +133,13 @@ def facts(records: Sequence[Record]) -> list[tuple[str, str]]:
         ("models", str(len(by_model(records)))),
         ("seeds a method", "–".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "0"),
         ("runs", str(len(trained))),
-        ("test problems", f"{tested['problems']} × {tested['samples']} samples"),
     ]
+
+
+def facts(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The report in numbers."""
+    tested = sampled(records[0])
+    return [*numbers(records), ("test problems", f"{tested['problems']} × {tested['samples']} samples")]
 
 
 def examples(records: Sequence[Record], titles: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
     """
     from lco.disk import write_text
     from lco.evidence import records
+    from lco.evidence.names import row_key
     from lco.evidence.samples import choose_samples
 
     results = {file: read_result(file) for file in (files or sorted((folder / "evals").glob("*.json")))}
@@ -75,7 +76,7 @@ def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
     samples = choose_samples(results.values())
     digest = hashlib.sha256(samples.encode()).hexdigest() if results else None
     record = records.distil(folder, results.values(), final, digest)
-    place = out / record["model"]["name"] / f"{record['method']}-seed-{record['seed']}.json"
+    place = out / record["model"]["name"] / f"{row_key(record)}-seed-{record['seed']}.json"
     if place.exists() and records.read_json(place) != records.sealed(record):
         raise UserError(f"{place} holds another record; give another --out, or move it away")
     if results:
@@ -190,8 +191,9 @@ def verdict(file: Path, sources: Mapping[str, Mapping[str, str]]) -> str:
     return f"verified against {run}"
 
 
-ELSEWHERE = {"sha256", "evaluations", "final_sha256", "samples_sha256", "plan_sha256"}
-"""Keys of a record that stand in none of its run's files: which model the results are of, and which plan it belongs to."""
+ELSEWHERE = {"sha256", "evaluations", "final_sha256", "samples_sha256", "plan_sha256", "planned"}
+"""Keys of a record that stand in none of its run's files: which model the results are of, which plan it belongs
+to, and what that plan said."""
 
 
 def refuse_other_than_run(file: Path, record: Mapping[str, Any], run: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lco import disk
 from lco.errors import UserError
 from lco.evidence.check import SCHEMA, SEAL, seal, validate
-from lco.evidence.names import naming
+from lco.evidence.names import naming, row_key
 from lco.problems.local import is_file_name
 from lco.problems.rewards import public_terms
 
@@ -44,6 +44,7 @@ def distil(
     final: str | None = None,
     samples: str | None = None,
     plan: str | None = None,
+    planned: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The record of a run folder, with what `lco.evaluation` found for its last model.
 
@@ -51,6 +52,7 @@ def distil(
         final: hash of that model's weights, where it is known.
         samples: hash of the file of samples beside the record, if there is one.
         plan: hash of the plan that the run belongs to, if it was planned.
+        planned: what that plan said of its cost: device_hours, and memory_gib of a device.
 
     Raises:
         UserError: the folder is not that of a run.
@@ -58,7 +60,7 @@ def distil(
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-        lines = disk.read_lines(run / "metrics.jsonl")
+        lines, peaks = disk.read_lines(run / "metrics.jsonl"), peak_memory(run)
     except OSError as error:
         raise UserError(f"{run} is not a finished run: {error.strerror} ({error.filename})") from None
     except json.JSONDecodeError as error:
@@ -87,7 +89,8 @@ def distil(
             "curves": curves(lines),
             "evaluations": [distil_evaluation(found) for found in evaluations],
             "seconds": seconds(steps),
-            "cost": cost(steps, manifest),
+            "cost": cost(steps, manifest) | peaks,
+            **({"planned": dict(planned)} if planned else {}),
             "plan_sha256": plan,
             "samples_sha256": samples,
             "provenance": {
@@ -192,6 +195,15 @@ def cost(steps: list[dict[str, Any]], manifest: Mapping[str, Any]) -> dict[str, 
     }
 
 
+def peak_memory(run: Path) -> dict[str, Any]:
+    """{"peak_memory_gib": the largest process's peak on the host and on its GPU}, where the run measured it."""
+    file = run / "memory.json"
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {"peak_memory_gib": {kind: max(found[kind]) / 2**30 for kind in ("host", "device")}}
+
+
 def naming_of_model(name: str) -> dict[str, str]:
     """Family and scale of a model, as far as its name says them.
 
@@ -214,8 +226,19 @@ def distil_evaluation(found: Mapping[str, Any]) -> dict[str, Any]:
         "samples": sizes.pop() if len(sizes) == 1 else None,
         "ids_sha256": hashlib.sha256("\n".join(p["id"] for p in found["problems"]).encode()).hexdigest(),
         **{name: [p[name] for p in found["problems"]] for name in ("correct", "no_answer", "truncated", "majority")},
+        **({"tokens": [p["tokens"] for p in found["problems"]]} if "length" in found["scores"] else {}),
+        **answer_groups(found),
         "examples": examples(found),
     }
+
+
+def answer_groups(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each problem the sizes of its groups of equal answers (see `majority`), from which maj@k follows for every k; none
+    where each has one sample, or the result is of a version that did not keep them."""
+    problems = found["problems"]
+    if all(p["n"] == 1 for p in problems) or not all("answer_groups" in p for p in problems):
+        return {}
+    return {"answer_groups": [list(p["answer_groups"]) for p in problems]}
 
 
 def examples(found: Mapping[str, Any], count: int = 3, longest: int = 600) -> list[dict[str, Any]]:
@@ -271,7 +294,7 @@ def layout(value: Any, indent: int = 0) -> str:
     if isinstance(value, Mapping) and value:
         inner = ",\n".join(f"{pad}{json.dumps(key)}: {layout(item, indent + 1)}" for key, item in value.items())
         return "{\n" + inner + "\n" + "  " * indent + "}"
-    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         inner = ",\n".join(pad + layout(item, indent + 1) for item in value)
         return "[\n" + inner + "\n" + "  " * indent + "]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -283,18 +306,7 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: no record, a file that is not JSON, a broken record, or two records of one run.
     """
-    found: list[dict[str, Any]] = []
-    homes: dict[tuple[Any, ...], tuple[Path, Mapping[str, Any]]] = {}
-    for path in sorted(folder.rglob("*.json")):
-        record = read_json(path)
-        if record is None:
-            continue
-        validate(record, str(path))
-        run = (record["model"]["class"], record["model"]["name"], record["method"], record["seed"])
-        if run in homes:
-            refuse_twins(homes[run], (path, record))
-        homes[run] = path, record
-        found.append(record)
+    found = [record for _, record in read_records(sorted(folder.rglob("*.json")))]
     if not found:
         runs = sorted(path.parent for path in folder.rglob("metrics.jsonl"))
         if runs:
@@ -305,6 +317,27 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}; give the folder of the records with --results")
         raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")
+    return found
+
+
+def read_records(paths: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Those of the files that are result records, with their content.
+
+    Raises:
+        UserError: a file that is not JSON, a broken record, or two records of one run.
+    """
+    found: list[tuple[Path, dict[str, Any]]] = []
+    homes: dict[tuple[Any, ...], tuple[Path, Mapping[str, Any]]] = {}
+    for path in paths:
+        record = read_json(path)
+        if record is None:
+            continue
+        validate(record, str(path))
+        run = (record["model"]["class"], record["model"]["name"], row_key(record), record["seed"])
+        if run in homes:
+            refuse_twins(homes[run], (path, record))
+        homes[run] = path, record
+        found.append((path, record))
     return found
 
 

@@ -12,13 +12,18 @@ from lco.evidence.folders import replacing
 from lco.evidence.formats import Table, latex, markdown
 from lco.evidence.names import titles
 from lco.evidence.styles import styles
-from lco.evidence.tables import Record, by_model, comparison, runs_of, sampled, standings
+from lco.evidence.tables import Record, by_model, comparison, runs_of, standings
 
 LEAD = (
     "Every run of a model starts from the same weights and has the same prompts, samples, token limit and updates; rows marked * "
     "differ in their data. How the knobs were chosen is not in the records: the README beside them says it.",
     "Sampling at a lower temperature lifts the start model without any training, so “beyond sharpening” says what is left of a "
     "gain after that. What is measured here holds for these models on these problems, and ranks no method for others.",
+)
+
+BENCHMARKS = (
+    "Every run of a model starts from the same weights. Methods with another budget than most, or other data, stand last and are "
+    "marked *. What is measured here holds for these models and budgets, and ranks no method for others.",
 )
 
 
@@ -34,7 +39,7 @@ def build(source: Path, out: Path, title: str = "") -> list[Table]:
     found = records.read_all(source)
     names = titles(found)
     if has_several_tasks(found):
-        return build_benchmarks(found, names, out)
+        return build_benchmarks(found, names, out, title or heading(source, found))
     parts = sections(found, names)
     tables = [table for part in parts for table in (part.table, part.differences) if table is not None]
     with replacing(out, "the report") as folder:
@@ -46,12 +51,13 @@ def build(source: Path, out: Path, title: str = "") -> list[Table]:
     return tables
 
 
-def build_benchmarks(found: Sequence[Record], names: Mapping[str, str], out: Path) -> list[Table]:
-    """The tables of records with several tasks: methods by benchmarks, for each model."""
+def build_benchmarks(found: Sequence[Record], names: Mapping[str, str], out: Path, title: str) -> list[Table]:
+    """The tables of records with several tasks, methods by benchmarks for each model, and a page of them."""
     tables = benchmark_tables(found, names)
     with replacing(out, "the report") as folder:
         (folder / "table.md").write_text("\n".join(map(markdown, tables)), encoding="utf-8")
         (folder / "table.tex").write_text("\n".join(map(latex, tables)), encoding="utf-8")
+        (folder / "index.html").write_text(page.build_benchmarks(title, BENCHMARKS, tables, found), encoding="utf-8")
     return tables
 
 
@@ -70,11 +76,12 @@ def sections(found: Sequence[Record], names: Mapping[str, str]) -> list[page.Sec
 
 
 def heading(source: Path, found: Sequence[Record]) -> str:
-    """The first heading of the README beside the records; without one, the task and the models."""
+    """The first heading of the README beside the records; without one, the tasks and the models."""
     readme = source / "README.md"
     lines = readme.read_text(encoding="utf-8", errors="replace").split("\n") if readme.is_file() else []
     said = next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), "")
-    return said or f"{sampled(found[0])['task']}: {', '.join(by_model(found))}"
+    tasks = dict.fromkeys(str(e["task"]) for record in found for e in record["evaluations"])
+    return said or f"{', '.join(tasks)}: {', '.join(by_model(found))}"
 
 
 def draw(found: Sequence[Record], names: Mapping[str, str], out: Path) -> list[tuple[str, Path]]:

@@ -13,7 +13,8 @@ import numpy as np
 from lco.errors import UserError
 from lco.evidence.check import SEAL
 from lco.evidence.formats import Table
-from lco.evidence.names import code_of, family, from_outside, rewards_of
+from lco.evidence.names import code_of, family, from_outside, is_control, rewards_of, row_key
+from lco.evidence.ranks import rank_ranges
 from lco.evidence.statistics import hierarchical_interval
 
 Record = Mapping[str, Any]
@@ -22,6 +23,7 @@ COMPARED = ("lco", "baseline")
 """Families whose methods are compared with each other. The others stand last, marked *: their data differ."""
 DATA = {"imitation": "right answers alone", "preference": "pairs of a right and a wrong answer"}
 """What those families learn from."""
+CONTROL = "rewards dealt out by chance, a control"
 
 
 def sampled(record: Record) -> Mapping[str, Any]:
@@ -64,7 +66,7 @@ def evaluation(record: Record, wanted: Callable[[float], bool], where: str, flag
 
 def label(record: Record) -> str:
     seed = "" if record["seed"] is None else f" seed {record['seed']}"
-    return f"{record['model']['class']} {record['method']}{seed}"
+    return f"{record['model']['class']} {row_key(record)}{seed}"
 
 
 def comparable(records: Iterable[Record]) -> None:
@@ -110,6 +112,8 @@ def set_apart(runs: Iterable[Record]) -> str:
     """Why a method's runs are not compared with the others: other data, or more samples than they learnt from; "" if they
     are."""
     for record in runs:
+        if is_control(record):
+            return CONTROL
         group = family(record)
         if group not in COMPARED:
             return DATA.get(group, f"the family {group}")
@@ -150,12 +154,12 @@ def by_model(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def runs_of(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """{method: its records by seed}: the LCO losses first, then the methods that they are compared with, then the others;
-    by name within each."""
+    """{method (`row_key`): its records by seed}: the LCO losses first, then the methods that they are compared with, then the
+    others; by name within each."""
     found: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda r: (r["method"], r["seed"] or 0)):
         if record["method"] != "start":
-            found.setdefault(record["method"], []).append(record)
+            found.setdefault(row_key(record), []).append(record)
 
     def place(runs: Sequence[Record]) -> tuple[bool, bool]:
         return bool(set_apart(runs)), family(runs[0]) != "lco"
@@ -261,9 +265,16 @@ def comparison(
 ) -> Table:
     """Start and methods of one class, the best first. `titles` maps method names to printed ones."""
     start = start_of(model_class, records)
-    rows = [*start_rows(start), *(method_row(start, titles.get(s.method, s.method), s) for s in ranked)]
+    places = places_of(ranked)
+    rows = [
+        *start_rows(start),
+        *(
+            (*method_row(start, titles.get(s.method, s.method), s), places.get(s.method, ""), majority_of(s.runs))
+            for s in ranked
+        ),
+    ]
     header = ("method", "pass@1, T = 1", "95 % interval", "gain", "beyond sharpening", "greedy", "greedy gain", "pass@8",
-              "seeds", "tokens", "collapsed", "no answer", "cut")  # fmt: skip
+              "seeds", "tokens", "collapsed", "no answer", "cut", "ranks", "maj@n")  # fmt: skip
     return Table(model_class, header, tuple(rows), (*notes(sampled(start)), *remarks(records, titles)))
 
 
@@ -273,10 +284,10 @@ def start_rows(start: Record) -> list[tuple[str, ...]]:
     gap = ("", "", "", "", "", "", "")
     return [
         ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", "",
-         *shares([sampled(start)])),
-        ("start, greedy", percent(base_greedy), "", points(base_greedy - base), *gap, *shares([greedy(start)])),
+         *shares([sampled(start)]), "", majority_of([start])),
+        ("start, greedy", percent(base_greedy), "", points(base_greedy - base), *gap, *shares([greedy(start)]), "", ""),
         (f"start, T = {cool['sampling']['temperature']:g} (chosen on validation)", percent(cool["scores"]["pass@1"]), "",
-         points(cool["scores"]["pass@1"] - base), *gap, *shares([cool])),
+         points(cool["scores"]["pass@1"] - base), *gap, *shares([cool]), "", ""),
     ]  # fmt: skip
 
 
@@ -301,6 +312,22 @@ def method_row(start: Record, title: str, standing: Standing) -> tuple[str, ...]
     )
 
 
+def places_of(ranked: Sequence[Standing]) -> dict[str, str]:
+    """{method: the ranks that it may have among those that are compared}, such as "2–4"."""
+    compared = [standing for standing in ranked if not standing.apart]
+    ranges = rank_ranges([rates(standing.runs).mean(0) for standing in compared])
+    return {s.method: places(*between) for s, between in zip(compared, ranges, strict=True)}
+
+
+def places(best: int, worst: int) -> str:
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def majority_of(runs: Sequence[Record]) -> str:
+    """maj@n at T = 1, mean over seeds; empty where an older record lacks it."""
+    return share([sampled(run) for run in runs], "maj@n")
+
+
 def notes(task: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{task['task']}: {task['problems']} test problems, {task['samples']} samples each at T = 1, read once at the end.",
@@ -310,6 +337,9 @@ def notes(task: Mapping[str, Any]) -> tuple[str, ...]:
         "collapsed: runs whose pass@1 on validation problems ended below half of its best.",
         "no answer, cut: per cent of the responses in which the verifier found none, and that the token limit cut; at T = 1, "
         "mean over seeds, in the start's other rows at their own temperature.",
+        "ranks: the places that a method may have, where methods whose difference a paired permutation test over problems does "
+        "not tell from chance (5 %, not corrected) share them; of these seeds, not of others.",
+        f"maj@n: per cent of the problems that the majority of {task['samples']} samples answers.",
     )
 
 

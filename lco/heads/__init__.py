@@ -12,11 +12,13 @@ from lco.heads.linear import (
     token_statistics,
 )
 from lco.heads.statistics import STATISTICS, logcosh, statistic
+from lco.heads.step import HeadStep
 
 __all__ = [
     "STATISTICS",
     "FixedHead",
     "HeadRequest",
+    "HeadStep",
     "LinearHead",
     "Target",
     "TokenFunction",

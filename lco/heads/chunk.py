@@ -17,7 +17,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lco.heads.gibbs import tilted_policy
 from lco.heads.mixture import SparseTarget, sparse_target
+from lco.heads.step import HeadStep, Prediction, predict_step
 
 
 class Target(Protocol):
@@ -89,6 +91,8 @@ class Chunk:
         target: LCO's target, for losses that have one.
         fixed: name → a function that computes the logits [C, V] of a fixed policy.
         workspace: where [C, V] buffers come from.
+        states: [C, d] hidden states divided by the temperature, where `step` is given.
+        step: the optimizer's coming step on the head, for the statistics that predict what it does.
     """
 
     z: Tensor
@@ -100,6 +104,9 @@ class Chunk:
     workspace: Workspace
     _cache: dict[str, Tensor] = field(default_factory=dict)
     _sparse: SparseTarget | None = None
+    states: Tensor | None = None
+    step: HeadStep | None = None
+    _prediction: Prediction | None = None
 
     def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         if name not in self._cache:
@@ -115,6 +122,10 @@ class Chunk:
 
     def at_token(self, x: Tensor) -> Tensor:
         return x.gather(1, self.tokens[:, None]).squeeze(1)
+
+    def logit_at(self, name: str, tokens: Tensor) -> Tensor:
+        """z at the k tokens [C, k] of every position that are known by this name."""
+        return self.once(f"logit at {name}", lambda: self.z.gather(1, tokens))
 
     def add_at_token(self, x: Tensor, value: Tensor) -> Tensor:
         return x.scatter_add_(1, self.tokens[:, None], value[:, None].to(x.dtype))
@@ -211,6 +222,13 @@ class Chunk:
         return self.once("old_logprob", lambda: self.old_logit - self.lse_old)
 
     @property
+    def sampler_logprob(self) -> Tensor:
+        """log μ(a) as the sampler recorded it; where it is no input, the sampler was the old policy."""
+        if "sampler_logprob" in self.inputs:
+            return self.inputs["sampler_logprob"]
+        return self.old_logprob
+
+    @property
     def old_logit(self) -> Tensor:
         return self.once("old_logit", lambda: self.at_token(self.old_logits))
 
@@ -220,6 +238,15 @@ class Chunk:
         assert self.z_old is not None
         z_old = self.z_old
         return self.once("gap", lambda: torch.sub(self.z, z_old, out=self.buffer("gap")))
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the coming step on the head does to log π of the sampled tokens."""
+        assert self.step is not None
+        assert self.states is not None
+        if self._prediction is None:
+            self._prediction = predict_step(self.step, self.probs, self.tokens, self.states, self.inputs["advantage"])
+        return self._prediction
 
     @property
     def log_ratio(self) -> Tensor:
@@ -277,13 +304,20 @@ class Chunk:
             self._cache[name], self._cache[name + " indices"] = self.old_logits.topk(min(k, self.z.shape[1]), 1)
         return self._cache[name], self._cache[name + " indices"]
 
+    def sampler_top(self, k: int) -> tuple[Tensor, Tensor]:
+        """(log μ, indices) [C, k] of the sampler's k likeliest tokens as it recorded them; where they are no inputs, of the
+        old policy's."""
+        if f"sampler_top/{k}" in self.inputs:
+            return self.inputs[f"sampler_logprob_at_top/{k}"], self.inputs[f"sampler_top/{k}"]
+        logits, indices = self.top_old(k)
+        return logits - self.lse_old[:, None], indices
+
     @property
     def log_target(self) -> Tensor:
         """log π* of a dense tilt, [C, V]."""
 
         def compute() -> Tensor:
-            z = torch.add(self.logprobs_old, self.tilt, out=self.buffer("log_target"))
-            return z.sub_(torch.logsumexp(z, 1, keepdim=True))
+            return tilted_policy(self.logprobs_old, self.tilt, out=self.buffer("log_target"))[0]
 
         return self.once("log_target", compute)
 
@@ -301,7 +335,8 @@ class Chunk:
 class LogitGradient:
     """∂loss/∂z as coefficients [C] on π, π_old, e_a and 1, plus whatever is not of that form ([C, V]).
 
-    `rest` is a coefficient on π_old without its sampled token. LCO-KLD uses it: its gradient at the sampled token is
+    `at` holds (indices [C, k], coefficients [C, k]) of a few tokens each. `rest` is a coefficient on π_old without its sampled
+    token. LCO-KLD uses it: its gradient at the sampled token is
     π(a) − π*(a), while elsewhere the weight of π_old may be 10⁶, and a difference of such numbers would be noise.
     """
 
@@ -311,6 +346,7 @@ class LogitGradient:
     uniform: Tensor
     rest: Tensor
     dense: Tensor | None = None
+    at: list[tuple[Tensor, Tensor]] = field(default_factory=list, kw_only=True)
 
     @staticmethod
     def zeros(chunk: Chunk) -> LogitGradient:
@@ -335,6 +371,8 @@ class LogitGradient:
                 gradient.scatter_(1, chunk.tokens[:, None], at_token[:, None])
             if self.dense is not None:
                 gradient.add_(self.dense)
+        for indices, coefficients in self.at:
+            gradient.scatter_add_(1, indices, coefficients.to(gradient.dtype))
         if bool(self.uniform.any()):
             gradient.add_(self.uniform[:, None])
         return chunk.add_at_token(gradient, self.onehot)

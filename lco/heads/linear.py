@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lco.heads.chunk import Chunk, LogitGradient, Target, Workspace
 from lco.heads.statistics import statistic
+from lco.heads.step import HeadStep
 
 TokenFunction = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """(statistics, inputs) → loss of each token; [C] each for a token loss, [B, T] for a row loss"""
@@ -119,6 +120,7 @@ class HeadRequest:
         target: LCO's target, for losses that have one.
         fixed: the policies that `target` reads, by name.
         report: statistics that a loss hands out beside its value, and `hidden_gradient_sq`.
+        step: the optimizer's coming step on the head, for the statistics that predict it.
     """
 
     tokens: Tensor
@@ -129,6 +131,7 @@ class HeadRequest:
     target: Target | None = None
     fixed: Mapping[str, FixedHead] = field(default_factory=dict)
     report: Sequence[str] = ()
+    step: HeadStep | None = None
 
     @property
     def learns(self) -> list[str]:
@@ -206,7 +209,19 @@ class _Chunks:
         }
         inputs = {name: value[rows] for name, value in request.inputs.items()}
         z = self.head.logits(states, buffer("z"))
-        return Chunk(z, request.tokens[rows], z_old, inputs, request.target, fixed, self._workspace)
+        # The logits are those of h/temperature, and so is what a step on the head adds to them.
+        scaled = None if request.step is None else states.to(self.head.wide) / self.head.temperature
+        return Chunk(
+            z,
+            request.tokens[rows],
+            z_old,
+            inputs,
+            request.target,
+            fixed,
+            self._workspace,
+            states=scaled,
+            step=request.step,
+        )
 
 
 def value_of(name: str, chunk: Chunk) -> Tensor:

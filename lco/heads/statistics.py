@@ -20,10 +20,14 @@ sampled token alone (sparse) or of the whole vocabulary (dense). P removes the m
 | `sq_gap_known`       | Σ (d − c + E_old c)², dense tilts       | 2 (d − c + E_old c)             |
 | `logcosh_gap_known`  | Σ log cosh(d − c + E_old c), dense      | tanh(d − c + E_old c)           |
 | `logprob_at_top/k`   | log π at π_old's k likeliest, [C, k]    | e_i − π                         |
+| `logprob_at_sampler_top/k` | log π at the sampler's k likeliest | e_i − π                        |
 
 Constants: `token`; `old_logit`, `old_logsumexp`, `old_logprob`, `old_rest` = 1 − π_old(a); `old_top/k` and
 `old_logit_at_top/k`, the k likeliest tokens of π_old, and `outside_top/k`, whether the sampled token is not among them; of
-the target `tilt` (sparse), `tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`.
+the target `tilt` (sparse), `tilt_clamped`, `target_kl` = KL(π* ‖ π_old), `target_tv`; of the sampler's distribution μ
+`sampler_logprob` of the sampled token, `sampler_top/k` and `sampler_logprob_at_top/k`, its k likeliest tokens. A run gives
+these as inputs, as they were recorded while sampling; without inputs the sampler was π_old. Of the optimizer's coming step on
+the head `step_slope` and `step_spread` (lco/heads/step.py).
 """
 
 from __future__ import annotations
@@ -287,21 +291,30 @@ def _tilt_clamped(chunk: Chunk) -> Tensor:
     return chunk.zeros() if chunk.is_dense else (chunk.tilt.abs() >= TILT_BOUND).to(chunk.z.dtype)
 
 
-def _at_top(k: int) -> dict[str, Statistic]:
-    """The statistics that read π_old's k likeliest tokens."""
+def _logprob_at(name: str, tokens: Callable[[Chunk], Tensor]) -> Statistic:
+    """log π at the k tokens [C, k] of every position that are known by this name."""
 
     def logprob(chunk: Chunk) -> Tensor:
-        return chunk.z.gather(1, chunk.top_old(k)[1]) - chunk.lse[:, None]
+        return chunk.logit_at(name, tokens(chunk)) - chunk.lse[:, None]
 
-    def logprob_backward(chunk: Chunk, upstream: Tensor, g: LogitGradient) -> None:
+    def backward(chunk: Chunk, upstream: Tensor, g: LogitGradient) -> None:
         g.probs -= upstream.sum(1)
-        g.add_dense(chunk.buffer(f"top {k}").zero_().scatter_add_(1, chunk.top_old(k)[1], upstream))
+        g.at.append((tokens(chunk), upstream))
+
+    return Statistic(logprob, backward)
+
+
+def _at_top(k: int) -> dict[str, Statistic]:
+    """The statistics that read the k likeliest tokens of π_old, or of the sampler."""
 
     def outside(chunk: Chunk) -> Tensor:
         return (chunk.top_old(k)[1] != chunk.tokens[:, None]).all(1).to(chunk.z.dtype)
 
     return {
-        "logprob_at_top": Statistic(logprob, logprob_backward),
+        "logprob_at_top": _logprob_at(f"old_top/{k}", lambda c: c.top_old(k)[1]),
+        "logprob_at_sampler_top": _logprob_at(f"sampler_top/{k}", lambda c: c.sampler_top(k)[1]),
+        "sampler_logprob_at_top": Statistic(lambda c: c.sampler_top(k)[0]),
+        "sampler_top": Statistic(lambda c: c.sampler_top(k)[1]),
         "old_logit_at_top": Statistic(lambda c: c.top_old(k)[0]),
         "old_top": Statistic(lambda c: c.top_old(k)[1]),
         "outside_top": Statistic(outside),
@@ -327,15 +340,18 @@ STATISTICS: dict[str, Statistic] = {
     "old_logsumexp": Statistic(lambda c: c.lse_old),
     "old_logprob": Statistic(lambda c: c.old_logprob),
     "old_rest": Statistic(_old_rest),
+    "sampler_logprob": Statistic(lambda c: c.sampler_logprob),
     "tilt": Statistic(_tilt),
     "tilt_clamped": Statistic(_tilt_clamped),
     "target_kl": Statistic(_target_kl),
     "target_tv": Statistic(_target_tv),
+    "step_slope": Statistic(lambda c: c.prediction.slope),
+    "step_spread": Statistic(lambda c: c.prediction.spread),
 }
 
 
 @functools.cache
 def statistic(name: str) -> Statistic:
-    """By name; `name/k` for those that read π_old's k likeliest tokens."""
+    """By name; `name/k` for those that read the k likeliest tokens of π_old or of the sampler."""
     stem, slash, count = name.partition("/")
     return _at_top(int(count))[stem] if slash else STATISTICS[name]

@@ -23,10 +23,13 @@ from lco.heads.chunk import Chunk, LogitGradient, Workspace
 from lco.heads.linear import HeadLoss, HeadRequest, LinearHead, TokenFunction, _Gradients, value_of
 from lco.heads.statistics import statistic
 
-LEARNS = ("logit", "logsumexp", "logprob", "kl_old", "kl_target")
-"""Statistics with a gradient that a loss may read here."""
+LEARNS = ("logit", "logsumexp", "logprob", "kl_old", "kl_target", "logprob_at_sampler_top")
+"""Statistics with a gradient that a loss may read here, without the number of tokens that some are of."""
 
-CONSTANTS = ("old_logit", "old_logsumexp", "old_logprob", "tilt", "tilt_clamped", "target_kl", "target_tv", "token")
+CONSTANTS = (
+    *("old_logit", "old_logsumexp", "old_logprob", "tilt", "tilt_clamped", "target_kl", "target_tv", "token"),
+    *("sampler_logprob", "sampler_top", "sampler_logprob_at_top"),
+)
 
 DIVERGENCES = ("kl_old", "kl_target")
 """Known only after the second pass."""
@@ -53,30 +56,43 @@ class Shard:
 class _Logits:
     """Logits of some tokens, a block of the vocabulary at a time, and what the first pass finds."""
 
-    def __init__(self, hidden: Tensor, head: LinearHead, targets: Tensor, shard: Shard, block: int) -> None:
+    def __init__(
+        self, hidden: Tensor, head: LinearHead, targets: Tensor, shard: Shard, block: int, others: Tensor | None = None
+    ) -> None:
+        """`others` [N, k]: further tokens whose logits are wanted, `self.at_others`."""
         self.hidden, self.head, self.block, self.shard = hidden, head, block, shard
         self.local = targets - shard.first
         rows = len(head.weight)
         self.mine = (self.local >= 0) & (self.local < rows)
         peak = torch.full((len(hidden),), -torch.inf, dtype=head.wide, device=hidden.device)
-        others, sampled = torch.zeros_like(peak), torch.zeros_like(peak)
+        rest, sampled = torch.zeros_like(peak), torch.zeros_like(peak)
+        at_others = None if others is None else peak.new_zeros(others.shape)
         for part, z in self.blocks():
+            if at_others is not None and others is not None:
+                here, column = self.columns(others, part)
+                at_others = torch.where(here, z.gather(1, column), at_others)
             inside = self.inside(part).nonzero().squeeze(1)
             column = self.local[inside] - part.start
             higher = torch.maximum(peak, z.amax(1))
             sampled[inside] = z[inside, column]
             z[inside, column] = -torch.inf
-            others = others * (peak - higher).exp() + (z - higher[:, None]).exp().sum(1)
+            rest = rest * (peak - higher).exp() + (z - higher[:, None]).exp().sum(1)
             peak = higher
         highest = shard.reduce(peak.clone(), dist.ReduceOp.MAX)
-        others = shard.reduce(others * (peak - highest).exp())
+        rest = shard.reduce(rest * (peak - highest).exp())
         self.sampled = shard.reduce(sampled)
-        self.lse = highest + (others + (self.sampled - highest).exp()).log()
-        self.rest = others * (highest - self.lse).exp()  # 1 − π(a), to full relative precision
+        self.at_others = None if at_others is None else shard.reduce(at_others)
+        self.lse = highest + (rest + (self.sampled - highest).exp()).log()
+        self.rest = rest * (highest - self.lse).exp()  # 1 − π(a), to full relative precision
 
     def inside(self, part: slice) -> Tensor:
         """[C] bool: the sampled token is in this block."""
         return self.mine & (self.local >= part.start) & (self.local < part.stop)
+
+    def columns(self, tokens: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Which of the tokens [C, k] are in this block, and their columns in it (any column for the others)."""
+        column, width = tokens - self.shard.first - part.start, part.stop - part.start
+        return (column >= 0) & (column < width), column.clamp(0, width - 1)
 
     def logits(self, part: slice) -> Tensor:
         """[C, block]"""
@@ -111,18 +127,20 @@ def token_loss_by_vocabulary(
 
     Raises:
         ValueError: the loss reads a statistic that needs the whole vocabulary at once, or is not affine in a divergence; or
-            the target is a dense one.
+            the target is a dense one; or the sampler's likeliest tokens are read and not among the inputs.
     """
     assert request.scale is not None
     shard, scale, names = shard or Shard(), request.scale, request.statistics
     for name in names:
-        if name not in (*LEARNS, *CONSTANTS):
+        if stem(name) not in (*LEARNS, *CONSTANTS):
             raise ValueError(f"statistic {name!r} needs the whole vocabulary at once; use token_loss")
     if request.target is not None and request.target.dense:
         raise ValueError(f"{type(request.target).__name__} tilts every token of the vocabulary; use token_loss")
 
+    likeliest = sampler_tokens(request)
+
     def work(hidden: Tensor, needs_weight: bool) -> tuple[Tensor, dict[str, Tensor], _Gradients]:
-        new = _Logits(hidden, head, request.tokens, shard, block)
+        new = _Logits(hidden, head, request.tokens, shard, block, likeliest)
         old = request.old
         was = None if old is None else _Logits(old.hidden, old.head, request.tokens, shard, block)
         chunk = _scalars(new, was, request)
@@ -137,6 +155,21 @@ def token_loss_by_vocabulary(
         return (function(values, chunk.inputs) * scale).sum(), {}, gradients
 
     return HeadLoss.apply(hidden, head.weight, head.bias, work, {})
+
+
+def stem(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def sampler_tokens(request: HeadRequest) -> Tensor | None:
+    """[N, k]: the tokens besides the sampled one at which the loss reads log-probabilities; None where there are none."""
+    read = [name for name in request.statistics if stem(name) == "logprob_at_sampler_top"]
+    if not read:
+        return None
+    given = read[0].replace("logprob_at_", "")
+    if given not in request.inputs:
+        raise ValueError(f"{given!r} is no input, and finding it needs the whole vocabulary at once; use token_loss")
+    return request.inputs[given]
 
 
 def _scalars(new: _Logits, was: _Logits | None, request: HeadRequest) -> Chunk:
@@ -156,6 +189,8 @@ def _scalars(new: _Logits, was: _Logits | None, request: HeadRequest) -> Chunk:
         "old_logprob": before.sampled - before.lse,
         "rest_old": before.rest,
     }
+    if new.at_others is not None:
+        known[f"logit at sampler_top/{new.at_others.shape[1]}"] = new.at_others
     for name, value in known.items():
         chunk.once(name, lambda value=value: value)  # type: ignore[misc]
     return chunk
@@ -167,7 +202,7 @@ def _coefficients(chunk: Chunk, function: TokenFunction, names: Sequence[str], s
     for guess in (0.0, 1.0):
         values = {n: torch.full_like(scale, guess) if n in DIVERGENCES else value_of(n, chunk) for n in names}
         leaves = {
-            n: v.detach().clone().requires_grad_(n in LEARNS and n not in chunk.inputs) for n, v in values.items()
+            n: v.detach().clone().requires_grad_(stem(n) in LEARNS and n not in chunk.inputs) for n, v in values.items()
         }
         wanted = [n for n in names if leaves[n].requires_grad]
         with torch.enable_grad():
@@ -206,6 +241,9 @@ def _second_pass(
             rest_kl += (p_old * (logp_old - logp)).sum(1)
             g = logp.exp().mul_(gradient.probs[:, None]).addcmul_(p_old, old_weight[:, None])
         g[inside, column] = at_token[inside]
+        for tokens, coefficients in gradient.at:
+            here, where = new.columns(tokens, part)
+            g.scatter_add_(1, where, torch.where(here, coefficients, 0.0).to(g.dtype))
         g = g if head.temperature == 1.0 else g.div_(head.temperature)
         piece = head.weight[part].to(head.wide)
         slope.addmm_(g, piece)

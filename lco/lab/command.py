@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from lco.disk import write_text
+from lco.provenance import collect
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/lab"), help="folder of index.html and lab.json (%(default)s)"
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write the verdicts as a record too, from which `lco claims` reads them",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from lco.evidence.folders import replacing
-    from lco.evidence.records import rounded
+    from lco.evidence.records import layout, rounded, sealed
     from lco.lab.claims import plain
     from lco.lab.laboratory import measure
     from lco.lab.page import build
@@ -39,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         text = json.dumps(numbers, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         (folder / "lab.json").write_text(text + "\n", encoding="utf-8")
         (folder / "index.html").write_text(build(found), encoding="utf-8")
+    if arguments.record is not None:
+        write_text(arguments.record, layout(sealed(record_of(plain(found)))) + "\n")
     experiment = ""
     for verdict in plain(found):
         if verdict["experiment"] != experiment:
@@ -53,6 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(f"\nwritten to {arguments.out}: index.html, lab.json")
     return 0
+
+
+def record_of(verdicts: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """The verdicts without their cases, and which code on which machine gave them."""
+    kept = ("experiment", "claim", "said", "supported", "number")
+    return {"lab": [{key: verdict[key] for key in kept} for verdict in verdicts], "provenance": collect()}
 
 
 @contextmanager

@@ -8,14 +8,14 @@ knows how a loss is called.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
+from lco.heads import FixedHead, HeadRequest, HeadStep, LinearHead, row_loss, token_loss, token_statistics
 from lco.methods import METHODS
 from lco.methods.method import Method
 from lco.methods.objective import Objective, Signal
@@ -111,6 +111,8 @@ def logit_gradient(objective: Objective, z: Tensor, at: Positions) -> Slope:
         old=None if at.z_old is None else FixedHead(at.z_old, head),
         target=objective.target,
     )
+    if objective.prepare_statistics:
+        request = with_prepared(objective, states.detach(), head, request)
     if objective.scope == "token":
         total, _ = token_loss(states, head, kept, request)
     else:
@@ -133,6 +135,18 @@ def inputs_of(objective: Objective, z: Tensor, at: Positions) -> dict[str, Tenso
         scale = torch.where(at.advantages < 0, objective.hyper.get("beta_negative_scale", 1.0), 1.0)
         inputs["tilt"] = at.tilts / scale
     return inputs
+
+
+def with_prepared(objective: Objective, states: Tensor, head: LinearHead, request: HeadRequest) -> HeadRequest:
+    """The request with what the method makes of its whole minibatch: here all N positions, rows of length 1. Nothing is
+    trained here, so a step that it predicts has learning rate 0."""
+    still = HeadStep(lr=0.0) if objective.needs.head_step else None
+    asked = replace(request, statistics=objective.prepare_statistics, step=still)
+    found = {name: value[:, None] for name, value in token_statistics(states, head, asked).items()}
+    given = {name: value[:, None] for name, value in request.inputs.items()}
+    mask = torch.ones(len(states), 1, dtype=torch.bool)
+    further = objective.prepare_inputs(found, given, mask).inputs
+    return replace(request, inputs={**request.inputs, **{name: value[:, 0] for name, value in further.items()}})
 
 
 def paired(z: Tensor, at: Positions) -> Positions:

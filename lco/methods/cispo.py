@@ -28,16 +28,20 @@ def loss(hyper: Hyper) -> TokenFunction:
     return per_token
 
 
-def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hyper: Hyper) -> dict[str, float]:
-    """Shares of bounded weights, and the weights' effective sample size (Σw)²/(N Σw²) as a share of the tokens."""
-    r = ratio(s["logprob"], s["old_logprob"])
+def bounded_shares(r: Tensor, mask: Tensor, low: float, high: float) -> dict[str, float]:
+    """Of weights clip(r, 1 − low, 1 + high): the shares that are bounded, and their effective sample size (Σw)²/(N Σw²) as
+    a share of the tokens."""
     count = mask.sum().clamp(min=1)
-    weight = r.clamp(1 - hyper["clip_low"], 1 + hyper["clip_high"]) * mask
+    weight = r.clamp(1 - low, 1 + high) * mask
     return {
-        "weight_bounded_high": float(((r > 1 + hyper["clip_high"]) & mask).sum() / count),
-        "weight_bounded_low": float(((r < 1 - hyper["clip_low"]) & mask).sum() / count),
+        "weight_bounded_high": float(((r > 1 + high) & mask).sum() / count),
+        "weight_bounded_low": float(((r < 1 - low) & mask).sum() / count),
         "weight_effective_share": float(weight.sum() ** 2 / (count * weight.square().sum()).clamp(min=1e-12)),
     }
+
+
+def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hyper: Hyper) -> dict[str, float]:
+    return bounded_shares(ratio(s["logprob"], s["old_logprob"]), mask, hyper["clip_low"], hyper["clip_high"])
 
 
 CISPO = Method(

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lco.advantages import degenerate
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, LinearHead, row_loss, token_loss
+from lco.heads import FixedHead, HeadRequest, HeadStep, LinearHead, row_loss, spread, token_loss, token_statistics
 from lco.losses import token_scale
 from lco.methods.method import Hyper, Method
-from lco.methods.objective import Signal
+from lco.methods.objective import Objective, Signal
 
 V = 6
 FIXED = ("reference", "verifier", "dpo")
@@ -65,7 +65,7 @@ def rollout(seed: int = 0, rows: int = 6, length: int = 5) -> tuple[Tensor, Tens
     old = z_old.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1).float()
     signal = Signal(
         rewards, groups, mask, torch.zeros(rows, dtype=torch.bool), length, tuple("abcdef"[:rows]), (0.5, 0.25),
-        values, ref, old,
+        values, ref, old, torch.rand(rows, generator=g) * lengths,
     )  # fmt: skip
     return z_old, z_new, tokens, signal
 
@@ -96,6 +96,7 @@ def loss_of(
     """
     objective = method.bind(hyper)
     inputs = {key: value.double() for key, value in objective.advantage(at.signal).items()}
+    inputs |= prepared(objective, at, inputs, dtype)
     if scale is None:
         scale = token_scale(at.signal.mask, method.reduction, inputs["advantage"], at.signal.length_limit)
     chosen = list(range(len(at.tokens))) if rows is None else list(rows)
@@ -115,6 +116,23 @@ def loss_of(
     if method.scope == "token":
         return token_loss(hidden, head, objective.loss, request)[0]
     return row_loss(hidden, head, mask, objective.loss, request)[0]
+
+
+def prepared(
+    objective: Objective, at: Setting, inputs: Mapping[str, Tensor], dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
+    """What the method makes of the whole minibatch before its first micro-batch, [B, T] each."""
+    if not objective.prepare_statistics:
+        return {}
+    mask, head = at.signal.mask, LinearHead(torch.eye(V, dtype=dtype))
+    old = None if at.z_old is None else FixedHead(at.z_old[mask].to(dtype), head)
+    given = {key: value[mask] for key, value in inputs.items()}
+    # A step at which some tokens are left out and some are not, of plain descent.
+    step = HeadStep(lr=0.002) if objective.needs.head_step else None
+    request = HeadRequest(at.tokens[mask], objective.prepare_statistics, given, old=old, step=step)
+    found = token_statistics(at.z_new.detach()[mask].to(dtype), head, request)
+    measured = {name: spread(value, mask) for name, value in found.items()}
+    return {key: value.double() for key, value in objective.prepare_inputs(measured, inputs, mask).inputs.items()}
 
 
 def gradient_of(method: Method, hyper: Hyper, at: Setting, **options: Any) -> Tensor:

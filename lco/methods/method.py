@@ -17,11 +17,14 @@ from lco.methods.objective import (
     Needs,
     Objective,
     OldNeeds,
+    Prepared,
+    RateRule,
+    Refresh,
     Scope,
     Signal,
     Source,
     keep_all_rows,
-    no_further_inputs,
+    prepare_nothing,
     report_nothing,
 )
 from lco.policy import ValueFunction
@@ -96,11 +99,11 @@ class Prepare:
 
     Attributes:
         statistics: what is measured without gradient before the minibatch's first micro-batch.
-        inputs: (statistics [R, T], inputs [R, T, …], mask [R, T], hyper) → further inputs [R, T, …] of its R rows.
+        inputs: (statistics [R, T], inputs [R, T, …], mask [R, T], hyper) → further inputs of its R rows, and what is logged.
     """
 
     statistics: tuple[str, ...]
-    inputs: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, Tensor]]
+    inputs: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], Prepared]
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class Method:
         needs: hyper → what the loop has to provide.
         keep: (signal, hyper) → [B] bool, the rows that the updates see; None where that is all of them. Advantages are
             computed from all rows before.
+        refresh: hyper → how pairs are chosen for several rollouts at once, or None where every pair is learnt from.
         prepare: constants of the loss that depend on a whole minibatch, or None.
         scope: "token" where a token's loss depends on that token alone, "row" where it couples a row, "pair" where rows
             2i (right) and 2i + 1 (wrong) belong together.
@@ -149,8 +153,10 @@ class Method:
         value_loss: hyper → the critic's loss per token, or None where these hyper-parameters want no critic.
         target: hyper → LCO's target policy, for losses that have one.
         conflict: hyper → why its values do not go together, or None.
-        metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T] of
-            its rows (`logprob`, and `old_logprob` from before the first update).
+        metrics: (statistics, inputs, mask, hyper) → what this method wants logged of a minibatch: statistics [R, T, …] of
+            its rows (`logprob`, what `metric_statistics` names, and `old_logprob` from before the first update).
+        metric_statistics: hyper → statistics that `metrics` reads besides.
+        rate: hyper → a factor on the learning rate from the gradient's noise, or None.
         detached: hyper → whether a part of the loss is held constant (a weight without gradient, a target that moves with
             the policy), so that its value does not follow its gradient.
         certainty: how sure the specification is; a method that does not say it has it unset.
@@ -170,6 +176,7 @@ class Method:
     released_preset: Preset = Preset()
     needs: Callable[[Hyper], Needs] = lambda hyper: Needs()
     keep: Callable[[Signal, Hyper], Tensor] | None = None
+    refresh: Callable[[Hyper], Refresh | None] = lambda hyper: None
     prepare: Prepare | None = None
     scope: Scope = "token"
     family: Family = "baseline"
@@ -178,6 +185,8 @@ class Method:
     target: Callable[[Hyper], Target | None] = lambda hyper: None
     conflict: Callable[[Hyper], str | None] = lambda hyper: None
     metrics: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Hyper], dict[str, float]] | None = None
+    metric_statistics: Callable[[Hyper], tuple[str, ...]] = lambda hyper: ()
+    rate: Callable[[Hyper], RateRule | None] = lambda hyper: None
     detached: Callable[[Hyper], bool] = lambda hyper: False
     certainty: str = "unset"
     variant_of: str = ""
@@ -216,9 +225,12 @@ class Method:
             fixed=tuple(sorted(fixed)),
             value_loss=self.value_loss(hyper),
             keep=(lambda signal: keep(signal, hyper)) if keep else keep_all_rows,
+            refresh=self.refresh(hyper),
             prepare_statistics=prepare.statistics if prepare else (),
-            prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else no_further_inputs,
+            prepare_inputs=(lambda s, x, mask: prepare.inputs(s, x, mask, hyper)) if prepare else prepare_nothing,
             metrics=(lambda s, x, mask: metrics(s, x, mask, hyper)) if metrics else report_nothing,
+            metric_statistics=self.metric_statistics(hyper),
+            rate=self.rate(hyper),
         )
 
     def read_values(self, overrides: Hyper) -> tuple[dict[str, Any], dict[str, Any]]:

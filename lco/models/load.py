@@ -58,7 +58,7 @@ def load_model(model: str, dtype: str, device: str) -> nn.Module:
         ignore_mismatched_sizes=True,
     )  # fmt: skip
     if getattr(network, "_hf_peft_config_loaded", False):
-        raise UserError(f"{model} comes with an adapter, and adapters are not trained here; give the merged model")
+        raise UserError(f"{model} comes with an adapter, and whole models alone are loaded here; give the merged model")
     check_whole(model, found)
     if model.endswith(".gguf"):
         # De-quantised on load; without these marks it saves as an ordinary model.

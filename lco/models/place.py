@@ -43,7 +43,7 @@ def check_folder(path: Path) -> None:
         raise UserError(f"{path} is the folder of a run; {there}")
     if (path / "adapter_config.json").is_file():
         raise UserError(
-            f"{path} holds an adapter (adapter_config.json), and adapters are not trained here; merge it into its model "
+            f"{path} holds an adapter (adapter_config.json), and whole models alone are loaded here; merge it into its model "
             "first (peft's merge_and_unload, then save_pretrained)"
         )
     if not (path / "config.json").is_file():

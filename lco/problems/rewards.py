@@ -3,6 +3,7 @@
     --reward verifier                                the default: 1 where the answer is right, 0 where it is wrong
     --reward verifier=1 format=0.1                   and a tenth for an answer that could be found at all
     --reward verifier=1 path/to/file.py:brevity=0.2  and a function of a file: (responses, problems) → numbers
+    --reward random                                  the verifier's rewards, dealt out by chance (random_reward.py)
 
 A response for which a term gives no number has no reward: it is counted and nothing is learnt from it.
 """
@@ -49,6 +50,8 @@ REWARDS: dict[str, Reward] = {"verifier": by_verdict, "format": by_form}
 
 ALONE = {"verifier": 1.0}
 """The default: nothing but the verdict."""
+RANDOM = {"random": 1.0}
+"""The control: verdicts too, dealt out by chance once they are known of a part of a rollout."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,19 @@ def parse_terms(texts: Sequence[str]) -> dict[str, float]:
 
 
 def terms_of(reward: Mapping[str, Any]) -> tuple[Term, ...]:
-    """The terms that a configuration names; a function's file is run.
+    """The terms that a configuration names; a function's file is run. None where the verdict is the reward, dealt out or not.
 
     Raises:
-        UserError: no term, an unknown one (the nearest is named), a weight that is none, or a file without such a function.
+        UserError: no term, an unknown one (the nearest is named), a weight that is none, a file without such a function, or
+            random beside others.
     """
+    if reward in (ALONE, RANDOM):
+        return ()
+    if any(outside.label(name) == "random" for name in reward):
+        raise UserError(
+            f"reward is {public_terms(reward)}, but random deals out the verifier's rewards and stands alone: give --reward "
+            "random, or leave it out (a function of that name needs another)"
+        )
     if not reward:
         raise UserError("reward is empty; name at least one term, as in --reward verifier=1")
     found: list[Term] = []
@@ -112,7 +123,9 @@ def source_of(name: str) -> tuple[Reward, str]:
     """(a term's function, the hash of its file)"""
     if not outside.is_place(name):
         if name not in REWARDS:
-            raise UserError(f"there is no reward {name!r}{nearest(name, REWARDS)}; or give path/to/file.py:FUNCTION")
+            raise UserError(
+                f"there is no reward {name!r}{nearest(name, [*REWARDS, *RANDOM])}; or give path/to/file.py:FUNCTION"
+            )
         return REWARDS[name], ""
     found = outside.load(name, "reward")
     function = found.value

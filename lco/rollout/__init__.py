@@ -1,4 +1,4 @@
-"""Prompts become rollouts: the Sampler protocol, its two implementations, and the records they return."""
+"""Prompts become rollouts: the Sampler protocol, its implementations, and the records they return."""
 
 from lco.rollout.records import Batch, Row, Sampler, Sampling, collate
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lco.errors import UserError
-from lco.rollout.records import Batch, Row, Sampler, Sampling, collate
+from lco.rollout.records import Batch, Row, Sampler, Sampling, collate, refuse_unrecorded
 
 GAP_LIMIT = {"float32": 0.01, "bfloat16": 0.2}
 """Mean |Δ log p| a token between sampler and trainer above which a run stops: ten times what agreeing engines show."""
@@ -39,13 +39,16 @@ def check_agreement(
         The mean |Δ log p| of a token, nats.
 
     Raises:
-        UserError: it is far above noise, so one of them has other weights, or computes this class of model in another way.
+        UserError: it is far above noise, so one of them has other weights, or computes this class of model in another way; or
+            the sampler does not record what `sampling` asks for.
     """
     short = replace(sampling, samples=1, max_new_tokens=min(TOKENS, sampling.max_new_tokens))
     mine = sampler.sample(prompts[:PROMPTS], short, seed=0) if sampler is not None else []
     rows: list[Row] = next((found for found in gather(mine) if found), [])
     if not rows:
         return 0.0
+    if sampling.top:
+        refuse_unrecorded(rows, sampling.top)
     gap = mean_gap(rows, logprob(collate(rows)))
     if not gap <= GAP_LIMIT[dtype]:
         raise UserError(

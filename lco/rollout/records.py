@@ -6,11 +6,13 @@ Tokens in, tokens out: ids are trained on exactly as sampled, nothing is decoded
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from lco.errors import UserError
 
 FinishReason = Literal["stop", "length"]
 
@@ -26,6 +28,7 @@ class Sampling:
         max_new_tokens: rows that reach it without an end token are marked truncated.
         samples: rows per prompt.
         stop_token_ids: all end tokens of the family; a row ends with any of them, and that token is kept.
+        top: so many of the likeliest tokens are recorded at every position, with their log-probabilities; 0: none.
     """
 
     temperature: float
@@ -34,6 +37,27 @@ class Sampling:
     max_new_tokens: int
     samples: int
     stop_token_ids: tuple[int, ...]
+    top: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TopTokens:
+    """The K tokens that the sampler held likeliest before each of L response tokens, likeliest first.
+
+    Attributes:
+        ids: [L, K] int32.
+        logprobs: [L, K] float32, at the sampling temperature (natural log).
+    """
+
+    ids: Tensor
+    logprobs: Tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TopTokens) and all(
+            torch.equal(mine, theirs) for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,9 @@ class Row:
         response_ids: ids as sampled, including the end token when there is one.
         finish_reason: "stop" when the last id is an end token, "length" when the limit cut it.
         logprobs: the sampler's own log-probability of each response id at the sampling temperature (natural log).
+        top: its likeliest tokens at every position, where `Sampling.top` asked for them.
+        version: how many synchronisations the weights had seen that drew it, as a server said; None where the sampler is the
+            trainer's own process, or its child.
     """
 
     group: str
@@ -53,13 +80,16 @@ class Row:
     response_ids: tuple[int, ...]
     finish_reason: FinishReason
     logprobs: tuple[float, ...]
+    top: TopTokens | None = field(default=None, hash=False)
+    version: int | None = None
 
 
 OnRows = Callable[[Sequence[Row]], None]
 
 
 class Sampler(Protocol):
-    """Two implementations: transformers.py (shares the trainer's weights) and vllm.py (has its own, synchronised)."""
+    """Three implementations: transformers.py (shares the trainer's weights), vllm.py (has its own, synchronised) and
+    vllm_server.py (asks servers that have their own)."""
 
     def sample(
         self,
@@ -153,3 +183,42 @@ def select(batch: Batch, rows: Sequence[int]) -> Batch:
         batch.response_ids[index, :longest],
         batch.response_mask[index, :longest],
     )
+
+
+def refuse_unrecorded(rows: Sequence[Row], top: int) -> None:
+    """
+    Raises:
+        UserError: a row lacks the sampler's log-probabilities of its tokens, or of the `top` likeliest ones at each of them.
+    """
+    for row in rows:
+        length = len(row.response_ids)
+        if len(row.logprobs) != length:
+            raise UserError(
+                f"the sampler recorded {len(row.logprobs)} log-probabilities for a response of {length} tokens, and this method "
+                "reads one of each; use --rollouts transformers"
+            )
+        found = 0 if row.top is None or len(row.top.ids) != length else row.top.ids.shape[1]
+        if top and length and found != top:
+            raise UserError(
+                f"the sampler recorded {found} of the likeliest tokens at each position, and this method reads {top} of them; "
+                "use --rollouts transformers"
+            )
+
+
+def sampler_record(rows: Sequence[Row], top: int) -> dict[str, Tensor]:
+    """What the sampler knew, as inputs of a loss: `sampler_logprob` [B, T] of the sampled tokens, and with `top` = K > 0
+    `sampler_top/K` and `sampler_logprob_at_top/K`, [B, T, K] each; 0 where padded.
+
+    Raises:
+        UserError: it did not record that.
+    """
+    refuse_unrecorded(rows, top)
+    longest = max([1, *(len(row.response_ids) for row in rows)])
+    logprob = torch.zeros(len(rows), longest)
+    ids, values = torch.zeros(len(rows), longest, top, dtype=torch.int64), torch.zeros(len(rows), longest, top)
+    for i, row in enumerate(rows):
+        logprob[i, : len(row.logprobs)] = torch.tensor(row.logprobs)
+        if top and row.top is not None:
+            ids[i, : len(row.top.ids)], values[i, : len(row.top.ids)] = row.top.ids, row.top.logprobs
+    found = {"sampler_logprob": logprob}
+    return {**found, f"sampler_top/{top}": ids, f"sampler_logprob_at_top/{top}": values} if top else found

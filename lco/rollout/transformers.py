@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lco.errors import UserError
-from lco.rollout.records import FinishReason, OnRows, Row, Sampling
+from lco.rollout.records import FinishReason, OnRows, Row, Sampling, TopTokens
 
 ROWS_AT_ONCE = 512
 
@@ -77,9 +77,13 @@ class TransformersSampler:
         alive = list(range(count))
         responses: list[list[int]] = [[] for _ in range(count)]
         logprobs: list[list[float]] = [[] for _ in range(count)]
+        likeliest: list[tuple[Tensor, Tensor]] = []
         finish: list[FinishReason] = ["length"] * count
         for step in range(sampling.max_new_tokens):
-            tokens, chosen = draw(logits, sampling, draws)
+            tokens, distribution = draw(logits, sampling, draws)
+            chosen = distribution.gather(1, tokens[:, None]).squeeze(1)
+            if sampling.top:
+                likeliest.append(find_likeliest(distribution, sampling.top, alive, count))
             ended = torch.isin(tokens, stops)
             for row, token, value, end in zip(alive, tokens.tolist(), chosen.tolist(), ended.tolist(), strict=True):
                 responses[row].append(token)
@@ -98,8 +102,10 @@ class TransformersSampler:
             logits = self._forward(tokens[:, None], mask, positions, cache)
             positions = positions + 1
         owners = [prompt for prompt in prompts for _ in range(sampling.samples)]
+        tops = top_tokens(likeliest, [len(ids) for ids in responses])
         return [
-            Row(group, ids, tuple(responses[i]), finish[i], tuple(logprobs[i])) for i, (group, ids) in enumerate(owners)
+            Row(group, ids, tuple(responses[i]), finish[i], tuple(logprobs[i]), tops[i])
+            for i, (group, ids) in enumerate(owners)
         ]
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]], samples: int) -> tuple[Tensor, Any, Tensor]:
@@ -151,8 +157,29 @@ def check_cache(model: Any) -> None:
         )
 
 
+def find_likeliest(logprobs: Tensor, top: int, alive: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
+    """The `top` likeliest tokens of the rows in flight, as ids (int32) and log-probabilities, [count, top] in main memory; 0
+    for rows that have ended.
+
+    Args:
+        logprobs: [len(alive), V].
+    """
+    values, ids = logprobs.topk(top, 1)
+    found = torch.zeros(count, top, dtype=torch.int32), torch.zeros(count, top)
+    found[0][list(alive)], found[1][list(alive)] = ids.int().cpu(), values.cpu()
+    return found
+
+
+def top_tokens(steps: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int]) -> list[TopTokens | None]:
+    """Every row's likeliest tokens, from those of every step; None each where none were asked for."""
+    if not steps:
+        return [None] * len(lengths)
+    ids, values = (torch.stack(parts) for parts in zip(*steps, strict=True))
+    return [TopTokens(ids[:length, i].clone(), values[:length, i].clone()) for i, length in enumerate(lengths)]
+
+
 def draw(logits: Tensor, sampling: Sampling, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens [B] and their log-probabilities [B] under the distribution drawn from: temperature and truncation are in.
+    """Tokens [B] and the log-probabilities [B, V] of what they were drawn from: temperature and truncation are in.
 
     Greedy (temperature 0) takes the largest logit, the first one of equals, and reports log-probabilities at T = 1.
     """
@@ -163,7 +190,7 @@ def draw(logits: Tensor, sampling: Sampling, draws: torch.Generator) -> tuple[Te
         if sampling.top_k or sampling.top_p < 1:
             logprobs = truncate(logprobs, sampling).log_softmax(-1)
         tokens = torch.multinomial(logprobs.exp(), 1, generator=draws).squeeze(1)
-    return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
+    return tokens, logprobs
 
 
 def truncate(logprobs: Tensor, sampling: Sampling) -> Tensor:

@@ -33,7 +33,7 @@ from torch import Tensor
 from lco.errors import UserError
 from lco.models.place import located
 from lco.rollout.memory import GIB, SHARED_MEMORY, check_memory, folder_for, weight_bytes
-from lco.rollout.records import FinishReason, OnRows, Row, Sampling
+from lco.rollout.records import FinishReason, OnRows, Row, Sampling, TopTokens
 from lco.rollout.transfer import write_buckets
 from lco.rollout.vllm_process import call_watched, surroundings, unlink_shared_memory
 from lco.scratch import scratch_folder
@@ -54,19 +54,30 @@ class VLLMSampler:
         max_model_len: longest prompt + response; None takes the model's.
         separate_process: run the engine as a process of its own (needed beside several trainer ranks, where vLLM's
             process groups clash with the trainer's). It ends with this process, also when that is killed.
+        top: the most likeliest tokens that a `Sampling` may ask to have recorded.
 
     Raises:
         UserError: the machine has not enough free memory; said before anything is loaded.
     """
 
     def __init__(
-        self, model: str, dtype: str, cache_gib: float, max_model_len: int | None, separate_process: bool
+        self,
+        model: str,
+        dtype: str,
+        cache_gib: float,
+        max_model_len: int | None,
+        separate_process: bool,
+        top: int = 0,
     ) -> None:
         check_memory(model, dtype, cache_gib, separate_process)
         self.separate = separate_process
         self.bytes = weight_bytes(model, dtype)
         self.engine: Any = None
-        arguments: dict[str, Any] = {"dtype": dtype, "kv_cache_memory_bytes": int(cache_gib * GIB)}
+        arguments: dict[str, Any] = {
+            "dtype": dtype,
+            "kv_cache_memory_bytes": int(cache_gib * GIB),
+            "max_logprobs": top,
+        }
         if max_model_len is not None:
             arguments["max_model_len"] = max_model_len
         with ExitStack() as resources:
@@ -95,7 +106,7 @@ class VLLMSampler:
         outputs = self._watched("sampling", lambda: self._generate(requests, parameters, seed))
         ends = set(sampling.stop_token_ids)
         rows = [
-            row(group, ids, completion, ends)
+            row(group, ids, completion, ends, sampling.top)
             for (group, ids), output in zip(prompts, outputs, strict=True)
             for completion in sorted(output.outputs, key=lambda c: c.index) * copies
         ]
@@ -219,13 +230,25 @@ def sampling_parameters(sampling: Sampling, samples: int) -> Any:
     return SamplingParams(
         n=samples, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
         repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0, max_tokens=sampling.max_new_tokens,
-        min_tokens=0, stop=None, stop_token_ids=list(sampling.stop_token_ids), ignore_eos=True, logprobs=0,
+        min_tokens=0, stop=None, stop_token_ids=list(sampling.stop_token_ids), ignore_eos=True, logprobs=sampling.top,
         detokenize=False, seed=None,
     )  # fmt: skip
 
 
-def row(group: str, prompt: tuple[int, ...], completion: Any, ends: set[int]) -> Row:
+def row(group: str, prompt: tuple[int, ...], completion: Any, ends: set[int], top: int) -> Row:
     ids = tuple(completion.token_ids)
     logprobs = tuple(float(entry[token].logprob) for token, entry in zip(ids, completion.logprobs, strict=True))
     finish: FinishReason = "stop" if ids and ids[-1] in ends else "length"
-    return Row(group, prompt, ids, finish, logprobs)
+    return Row(group, prompt, ids, finish, logprobs, top_tokens(completion.logprobs, top) if top else None)
+
+
+def top_tokens(steps: Sequence[Mapping[int, Any]], top: int) -> TopTokens:
+    """vLLM lists the sampled token first, then the likeliest ones; where it is among them it stands there once."""
+    found = []
+    for entry in steps:
+        listed = [(token, known.logprob) for token, known in entry.items()]
+        found.append(sorted(listed[len(listed) - top :], key=lambda pair: -pair[1]))
+    ids, values = ([[pair[part] for pair in step] for step in found] for part in (0, 1))
+    return TopTokens(
+        torch.tensor(ids, dtype=torch.int32).view(-1, top), torch.tensor(values, dtype=torch.float32).view(-1, top)
+    )

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lco.disk import flush_folder, flush_tree, sha256, write_json
+from lco.disk import flush_folder, flush_tree, read_lines, sha256, write_json
 from lco.errors import UserError
 
 COMPLETE = "complete.json"
@@ -49,18 +49,27 @@ def finish_checkpoint(run: Path, step: int, run_id: str) -> Path:
     return folder
 
 
-def prune_checkpoints(run: Path, whole: set[int], newest: int, keep: int = 2) -> None:
-    """Removes what is older than the newest `keep` checkpoints that are known to be whole; those after `newest` stay.
+def prune_checkpoints(run: Path, whole: set[int], newest: int, keep: int, scores: Mapping[int, float]) -> None:
+    """Removes what is older than the newest `keep` checkpoints that are known to be whole; the one with the best score and
+    those after `newest` stay.
 
     Args:
         whole: steps whose checkpoints this process has written or found whole.
         newest: the step of the one just written.
+        scores: step → its validation score, where it has one; of equals the earlier is the best.
     """
-    kept = sorted(step for step in whole if step <= newest)[-keep:]
-    for folder in (run / "checkpoints").glob("step-*"):
-        step = int(folder.name.removeprefix("step-"))
+    steps = {int(folder.name.removeprefix("step-")): folder for folder in (run / "checkpoints").glob("step-*")}
+    kept = set(sorted(step for step in whole if step <= newest)[-keep:])
+    kept |= set(sorted((step for step in steps if step in scores), key=lambda step: (-scores[step], step))[:1])
+    for step, folder in steps.items():
         if step < newest and step not in kept:
             shutil.rmtree(folder)
+
+
+def validation_scores(run: Path) -> dict[int, float]:
+    """step → pass@1 of its validation, of all that the run's lines hold."""
+    lines = read_lines(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
+    return {line["step"]: line["validation"]["pass@1"] for line in lines if "validation" in line}
 
 
 def damage(folder: Path, run_id: str | None, needed: Iterable[str] = ()) -> str | None:

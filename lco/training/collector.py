@@ -18,6 +18,7 @@ from lco.errors import UserError
 from lco.methods.objective import Objective, Signal
 from lco.models import checkpoint_weights
 from lco.problems import Problem
+from lco.problems.random_reward import deal_at_random
 from lco.problems.rewards import Judged, Term, reward_all
 from lco.randomness import derived_seed
 from lco.rollout.records import Row, Sampler, Sampling
@@ -62,6 +63,17 @@ class Collector:
 
     def collect(self, step: int, clock: Clock) -> Rollout:
         """Rollout number `step`, from 0."""
+        rollout = self.draw(step, clock)
+        self.remember(rollout)
+        return rollout
+
+    def remember(self, rollout: Rollout) -> None:
+        """Its mean reward joins the history, which later advantages may read."""
+        if "accuracy" in rollout.metrics:
+            self.history.append(rollout.metrics.get("reward", rollout.metrics["accuracy"]))
+
+    def draw(self, step: int, clock: Clock) -> Rollout:
+        """The same rollout, which the history does not know of yet."""
         drawn: dict[str, Any] = {}
         if self.objective.source == "demonstrations":
             rows = self.demonstrate(step)
@@ -74,10 +86,7 @@ class Collector:
             )
         compared = self.rows_to_compare(rows)
         signal = self.signal_of(compared) if compared else None
-        metrics = {**describe(rows), **drawn}
-        if "accuracy" in metrics:
-            self.history.append(metrics.get("reward", metrics["accuracy"]))
-        return Rollout(step, rows, compared, signal, metrics)
+        return Rollout(step, rows, compared, signal, {**describe(rows), **drawn})
 
     def demonstrate(self, step: int) -> list[VerifiedRow]:
         """As many rows as a rollout has, one worked solution per problem."""
@@ -146,11 +155,17 @@ class Collector:
                 with clock.phase("reward"):
                     mine = [row for part in parts for row in part.result()]
         shares = self.ranks.gather(mine)
-        return [
+        rows = [
             row
             for i in range(len(chosen))
             for row in _group(shares[samplers[i % len(samplers)]], i // len(samplers), samples)
         ]
+        return self.deal(rows, step, first) if "random" in self.experiment.reward else rows
+
+    def deal(self, rows: Sequence[VerifiedRow], step: int, first: int) -> list[VerifiedRow]:
+        """The rows with their rewards dealt out by chance, alike on every rank."""
+        dealt = deal_at_random([row.earned for row in rows], self.experiment.seed, step, str(first))
+        return [dataclasses.replace(row, dealt=reward) for row, reward in zip(rows, dealt, strict=True)]
 
     def verify_rows(self, rows: Sequence[Row], problems: Sequence[Problem], rewarded: bool = True) -> list[VerifiedRow]:
         """Each row with its verdict and, if `rewarded`, its reward; judged as text against its problem's answer;

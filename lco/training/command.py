@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lco.addresses import FOLDER, URLS
 from lco.config import Experiment, fields, from_mapping
 from lco.config_file import form_of, read, write
 from lco.errors import UserError
@@ -51,6 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="remove what the run in --out has left and make it again; its own config.json will do",
     )
+    places = parser.add_argument_group(
+        "servers", "with --rollouts vllm-server; kept in no configuration, record or log"
+    )
+    places.add_argument(
+        "--vllm-url", nargs="+", metavar="URL", help=f"http://HOST:PORT of each `lco serve` (or {URLS})"
+    )
+    places.add_argument(
+        "--vllm-folder",
+        metavar="DIR",
+        help=f"folder that trainer and servers both see, for the weights (or {FOLDER}; default: this machine's memory)",
+    )
     types = typing.get_type_hints(Experiment)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, spec in fields().items():
@@ -75,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(write(experiment, form_of(arguments.config) if arguments.config else "JSON"), end="")
         return 0
+    note_places(arguments)
     plan = resolve(experiment)
     from lco.training.run import train  # torch and transformers, only once the plan stands
 
@@ -96,6 +109,14 @@ def run(arguments: argparse.Namespace) -> int:
     if is_rank:
         end_rank()
     return 0
+
+
+def note_places(arguments: argparse.Namespace) -> None:
+    """Puts where the servers are into the environment, which ranks inherit and no record holds."""
+    if arguments.vllm_url:
+        os.environ[URLS] = " ".join(arguments.vllm_url)
+    if arguments.vllm_folder:
+        os.environ[FOLDER] = arguments.vllm_folder
 
 
 def experiment_of(arguments: argparse.Namespace) -> Experiment:

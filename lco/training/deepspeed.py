@@ -25,6 +25,7 @@ from torch import Tensor
 from lco.config import Experiment
 from lco.disk import sha256, write_json
 from lco.errors import UserError
+from lco.heads import HeadStep
 from lco.policy import A, LossAnswer, PolicyModel, Request
 from lco.rollout.records import Batch
 from lco.training.engine import Norms, Step, gradient_norms, learning_rate_factor, parameter_groups
@@ -91,8 +92,8 @@ class DeepSpeedEngine:
         self.module.set_gradient_accumulation_boundary(last)
         self.module.backward(loss * self.world, scale_wrt_gas=False)
 
-    def step(self) -> Step:
-        factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
+    def step(self, factor: float = 1.0) -> Step:
+        factor *= learning_rate_factor(self.updates, self.experiment)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         before = self.module.skipped_steps
@@ -102,6 +103,11 @@ class DeepSpeedEngine:
         self.updates += 1
         applied = self.module.skipped_steps == before and math.isfinite(norm)
         return Step(norm, self.experiment.lr * factor, applied)
+
+    def head_step(self, moments: bool) -> HeadStep:
+        # A method that asks for moments is refused under DeepSpeed (rules.py): they are spread over the ranks.
+        assert not moments
+        return HeadStep(self.experiment.lr * learning_rate_factor(self.updates, self.experiment))
 
     def probe(self, batch: Batch, request: Request[LossAnswer]) -> Norms:
         # Asked of the module itself, so that DeepSpeed's accumulation sees nothing of it; not possible under ZeRO-3.

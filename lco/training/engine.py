@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lco.config import Experiment
+from lco.heads import HeadStep
 from lco.policy import A, LossAnswer, PolicyModel, Request
 from lco.rollout.records import Batch
 from lco.training.checkpoint import TORCH_STATE, load_torch_state, save_torch_state
@@ -81,8 +82,14 @@ class Engine(Protocol):
         """`last`: this micro-batch is the last one of the optimizer step."""
         ...
 
-    def step(self) -> Step:
-        """Clips, applies, clears. A gradient that is not finite is not applied; the result says so."""
+    def step(self, factor: float = 1.0) -> Step:
+        """Clips, applies with `factor` times the schedule's learning rate, clears. A gradient that is not finite is not applied;
+        the result says so."""
+        ...
+
+    def head_step(self, moments: bool) -> HeadStep:
+        """The step to come, as far as it is the head's: its learning rate, and Adam's moments where they are asked for and
+        there are any yet. Every rank must call it equally often."""
         ...
 
     def probe(self, batch: Batch, request: Request[LossAnswer]) -> Norms:
@@ -113,9 +120,20 @@ class Engine(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
-def learning_rate_factor(update: int, warmup: int) -> float:
-    """Linear warm-up, constant afterwards; `update` counts from 0."""
-    return min(1.0, (update + 1) / (warmup + 1)) if warmup else 1.0
+def learning_rate_factor(update: int, experiment: Experiment) -> float:
+    """Linear warm-up, then what `lr_schedule` says; `update` counts from 0. A run whose rollouts all teach ends one update
+    before the decay reaches 0; one that skips some ends higher."""
+    warmup, done = experiment.warmup_updates, update - experiment.warmup_updates
+    if done < 0:
+        return (update + 1) / (warmup + 1)
+    progress = min(1.0, done / max(1, experiment.planned_updates - warmup))
+    match experiment.lr_schedule:
+        case "linear":
+            return 1.0 - progress
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        case _:
+            return 1.0
 
 
 def parameter_groups(policy: PolicyModel, experiment: Experiment) -> list[dict[str, Any]]:
@@ -161,8 +179,8 @@ class TorchEngine:
                 copy.grad = p.grad.float() if copy.grad is None else copy.grad.add_(p.grad)
                 p.grad = None
 
-    def step(self) -> Step:
-        factor = learning_rate_factor(self.updates, self.experiment.warmup_updates)
+    def step(self, factor: float = 1.0) -> Step:
+        factor *= learning_rate_factor(self.updates, self.experiment)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         learning = [copy for _, copy in self.pairs if copy.grad is not None]
@@ -184,6 +202,16 @@ class TorchEngine:
         for p, copy in self.pairs:
             if copy is not p:
                 p.copy_(copy)
+
+    def head_step(self, moments: bool) -> HeadStep:
+        experiment, weight = self.experiment, self.policy.head().weight
+        lr = experiment.lr * learning_rate_factor(self.updates, experiment)
+        held = next((copy for p, copy in self.pairs if p is weight), None)
+        state = self.optimizer.state.get(held, {}) if moments and held is not None else {}
+        if not state:
+            return HeadStep(lr)
+        betas, epsilon = (experiment.beta1, experiment.beta2), self.optimizer.defaults["eps"]
+        return HeadStep(lr, state["exp_avg"], state["exp_avg_sq"], int(state["step"]), betas, epsilon)
 
     def probe(self, batch: Batch, request: Request[LossAnswer]) -> Norms:
         return gradient_norms(self.policy, batch.to(self.device), request)

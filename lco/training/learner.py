@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lco.config import Experiment
-from lco.heads import HeadRequest
+from lco.console import say
+from lco.heads import HeadRequest, HeadStep
 from lco.losses import token_scale
-from lco.methods.objective import Objective, Signal
+from lco.methods.objective import Objective, Prepared, Signal
 from lco.policy import RowLoss, TokenLoss, ValueLoss
-from lco.rollout.records import Batch, collate, select
+from lco.rollout.records import Batch, collate, sampler_record, select
 from lco.training.engine import Engine, Norms, Step
-from lco.training.metrics import compare_with_sampler, sum_over_tokens, summarise
+from lco.training.metrics import average_prepared, compare_with_sampler, sum_over_tokens, summarise
+from lco.training.noise import GradientMeter, GradientNoise, estimate_noise
 from lco.training.once_per_rollout import (
     ask_before_updates,
+    ask_row_norms,
     gather_statistics,
     snapshot_fixed_policies,
     snapshot_old_policy,
@@ -30,11 +34,18 @@ from lco.training.state import Clock, Policies, Rollout, UpdateInputs, UpdateRep
 
 @dataclass(frozen=True)
 class Learner:
-    """Learns from rollouts with one objective; every rank has one."""
+    """Learns from rollouts with one objective; every rank has one.
+
+    Attributes:
+        said: names of the notes that were said already.
+        noise: of the gradients of the updates so far, where the method's learning rate follows it.
+    """
 
     experiment: Experiment
     objective: Objective
     policies: Policies
+    said: set[str] = field(default_factory=set)
+    noise: GradientNoise = field(default_factory=GradientNoise)
 
     def learn(self, rollout: Rollout, clock: Clock) -> dict[str, Any]:
         """All optimizer steps of one rollout; what they were, for its metrics.
@@ -45,42 +56,51 @@ class Learner:
         if rollout.signal is None or not rows:
             return {"updates": 0, "skipped": "no row left to learn from"}
         experiment, objective = self.experiment, self.objective
-        batch = collate([row.row for row in rollout.compared])
         plan = minibatches(
             rows, experiment.minibatches, experiment.epochs, rollout.step, experiment.seed, objective.unit
         )
         with clock.phase("logprobs"):
-            signal, on_policy, off_policy = self.prepare_rollout(batch, rollout.signal, plan)
+            signal, on_policy, off_policy = self.prepare_rollout(rollout, plan)
         if rollout.step < objective.needs.critic_warmup:
             with clock.phase("update"):
                 return self.train_critic_alone(on_policy, plan)
-        reports: list[UpdateReport] = []
+        reports, prepared, factors = list[UpdateReport](), list[Prepared](), list[float]()
         diagnosis: dict[str, float] = {}
         with clock.phase("update"):
             for number, rows_of_update in enumerate(plan):
                 # On the first update π_old is π: the update's own forward serves as "old", so no kernel noise is clipped.
-                inputs = self.add_minibatch_constants(off_policy if number else on_policy, rows_of_update)
+                inputs, found = self.add_minibatch_constants(off_policy if number else on_policy, rows_of_update)
+                prepared.append(found)
                 if number == len(plan) - 1:
                     diagnosis = self.gradient_norms_by_sign(inputs, rows_of_update, rollout.step)
-                reports.append(self.update_policy(inputs, rows_of_update))
+                factors.append(self.rate_factor())
+                reports.append(self.update_policy(inputs, rows_of_update, factors[-1]))
                 if self.policies.critic is not None:
                     self.update_critic(self.policies.critic, inputs, rows_of_update)
         return {
             "updates": len(plan),
             "rows_kept": len(rows),
             **summarise(reports, on_policy.constants, signal, rows),
-            **self.method_metrics(off_policy, plan[-1], reports[-1]),
+            **average_prepared(prepared),
+            **({"lr_factor": sum(factors) / len(factors), **self.noise.describe()} if self.meter else {}),
+            **self.method_metrics({**inputs.constants, **off_policy.constants}, inputs.batch, plan[-1], reports[-1]),
             **(compare_with_sampler(rollout.compared, plan, reports) if objective.source == "rollouts" else {}),
             **diagnosis,
         }
 
     def prepare_rollout(
-        self, batch: Batch, signal: Signal, plan: Sequence[Sequence[int]]
+        self, rollout: Rollout, plan: Sequence[Sequence[int]]
     ) -> tuple[Signal, UpdateInputs, UpdateInputs]:
         """(what the advantages are computed from, what the first update is given, what the later ones are).
 
         In the first one π_old is the policy itself; the later ones need what was asked of it before.
+
+        Raises:
+            UserError: the sampler did not record what the method reads.
         """
+        assert rollout.signal is not None
+        sampled, needs = [row.row for row in rollout.compared], self.objective.needs
+        batch, signal = collate(sampled), rollout.signal
         known = ask_before_updates(self.policies, self.objective, batch, plan)
         old = snapshot_old_policy(self.policies, self.objective, batch, plan)
         fixed = snapshot_fixed_policies(self.policies, self.objective, batch, plan)
@@ -89,40 +109,104 @@ class Learner:
             values=known.get("value"),
             ref_logprob=known.get("ref_logprob"),
             old_logprob=known.get("old_logprob"),
+            row_norms=ask_row_norms(self.policies, self.objective.needs.row_norms, batch),
         )
         constants = self.objective.advantage(signal)
+        if needs.sampler_logprob:
+            constants |= sampler_record(sampled, needs.sampler_top)
         measured = {name: value for name, value in known.items() if name.startswith("old_")}
         on_policy = UpdateInputs(batch, constants, {}, fixed)
         return signal, on_policy, UpdateInputs(batch, {**constants, **measured}, old, fixed)
 
-    def add_minibatch_constants(self, inputs: UpdateInputs, rows: Sequence[int]) -> UpdateInputs:
+    def add_minibatch_constants(self, inputs: UpdateInputs, rows: Sequence[int]) -> tuple[UpdateInputs, Prepared]:
         """Adds to `inputs` what the method computes from the whole minibatch with the current weights (a forward pass
-        without gradient)."""
+        without gradient); (those inputs, all that it found)."""
         chosen, batch = list(rows), inputs.batch
         names, forward = self.objective.prepare_statistics, self.policies.engine.forward
-        found = gather_statistics(self.policies, batch, names, forward, chosen)
+        step = self.head_step(inputs, chosen)
+        found = gather_statistics(self.policies, batch, names, forward, chosen, inputs.constants, step)
         given = {name: value[chosen] for name, value in inputs.constants.items()}
         measured = {name: value[chosen] for name, value in found.items()}
         constants = dict(inputs.constants)
         further = self.objective.prepare_inputs(measured, given, batch.response_mask[chosen])
-        for name, value in further.items():
+        self.say_once(further.notes)
+        for name, value in further.inputs.items():
             constants[name] = value.new_zeros((len(batch.input_ids), *value.shape[1:])).index_copy(
                 0, torch.tensor(chosen), value
             )
-        return replace(inputs, constants=constants)
+        return replace(inputs, constants=constants), further
 
-    def update_policy(self, inputs: UpdateInputs, rows: Sequence[int]) -> UpdateReport:
-        """One optimizer step on a minibatch, in micro-batches; the divisor is the whole minibatch's."""
+    def head_step(self, inputs: UpdateInputs, rows: Sequence[int]) -> HeadStep | None:
+        """The optimizer's coming step on the head, as far as the method asks for it."""
+        wanted = self.objective.needs.head_step
+        if wanted is None:
+            return None
+        step = replace(self.policies.engine.head_step(wanted.moments), top=wanted.top)
+        return replace(step, gradient=self.head_gradient(inputs, rows)) if wanted.gradient else step
+
+    def head_gradient(self, inputs: UpdateInputs, rows: Sequence[int]) -> Tensor:
+        """[V, d], ∂/∂W of −Σ scale A log π(a) over a minibatch, before its micro-batches; in one process alone."""
         engine, scale = self.policies.engine, self.scale_tokens(inputs, rows)
-        parts = self.policies.share(rows, self.objective.unit)
-        loss, mine = 0.0, []
+        weight, total = engine.policy.head().weight, torch.zeros(())
+        for part in self.policies.share(rows, self.objective.unit):
+            constants, weights = self.constants_of(inputs, part, scale)
+            mask = inputs.batch.response_mask[list(part.rows)]
+            tokens = inputs.batch.response_ids[list(part.rows)][mask].to(engine.device)
+            request = HeadRequest(tokens, ("logprob",), {"advantage": constants["advantage"]}, weights)
+            answer = engine.forward(select(inputs.batch, part.rows), TokenLoss(policy_gradient, request))
+            total = total.to(engine.device) + torch.autograd.grad(answer.loss, weight)[0].float()
+        return total
+
+    def say_once(self, notes: Mapping[str, str]) -> None:
+        """Each sentence when its name comes up for the first time in this process, on rank 0."""
+        for name, sentence in notes.items():
+            if name not in self.said and self.policies.engine.rank == 0:
+                say(f"{self.objective.name}: {sentence}")
+            self.said.add(name)
+
+    @functools.cached_property
+    def meter(self) -> GradientMeter | None:
+        """What measures each micro-batch's gradient, where the learning rate follows its noise."""
+        return None if self.objective.rate is None else GradientMeter(self.policies.engine.policy)
+
+    def rate_factor(self) -> float:
+        """On the learning rate of the next update; 1 as long as nothing is known of the noise."""
+        rule, known = self.objective.rate, self.noise
+        if rule is None or known.signal is None or known.noise is None:
+            return 1.0
+        return rule.factor(known.signal, known.noise)
+
+    def add_noise(self, squares: Sequence[float], step: Step) -> None:
+        """Takes in an update's micro-batches, ‖g_k‖² each, all ranks together."""
+        rule = self.objective.rate
+        if rule is None or not step.applied:
+            return
+        if len(squares) < 2:
+            self.say_once(
+                {"one_micro_batch": "an update of one micro-batch has no noise to estimate; the learning rate stays"}
+            )
+            return
+        self.noise.add(*estimate_noise(squares, step.gradient_norm**2), rule.decay)
+
+    def update_policy(self, inputs: UpdateInputs, rows: Sequence[int], factor: float = 1.0) -> UpdateReport:
+        """One optimizer step on a minibatch, in micro-batches; the divisor is the whole minibatch's. `factor` is one on the
+        learning rate."""
+        engine, scale = self.policies.engine, self.scale_tokens(inputs, rows)
+        parts, meter = self.policies.share(rows, self.objective.unit), self.meter
+        loss, mine, squares = 0.0, [], list[float]()
         for number, part in enumerate(parts):
             answer = engine.forward(select(inputs.batch, part.rows), self.loss_request(inputs, part, scale))
             engine.backward(answer.loss, last=number == len(parts) - 1)
             loss += float(answer.loss.detach())
+            square = 0.0 if meter is None else meter.take()
+            if meter is not None and part.real and bool(inputs.batch.response_mask[list(part.rows)].any()):
+                squares.append(square)
             if part.real:
                 mine.append((part.rows, {name: value.cpu() for name, value in answer.statistics.items()}))
-        return report_update(engine.step(), inputs, engine.gather((loss, mine)))
+        step = engine.step(factor)
+        if meter is not None:
+            self.add_noise([square for share in engine.gather(squares) for square in share], step)
+        return report_update(step, inputs, engine.gather((loss, mine)), self.objective)
 
     def scale_tokens(self, inputs: UpdateInputs, rows: Sequence[int]) -> dict[int, Tensor]:
         """row → [T] weights of its tokens; their divisor is that of the whole minibatch."""
@@ -155,7 +239,7 @@ class Learner:
             old=stack_rows(inputs.old, rows, device) if inputs.old else None,
             target=objective.target,
             fixed=fixed,
-            report=objective.reported,
+            report=tuple(dict.fromkeys([*objective.reported, *objective.metric_statistics])),
         )
 
     def constants_of(
@@ -217,27 +301,42 @@ class Learner:
             "critic_gradient_norm": sum(norms) / len(norms),
         }
 
-    def method_metrics(self, inputs: UpdateInputs, rows: Sequence[int], report: UpdateReport) -> dict[str, float]:
-        """What the method itself wants logged, of the last minibatch."""
+    def method_metrics(
+        self, inputs: Mapping[str, Tensor], batch: Batch, rows: Sequence[int], report: UpdateReport
+    ) -> dict[str, float]:
+        """What the method itself wants logged, of the last minibatch; `inputs` [B, T, …] are its loss's constants."""
         chosen = list(rows)
-        mask = inputs.batch.response_mask[chosen]
-        logprob = torch.zeros(mask.shape)
+        mask = batch.response_mask[chosen]
+        statistics: dict[str, Tensor] = {}
         for i, row in enumerate(chosen):
-            logprob[i, : len(report.logprobs[row])] = report.logprobs[row].float()
-        constants = {name: value[chosen] for name, value in inputs.constants.items()}
-        statistics = {"logprob": logprob, "old_logprob": constants.get("old_logprob", logprob)}
+            for name, value in {"logprob": report.logprobs[row].float(), **report.kept.get(row, {})}.items():
+                if name not in statistics:
+                    statistics[name] = value.new_zeros((*mask.shape, *value.shape[1:]))
+                statistics[name][i, : len(value)] = value
+        constants = {name: value[chosen] for name, value in inputs.items()}
+        statistics["old_logprob"] = constants.get("old_logprob", statistics["logprob"])
         return self.objective.metrics(statistics, constants, mask)
 
 
-def report_update(step: Step, inputs: UpdateInputs, gathered: Sequence[tuple[float, Any]]) -> UpdateReport:
+def policy_gradient(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+    """−A log π(a) of each token."""
+    return -x["advantage"] * s["logprob"]
+
+
+def report_update(
+    step: Step, inputs: UpdateInputs, gathered: Sequence[tuple[float, Any]], objective: Objective
+) -> UpdateReport:
     """What all ranks saw of one optimizer step: `gathered` are their losses and (rows, statistics) by micro-batch."""
     batch, logprobs, totals = inputs.batch, dict[int, Tensor](), dict[str, float]()
+    kept: dict[int, dict[str, Tensor]] = {}
     for _, share in gathered:
         for indices, statistics in share:
             for i, row in enumerate(indices):
-                logprobs[row] = statistics["logprob"][i, : int(batch.response_lengths[row])]
-            chosen = list(indices)
-            found = sum_over_tokens(statistics, inputs.constants["advantage"][chosen], batch.response_mask[chosen])
+                length = int(batch.response_lengths[row])
+                logprobs[row] = statistics["logprob"][i, :length]
+                kept[row] = {name: statistics[name][i, :length] for name in objective.metric_statistics}
+            chosen, summed = list(indices), {name: statistics[name] for name in objective.reported}
+            found = sum_over_tokens(summed, inputs.constants["advantage"][chosen], batch.response_mask[chosen])
             for name, value in found.items():
                 totals[name] = totals.get(name, 0.0) + value
-    return UpdateReport(step, sum(loss for loss, _ in gathered), totals, logprobs)
+    return UpdateReport(step, sum(loss for loss, _ in gathered), totals, logprobs, kept)

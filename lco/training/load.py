@@ -4,6 +4,7 @@ last, so that mistakes cost seconds."""
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,13 @@ import torch
 from torch import nn
 
 from lco import models
+from lco.addresses import read_addresses
 from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
 from lco.methods import code_of
 from lco.models.export import export
+from lco.models.lora import add_adapters
 from lco.policy import PolicyModel, refuse_softcap
 from lco.problems import Problem
 from lco.problems.prompts import (
@@ -38,10 +41,12 @@ from lco.problems.rewards import code_of as code_of_rewards
 from lco.problems.sets import content_sha256, is_held_out, load_problems
 from lco.provenance import collect
 from lco.randomness import derived_seed
+from lco.rollout.memory import weight_bytes
 from lco.rollout.records import Sampler, Sampling
 from lco.training.collector import Collector
 from lco.training.engine import Engine, TorchEngine
 from lco.training.learner import Learner
+from lco.training.pool import PairPool
 from lco.training.resolve import Plan
 from lco.training.state import Policies, Prompt
 from lco.verifier import Pool, Rules
@@ -64,6 +69,7 @@ class Loaded:
 
     collector: Collector
     learner: Learner
+    pairs: PairPool | None
     validation: Sequence[Prompt]
     manifest: dict[str, Any]
     tokenizer: Any
@@ -78,6 +84,7 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
     device = models.resolve_device(experiment.device)
     config = models.load_config(experiment.model)
     context = fitting_context(experiment, config)
+    check_top(plan, config)
     sets = load_problem_sets(experiment)
     tokenizer = with_thinking(models.load_tokenizer(experiment.model), experiment.thinking)
     refuse_softcap(config, experiment.model)
@@ -109,6 +116,8 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         **({"code": code} if (code := {**code_of(experiment.method), **code_of_rewards(plan.rewards)}) else {}),
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
+    if experiment.lora_rank:
+        add_adapters(model, experiment.lora_rank, experiment.lora_alpha or 2 * experiment.lora_rank)
     policy = PolicyModel(model, experiment.temperature, critic=critic is None and objective.critic).to(device)
     engine = build_engine(policy, experiment)
     policies = Policies(
@@ -124,13 +133,23 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         ranks=engine,
         prompts=asked.prompts,
         demonstrations=asked.demonstrations,
-        sampling=Sampling(experiment.temperature, 1.0, 0, experiment.max_new_tokens, experiment.samples, ends),
+        sampling=Sampling(
+            experiment.temperature,
+            1.0,
+            0,
+            experiment.max_new_tokens,
+            experiment.samples,
+            ends,
+            objective.needs.sampler_top,
+        ),
         verify=lambda pairs: pool.verify_many(pairs, rules),
         decode=response_decoder(tokenizer),
         rewards=plan.rewards,
         prompt_text=render(tokenizer, style_named(experiment.prompt).messages("?")),
     )
-    return Loaded(collector, Learner(experiment, objective, policies), asked.validation, manifest, tokenizer)
+    refresh = objective.refresh
+    pairs = PairPool(refresh, collector, policies, say if engine.rank == 0 else lambda _: None) if refresh else None
+    return Loaded(collector, Learner(experiment, objective, policies), pairs, asked.validation, manifest, tokenizer)
 
 
 def load_problem_sets(experiment: Experiment) -> tuple[list[Problem], list[Problem]]:
@@ -204,6 +223,19 @@ def fitting_context(experiment: Experiment, config: Any) -> int | None:
             "lower one of them"
         )
     return context
+
+
+def check_top(plan: Plan, config: Any) -> None:
+    """
+    Raises:
+        UserError: the method reads more of the likeliest tokens than the model has.
+    """
+    top, size = plan.objective.needs.sampler_top, config.get_text_config(decoder=True).vocab_size
+    if top > size:
+        raise UserError(
+            f"{plan.objective.name} reads the {top} likeliest tokens of every position, but {plan.experiment.model} has a "
+            f"vocabulary of {size}; give fewer (--hyper top={size})"
+        )
 
 
 def short(prompts: Sequence[Prompt], limit: int, what: str) -> list[Prompt]:
@@ -323,9 +355,11 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
         return TransformersSampler(engine.policy.model, any_rank=engine.any if in_step else None)
     if engine.rank != 0:
         return None
+    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
+    if experiment.rollouts == "vllm-server":
+        return start_server_sampler(experiment, loaded.collector.prompts[0].ids, policy if paired else None)
     from lco.rollout.vllm import VLLMSampler  # vLLM, which only a run that samples with it has to have
 
-    policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy
     with folder_for_vllm(plan.fixed_models["reference"] if paired else experiment.model, policy) as where:
         return VLLMSampler(
             where,
@@ -333,7 +367,23 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
             cache_gib=experiment.vllm_cache_gib,
             max_model_len=experiment.max_prompt_tokens + experiment.max_new_tokens,
             separate_process=world > 1,
+            top=plan.objective.needs.sampler_top,
         )
+
+
+def start_server_sampler(experiment: Experiment, probe: Sequence[int], paired: PolicyModel | None) -> Sampler:
+    """The sampler that asks servers.
+
+    Args:
+        paired: the reference policy that preference pairs are drawn from. No later synchronisation brings its weights.
+    """
+    from lco.rollout.vllm_server import VLLMServerSampler  # its HTTP client, which only such a run has to have
+
+    size = weight_bytes(experiment.model, experiment.dtype)
+    sampler = VLLMServerSampler(read_addresses(os.environ), experiment.dtype, probe, size)
+    if paired is not None:
+        sampler.sync(models.checkpoint_weights(paired.model, paired.named_weights()))
+    return sampler
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from lco.advantages import degenerate
 from lco.heads.linear import HIDDEN_GRADIENT
 from lco.losses import LOG_RATIO_BOUND
-from lco.methods.objective import Signal
+from lco.methods.objective import Prepared, Signal
 from lco.training.state import UpdateReport, VerifiedRow
 
 
@@ -28,7 +28,7 @@ def describe(rows: Sequence[VerifiedRow]) -> dict[str, Any]:
     drawn, rows = len(rows), [row for row in rows if math.isfinite(row.reward)]
     if not rows:
         return {"rows": drawn, "rewards_not_finite": lost, "tokens": 0}
-    rewards = torch.tensor([row.reward for row in rows])
+    rewards = torch.tensor([row.earned for row in rows])
     right = torch.tensor([float(row.verdict.correct) for row in rows])
     lengths = torch.tensor([len(row.row.response_ids) for row in rows], dtype=torch.float32)
     groups = group_numbers(rows)
@@ -104,6 +104,13 @@ def drift(sampled: Sequence[VerifiedRow], rows: Sequence[int], report: UpdateRep
         "kl_old": float((torch.expm1(x) - x).mean()),
         "ratio_outside": float(((x.exp() - 1).abs() > 0.2).float().mean()),
     }
+
+
+def average_prepared(found: Sequence[Prepared]) -> dict[str, float]:
+    """Of what the updates' minibatches were prepared with: means of the numbers, and how often each note came up."""
+    numbers = {name: sum(one.numbers[name] for one in found) / len(found) for name in found[0].numbers}
+    notes = [name for one in found for name in one.notes]
+    return {**numbers, **{name: float(notes.count(name)) for name in notes}}
 
 
 OF_THE_LAST = {"kl_old": "kl_old_exact", "kl_target": "kl_target"}

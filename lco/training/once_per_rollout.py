@@ -4,13 +4,14 @@ critic's values, hidden states of frozen models (reference, verifier, DPO)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from lco.heads import FixedHead
-from lco.methods.objective import Objective
-from lco.policy import FixedPolicy, Snapshot, Statistics
+from lco.heads import FixedHead, HeadRequest, HeadStep
+from lco.methods.objective import Objective, RowNorms
+from lco.policy import FixedPolicy, HeadNorms, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Batch, select
 from lco.training.state import Policies, SnapshotsByRow
 
@@ -50,14 +51,22 @@ def gather_statistics(
     names: Sequence[str],
     ask: Callable[[Batch, Statistics], Mapping[str, Tensor]],
     rows: Sequence[int] | None = None,
+    constants: Mapping[str, Tensor] = MappingProxyType({}),
+    step: HeadStep | None = None,
 ) -> dict[str, Tensor]:
-    """Statistics [B, T, …] of all rows (or of some, 0 elsewhere) on every rank, each rank asking for its share."""
+    """Statistics [B, T, …] of all rows (or of some, 0 elsewhere) on every rank, each rank asking for its share.
+
+    `constants` [B, T, …] are the inputs that they may read, `step` is the coming step on the head for those that predict it.
+    """
     if not names:
         return {}
     mine = []
     for part in policies.share(range(len(batch.input_ids)) if rows is None else rows):
+        chosen, device = list(part.rows), policies.engine.device
+        mask = batch.response_mask[chosen]
+        inputs = {name: value[chosen][mask].to(device) for name, value in constants.items()}
         with torch.no_grad():
-            answer = ask(select(batch, part.rows), Statistics(names))
+            answer = ask(select(batch, part.rows), Statistics(names, inputs, step))
         if part.real:
             mine.append((part.rows, {name: value.cpu() for name, value in answer.items()}))
     found: dict[str, Tensor] = {}
@@ -68,6 +77,40 @@ def gather_statistics(
                     found[name] = value.new_zeros((*batch.response_mask.shape, *value.shape[2:]))
                 found[name][list(indices), : value.shape[1]] = value
     return found
+
+
+def ask_row_norms(policies: Policies, kind: RowNorms, batch: Batch) -> Tensor | None:
+    """[B] ‖∇ log π(y)‖² of every row on every rank, or what stands for it (`Needs.row_norms`); None where none is asked for."""
+    engine, mask = policies.engine, batch.response_mask
+    if not kind:
+        return None
+    if kind == "logit":
+        found = gather_statistics(policies, batch, ["logprob", "sq_prob"], engine.forward)
+        # ‖e_a − π‖² = 1 − 2π(a) + Σ π² of each token
+        tokens = 1 - 2 * found["logprob"].double().exp() + found["sq_prob"].double()
+        return torch.where(mask, tokens, 0.0).sum(1)
+    norms = torch.zeros(len(mask), dtype=torch.float64)
+    mine: list[tuple[Sequence[int], Tensor]] = []
+    if kind == "exact":
+        for row in range(len(mask)):
+            one = select(batch, [row])
+            sampled = one.response_ids[one.response_mask].to(engine.device)
+            request = HeadRequest(sampled, ("logprob",), {}, torch.ones(len(sampled), device=engine.device))
+            norms[row] = engine.probe(one, TokenLoss(log_probability, request)).whole ** 2
+        return norms
+    for part in policies.share(range(len(mask))):
+        with torch.no_grad():
+            answer = engine.forward(select(batch, part.rows), HeadNorms())
+        if part.real:
+            mine.append((part.rows, answer.cpu()))
+    for share in engine.gather(mine):
+        for rows, values in share:
+            norms[list(rows)] = values
+    return norms
+
+
+def log_probability(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
+    return s["logprob"]
 
 
 def snapshot_old_policy(policies: Policies, objective: Objective, batch: Batch, plan: Plan) -> SnapshotsByRow:

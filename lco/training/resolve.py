@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.methods import check_method, method_named
-from lco.problems.rewards import ALONE, Term, terms_of
+from lco.problems.rewards import Term, terms_of
 from lco.training import rules
 
 if TYPE_CHECKING:  # torch, which a refusal does without
@@ -45,6 +46,8 @@ def resolve(experiment: Experiment) -> Plan:
     rules.check_values(experiment)
     rules.check_problems(experiment)
     rules.check_installed(experiment)
+    rules.check_lora(experiment)
+    rules.check_servers(experiment, os.environ)
     objective = method_named(experiment.method).bind(experiment.hyper)  # which imports torch
     given = {
         "reference": experiment.reference_model or experiment.model,
@@ -54,7 +57,7 @@ def resolve(experiment: Experiment) -> Plan:
     fixed_models = {name: given[name] for name in objective.fixed}
     rules.check_fixed_models(experiment, fixed_models)
     rules.check_objective(experiment, objective)
-    rewards = terms_of(experiment.reward) if experiment.reward != ALONE else ()
+    rewards = terms_of(experiment.reward)
     if not experiment.model:
         raise UserError("no model given; name a folder or a hub id with --model")
     return Plan(experiment, objective, fixed_models, tuple(rules.describe_unread(experiment, objective)), rewards)

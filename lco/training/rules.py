@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lco.addresses import URLS, read_addresses
 from lco.config import Experiment, fields
 from lco.errors import UserError, nearest
 from lco.problems.local import is_file_name
@@ -62,6 +63,22 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
         )
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
+    step = objective.needs.head_step
+    if step is not None and (step.moments or step.gradient) and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters reads the head's moments or gradient before a step, which DeepSpeed "
+            "spreads over its ranks; give --engine torch, or optimizer=sgd direction=token"
+        )
+    if objective.needs.row_norms == "exact" and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters needs the gradient of each row by itself, which DeepSpeed spreads "
+            "over its ranks; give --engine torch, or norm_proxy=head"
+        )
+    if objective.rate is not None and experiment.engine == "deepspeed":
+        raise UserError(
+            f"{objective.name} with these hyper-parameters needs the gradient of each micro-batch by itself, which DeepSpeed "
+            "spreads over its ranks; give --engine torch, or adaptive_rate=false"
+        )
     for name, value in objective.hyper.items():
         check_finite(name, value)
     check_critic(experiment, objective.critic)
@@ -170,11 +187,48 @@ def check_data_dir(experiment: Experiment) -> None:
         )
 
 
+def check_lora(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: adapters are wanted where they have not been tried.
+    """
+    if not experiment.lora_rank:
+        return
+    if experiment.engine == "deepspeed":
+        raise UserError(
+            f"lora_rank is {experiment.lora_rank}, and adapters are trained in one process alone here; give --engine torch, or "
+            "lora_rank 0"
+        )
+    if importlib.util.find_spec("peft") is None:
+        raise UserError(
+            f"lora_rank is {experiment.lora_rank}, but peft is not installed; install it as docs/install.md says"
+        )
+
+
+def check_servers(experiment: Experiment, variables: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UserError: servers are to sample and none is named, or the other way round.
+    """
+    if experiment.rollouts == "vllm-server":
+        read_addresses(variables)
+    elif variables.get(URLS):
+        raise UserError(
+            f"vLLM servers are named (--vllm-url, or {URLS} in the environment), but rollouts is {experiment.rollouts!r}; give "
+            "--rollouts vllm-server, or leave the addresses out"
+        )
+
+
 def check_installed(experiment: Experiment) -> None:
     """
     Raises:
-        UserError: the sampling or training engine is a package that is not there.
+        UserError: the sampling or training engine, or the tracker, is a package that is not there.
     """
+    if experiment.track != "none" and importlib.util.find_spec(experiment.track) is None:
+        raise UserError(
+            f"track is {experiment.track!r}, but {experiment.track} is not installed; install it into the same environment (the "
+            f"extra `{experiment.track}` of this package), or leave --track out"
+        )
     for name, package in (("rollouts", "vllm"), ("engine", "deepspeed")):
         if getattr(experiment, name) == package and importlib.util.find_spec(package) is None:
             raise UserError(
@@ -192,6 +246,7 @@ def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
     readers = {
         "split": (named is not None or is_hub_id(experiment.problems), "for named problem sets"),
         "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
+        "lora_alpha": (experiment.lora_rank > 0, "with --lora-rank"),
         "processes": deepspeed,
         "zero_stage": deepspeed,
         "critic_lr": (objective.critic, "by a method with a critic"),

@@ -3,15 +3,16 @@
 runs/<problems>/<method>/seed-<n>/
     config.json     every knob                     metrics.jsonl   one line per rollout
     manifest.json   provenance                     samples.jsonl   some responses of every rollout
-    checkpoints/    step-N (to resume), final (to use)     evals/
+    memory.json     the processes' peaks           evals/
+    checkpoints/    step-N (to resume), final (to use)
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lco import disk
-from lco.config import dump
+from lco.config import Experiment, dump
 from lco.console import say
 from lco.errors import UserError
 from lco.models.export import export
@@ -30,13 +31,18 @@ from lco.stopping import Stopped, answered
 from lco.training import checkpoint, run_folder
 from lco.training.launch import stopped_after
 from lco.training.load import Loaded, load, start_sampler
+from lco.training.peaks import keep_peaks
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
+from lco.training.track import Track, numbers_of, tracking, without_paths
 from lco.training.watch import Barren, progress, refuse_unmoved, validate, watch, write_samples
 from lco.verifier import Pool
 
 CRITIC = "critic"
 """Inside a checkpoint: the state of a critic that is a model of its own."""
+
+POOL = "pool.json"
+"""Inside a checkpoint: which pairs of the coming rollouts were chosen, for methods that choose."""
 
 OnStep = Callable[[dict[str, Any]], None]
 
@@ -72,8 +78,15 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
         loaded.collector.synchronise(loaded.learner.policies.engine.named_weights())
         compare_policies(plan, loaded)
         open_folder(plan, loaded, start)
-        loop(plan, loaded, start, on_step)
+        track = stack.enter_context(tracker_of(plan, loaded, start))
+        loop(plan, loaded, start, on_step, track)
     return folder
+
+
+def tracker_of(plan: Plan, loaded: Loaded, start: int) -> AbstractContextManager[Track | None]:
+    """The tracker that is asked for, on the first rank alone."""
+    kind = plan.experiment.track if loaded.learner.policies.engine.rank == 0 else "none"
+    return tracking(kind, plan.experiment.folder, start, loaded.manifest["run"], without_paths(plan.experiment))
 
 
 def restore(plan: Plan, loaded: Loaded) -> int:
@@ -90,6 +103,7 @@ def restore(plan: Plan, loaded: Loaded) -> int:
     needed = [
         *policies.engine.files,
         *(f"{CRITIC}/{name}" for name in (policies.critic.files if policies.critic else ())),
+        *([POOL] if loaded.pairs else []),
     ]
     found = checkpoint.newest_checkpoint(folder, run_id, say if chief else lambda _: None, needed)
     if found is None:
@@ -110,6 +124,8 @@ def restore(plan: Plan, loaded: Loaded) -> int:
     policies.engine.load(where)
     if policies.critic is not None:
         policies.critic.load(where / CRITIC)
+    if loaded.pairs is not None:
+        loaded.pairs.load(where / POOL)
     return start
 
 
@@ -118,10 +134,11 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
     starts anew is emptied of an earlier one here, where nothing can be refused any more."""
     folder, engine = plan.experiment.folder, loaded.learner.policies.engine
     history: list[float] = []
+    kept: list[dict[str, Any]] = []
     if engine.rank == 0:
-        disk.check_space(
-            folder, 2 * checkpoint_size(loaded.learner.policies), "no room for two checkpoints of this run"
-        )
+        copies = plan.experiment.keep + bool(loaded.validation)
+        wanted = copies * checkpoint_size(loaded.learner.policies)
+        disk.check_space(folder, wanted, f"no room for the {copies} checkpoints that this run keeps")
         if not start:
             run_folder.remove_run(folder)
         run_folder.keep_metrics(folder / "metrics.jsonl", start)
@@ -133,8 +150,10 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
         if final.exists():  # of an earlier, shorter part: no longer the run's last model
             final.rename(final.with_name(f"final-{start:06d}"))
         if start:
-            history = mean_rewards(folder)
+            kept = disk.read_lines(folder / "metrics.jsonl")
+            history = mean_rewards(kept)
     loaded.collector.history += engine.gather(history)[0]
+    loaded.learner.noise.restore(engine.gather(kept)[0] if plan.objective.rate else ())
 
 
 def compare_policies(plan: Plan, loaded: Loaded) -> None:
@@ -155,11 +174,9 @@ def compare_policies(plan: Plan, loaded: Loaded) -> None:
     )
 
 
-def mean_rewards(folder: Path) -> list[float]:
-    """Mean reward of every rollout that a resumed run keeps."""
-    return [
-        line.get("reward", line["accuracy"]) for line in disk.read_lines(folder / "metrics.jsonl") if "accuracy" in line
-    ]
+def mean_rewards(lines: Sequence[dict[str, Any]]) -> list[float]:
+    """Mean reward of every rollout that a resumed run keeps, from their metrics."""
+    return [line.get("reward", line["accuracy"]) for line in lines if "accuracy" in line]
 
 
 def checkpoint_size(policies: Policies) -> int:
@@ -169,7 +186,7 @@ def checkpoint_size(policies: Policies) -> int:
     return 12 * sum(getattr(p, "ds_numel", p.numel()) for p in parameters)
 
 
-def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None:
+def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: Track | None = None) -> None:
     """Steps `start` … `steps`, with metrics, samples, validations and checkpoints; Ctrl-C ends it after the step.
 
     Raises:
@@ -183,12 +200,14 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             score = validate(collector, validation, 0)
             if chief:
                 disk.append_line(folder / "metrics.jsonl", {"step": 0, "validation": score})
+                if track is not None:
+                    track(0, numbers_of({"validation": score}))
         hidden = not chief or on_step is not None
         bar = tqdm(range(start, experiment.steps), desc=plan.objective.title, unit="rollout", disable=hidden)
         done, barren, whole, asked = start, Barren(), {start}, list[int]()
         for step in bar:
             begun, clock = time.perf_counter(), Clock()
-            rollout = collector.collect(step, clock)
+            rollout = (loaded.pairs or collector).collect(step, clock)
             report = learner.learn(rollout, clock)
             if "skipped" not in report:
                 with clock.phase("sync"):
@@ -201,6 +220,8 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             if chief:
                 disk.append_line(folder / "metrics.jsonl", metrics)
                 write_samples(folder, done, rollout.rows)
+                if track is not None:
+                    track(done, numbers_of(metrics))
                 watch(metrics, done, experiment, plan.objective.needs.group)
                 barren = barren.after(metrics)
                 bar.set_postfix_str(progress(metrics))
@@ -210,8 +231,10 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None) -> None
             if asked:
                 break
             if experiment.save_every and done % experiment.save_every == 0 and done < experiment.steps:
-                save(learner.policies, folder, done, loaded.manifest["run"], whole)
-        save(learner.policies, folder, done, loaded.manifest["run"], whole)
+                save(loaded, experiment, done, whole)
+                keep_peaks(engine, folder)
+        save(loaded, experiment, done, whole)
+        keep_peaks(engine, folder)
         if done == experiment.steps:
             refuse_unmoved(barren, done - start)
             export_final(loaded, folder)
@@ -240,11 +263,12 @@ def stop_on_interrupt() -> Iterator[Callable[[], int]]:
         yield lambda: asked
 
 
-def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[int]) -> None:
+def save(loaded: Loaded, experiment: Experiment, step: int, whole: set[int]) -> None:
     """A checkpoint of the whole run after `step` rollouts; every rank writes its part, rank 0 begins and finishes.
 
     `whole` are the steps whose checkpoints are known to be whole; this one joins them.
     """
+    policies, folder = loaded.learner.policies, experiment.folder
     engine, chief = policies.engine, policies.engine.rank == 0
     if chief:
         disk.check_space(folder, checkpoint_size(policies), f"no room for the checkpoint after rollout {step}")
@@ -257,11 +281,13 @@ def save(policies: Policies, folder: Path, step: int, run_id: str, whole: set[in
             place.mkdir()
         engine.gather(None)
         policies.critic.save(place)
+    if chief and loaded.pairs is not None:
+        loaded.pairs.save(checkpoint.partial_folder(folder, step) / POOL)
     engine.gather(None)
     whole.add(step)
     if chief:
-        checkpoint.finish_checkpoint(folder, step, run_id)
-        checkpoint.prune_checkpoints(folder, whole, step)
+        checkpoint.finish_checkpoint(folder, step, loaded.manifest["run"])
+        checkpoint.prune_checkpoints(folder, whole, step, experiment.keep, checkpoint.validation_scores(folder))
     engine.gather(None)
 
 

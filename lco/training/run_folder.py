@@ -23,13 +23,16 @@ from lco.config import Experiment, fields
 from lco.disk import write_text
 from lco.errors import UserError
 
-MAY_CHANGE_ON_RESUME = {"steps", "save_every", "eval_every", "out", "micro_batch", "vllm_cache_gib"}
+MAY_CHANGE_ON_RESUME = {"steps", "save_every", "keep", "eval_every", "out", "micro_batch", "vllm_cache_gib", "track"}
 """Keys that change neither what was done nor, but for rounding, what is still to do."""
 
 SAME_ON_RESUME = ("problems_sha256", "prompts_sha256", "world_size", "model", "fixed_models", "critic_model", "code")
 """Entries of the manifest that a resumed run must find again."""
 
-OURS = ("config.json", "manifest.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "evals")
+OURS = (
+    *("config.json", "manifest.json", "metrics.jsonl", "samples.jsonl", "memory.json", "checkpoints", "evals"),
+    *("tensorboard", "wandb"),
+)
 
 
 def claim_folder(folder: Path, resume: bool, start_over: bool = False) -> ExitStack:
@@ -163,6 +166,12 @@ def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> 
         was, now = recorded.get(name, defaults[name]), given[name]  # a key that the run's version did not have
         if name not in MAY_CHANGE_ON_RESUME and was != now:
             raise UserError(f"cannot resume {folder}: {name} was {was!r} and is now {now!r}; give the old value")
+    steps = recorded.get("steps")
+    if experiment.lr_schedule != "constant" and steps != experiment.steps:
+        raise UserError(
+            f"cannot resume {folder}: steps was {steps} and is now {experiment.steps}, but lr_schedule is "
+            f"{experiment.lr_schedule!r}, so the learning rate goes down over all of them; give the old value"
+        )
     for name in SAME_ON_RESUME:
         was, now = before.get(name), manifest.get(name)
         if was != now and not (name == "prompts_sha256" and was is None):

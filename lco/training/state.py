@@ -34,19 +34,29 @@ class Prompt:
 
 @dataclass(frozen=True)
 class VerifiedRow:
-    """A row with its verdict, its text, and what the terms of its reward gave, by name; none where it is the verdict."""
+    """A row with its verdict and its text.
+
+    Attributes:
+        parts: what the terms of its reward gave, by name; none where it is the verdict.
+        dealt: the reward that it learns from in place of its own, where rewards are random.
+    """
 
     row: Row
     problem: Problem
     verdict: Verdict
     text: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
+    dealt: float | None = None
+
+    @property
+    def earned(self) -> float:
+        """The sum of its parts; without any 1 for right, 0 for wrong. Not a number where nothing could be said."""
+        return math.fsum(self.parts.values()) if self.parts else self.verdict.reward
 
     @property
     def reward(self) -> float:
-        """The sum of its parts; without any 1 for right, 0 for wrong. Not a number where nothing could be said, and then
-        nothing is learnt from the row."""
-        return math.fsum(self.parts.values()) if self.parts else self.verdict.reward
+        """What it learns from: what it earned, or was dealt; where that is not a number, nothing is learnt from the row."""
+        return self.earned if self.dealt is None else self.dealt
 
 
 @dataclass(frozen=True)
@@ -115,12 +125,14 @@ class UpdateReport:
         loss: the minibatch's loss.
         totals: sums over tokens of every reported statistic, ‖∂L/∂h‖² by sign of advantage, and how many `tokens` and `rows`.
         logprobs: row → log-probabilities of its sampled tokens.
+        kept: row → the statistics [L, …] that the method's metrics read besides.
     """
 
     step: Step
     loss: float
     totals: dict[str, float]
     logprobs: dict[int, Tensor]
+    kept: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 @dataclass

@@ -26,7 +26,7 @@ def validate(collector: Collector, prompts: Sequence[Prompt], step: int) -> dict
         named = [(p.problem.id, p.ids) for p in prompts]
         seed = derived_seed(collector.experiment.seed, step, "validation")
         for name, temperature, samples in (("pass@1", 1.0, 4), ("greedy", 0.0, 1)):
-            sampling = dataclasses.replace(collector.sampling, temperature=temperature, samples=samples)
+            sampling = dataclasses.replace(collector.sampling, temperature=temperature, samples=samples, top=0)
             drawn = collector.sampler.sample(named, sampling, seed)
             rows = collector.verify_rows(drawn, [p.problem for p in prompts for _ in range(samples)], rewarded=False)
             judged = [row.verdict.correct for row in rows if row.verdict.judged]

@@ -143,5 +143,17 @@ ZERO_3: Mapping[str, Choice] = {
 }
 """What models of seven billion parameters and more set apart."""
 
+SHORT: Mapping[str, Choice] = {
+    "prompts_per_step": Choice(32, "256 rows a rollout"),
+    "steps": Choice(12, "enough to see a curve's direction, not where it ends"),
+    "max_new_tokens": Choice(320, "most right answers of a base model of this set are shorter"),
+    "warmup_updates": Choice(4, "one rollout"),
+    "save_every": Choice(6, "twice a run"),
+}
+"""What `--budget short` cuts from the suite's: two methods of half a billion parameters in ten minutes of one GPU."""
+SHORT_TASKS: Mapping[str, tuple[tuple[int, float], ...]] = {"lco_gsm8k": ((1, 0.0),)}
+SHORT_LIMIT = 400
+"""Test problems of a short study's evaluation: a 95 % interval of 5 points."""
+
 METHODS = ("lco_mse", "lco_lch", "lco_kld", "grpo", "ppo", "reinforce", "rloo")
 """The paper's three losses and what it compares them with."""

@@ -12,26 +12,26 @@ import argparse
 import dataclasses
 import functools
 import hashlib
-import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lco.config import Experiment
-from lco.disk import write_text
+from lco.disk import check_space, write_text
 from lco.errors import UserError
 from lco.evidence import records
+from lco.evidence.record_command import read_result
 from lco.evidence.samples import choose_samples
 from reproduce.common import memory, reuse
 from reproduce.common.entry import add_processes, command_parser, run_command
 from reproduce.common.families import METHODS, Family
 from reproduce.common.plan import Plan, batch_script, describe_plan, keep_plan, make_plan
 from reproduce.common.smoke import train_apart
-from reproduce.common.study import Cell, Made, Record, Study, make_missing
+from reproduce.common.study import Cell, Made, Record, Study, make_missing, stale_owner
 
 STAND_IN_SHAPE = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -64,18 +64,8 @@ def evaluate_model(model: str, plan: Plan, run: Experiment, place: Path) -> list
             file = place / f"{task}-T{temperature:g}-n{samples}.json"
             if not file.exists():
                 command = [
-                    *(
-                        sys.executable,
-                        "-m",
-                        "lco.cli",
-                        "evaluate",
-                        "--model",
-                        model,
-                        "--tasks",
-                        task,
-                        "--out",
-                        str(place),
-                    ),
+                    *(sys.executable, "-m", "lco.cli", "evaluate"),
+                    *("--model", model, "--tasks", task, "--out", str(place)),
                     *("--samples", str(samples), "--temperature", str(temperature), "--limit", str(plan.limit)),
                     *("--max-new-tokens", str(run.max_new_tokens), "--dtype", run.dtype, "--device", run.device),
                     *("--rollouts", run.rollouts, *(["--data-dir", run.data_dir] if run.data_dir else [])),
@@ -83,8 +73,20 @@ def evaluate_model(model: str, plan: Plan, run: Experiment, place: Path) -> list
                 code = subprocess.run(command, check=False).returncode
                 if code:
                     raise UserError(f"lco evaluate ended with exit code {code}; its own message stands in the log")
-            found.append(json.loads(file.read_text(encoding="utf-8")))
+            found.append(read_result(file))
     return found
+
+
+def planned_cost(plan: Plan, run: Experiment) -> dict[str, float] | None:
+    """What the plan says that a run takes; None for a stand-in, of which it says nothing."""
+    if plan.stand_in:
+        return None
+    shape, gpus = memory.shape_of(plan.scale.kind, plan.scale.architecture), plan.scale.gpus
+    terms = memory.memory_terms(shape, run, gpus)
+    return {
+        "device_hours": gpus * memory.hours_of(shape, run, gpus, memory.Rate()),
+        "memory_gib": sum(terms.values()) / 2**30,
+    }
 
 
 def record_cell(plan: Plan, cell: Cell) -> Record:
@@ -100,7 +102,8 @@ def record_cell(plan: Plan, cell: Cell) -> Record:
     }
     if not cell.trains:
         return records.distil_start(**said)
-    return records.distil(cell.folder, final=found[0]["model"]["sha256"], **said)
+    final = found[0]["model"]["sha256"]
+    return records.distil(cell.folder, final=final, planned=planned_cost(plan, cell.run), **said)
 
 
 def describe_record(record: Record) -> str:
@@ -130,20 +133,48 @@ def build_stand_in(plan: Plan, folder: Path) -> None:
 
 
 def status_of(cell: Cell) -> str:
-    """done, running, begun (interrupted or failed: the last line of its log says why), or not run."""
+    """done, running, locked by what is left of an ended process, begun (interrupted or failed: the last line of its log says
+    why), or not run."""
     if cell.record.exists():
         return "done"
     if cell.lock.exists():
-        lock = FileLock(cell.lock)
+        lock = FileLock(cell.lock, fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            return "running"
+            ended = stale_owner(cell, patience=0.1)
+            return f"locked, but its process (pid {ended}) has ended: end its children" if ended else "running"
         lock.release()
     if not cell.folder.exists() and not cell.log.exists():
         return "not run"
     said = cell.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if cell.log.exists() else []
     return f"begun, not finished{': ' + said[-1][-160:] if said else ''}"
+
+
+def show_costs(records_of: Iterable[Record]) -> str:
+    """What the plan said of the runs that are recorded, beside what they took; "" where nothing of the kind is known."""
+    lines = []
+    for record in records_of:
+        said, took = record.get("planned"), record.get("cost", {})
+        if not said:
+            continue
+        peak = took.get("peak_memory_gib", {}).get("device", 0.0)
+        hours = f"{took['device_hours']:.2f} device hours, planned {said['device_hours']:.2f}"
+        memory_said = f"; {peak:.1f} GiB of a GPU, planned {said['memory_gib']:.1f}" if peak else ""
+        lines.append(f"{record['method']} seed {record['seed']}: {hours}{memory_said}")
+    return "\n".join(lines)
+
+
+def measured_hours(found: Sequence[Record], run: Experiment) -> float | None:
+    """Device hours of a run of this plan at the rate of those that are recorded; None where none is."""
+    known = [record for record in found if record["budget"]["rollouts"]]
+    rollouts = sum(record["budget"]["rollouts"] for record in known)
+    return sum(record["cost"]["device_hours"] for record in known) / rollouts * run.steps if rollouts else None
+
+
+def recorded(cells: Sequence[Cell]) -> list[Record]:
+    """The records of the cells that have one."""
+    return [found for cell in cells if cell.record.exists() and (found := records.read_json(cell.record)) is not None]
 
 
 def show_status(cells: Sequence[Cell]) -> str:
@@ -164,8 +195,9 @@ def options(family: Family, module: str, text: str | None, given: Sequence[str])
     parser.add_argument(
         "--budget",
         default="suite",
-        choices=("suite", "paper"),
-        help="equal settings for all methods, or over them those of each method's paper, where they are known",
+        choices=("suite", "paper", "short"),
+        help="equal settings for all methods, or over them those of each method's paper, where they are known; short: the "
+        "suite's, cut to minutes of one GPU",
     )
     parser.add_argument("--model", default="", help="folder, GGUF file or mirror's id in place of the hub id")
     parser.add_argument("--data-dir", default="", help="folder of JSON Lines in place of hub ids")
@@ -193,8 +225,13 @@ def run_family(family: Family, module: str, text: str | None, given: Sequence[st
     if chosen.status:
         print(show_status(cells))
         return
+    if not (chosen.dry_run or plan.stand_in):
+        check_room(plan, cells, chosen.out)
     place = keep_plan(plan, chosen.out)
     print(describe_plan(plan, cells, memory.Rate()))
+    hours = measured_hours(recorded(cells), next(iter(plan.runs.values())))
+    if hours is not None:
+        print(f"at the rate of the runs that are recorded: {hours:.2f} device hours a run")
     print(f"\nwritten to {place}")
     if chosen.dry_run:
         if chosen.slurm:
@@ -206,9 +243,27 @@ def run_family(family: Family, module: str, text: str | None, given: Sequence[st
         build_stand_in(plan, Path(plan.source))
     made = make_cells(plan, cells, chosen.processes)
     print(show_status(cells))
+    if costs := show_costs(recorded(cells)):
+        print(f"\n{costs}")
     if any(cell.record.exists() for cell in cells):
         print_tables(chosen.records, chosen.out / "report")
     made.require_all()
+
+
+def check_room(plan: Plan, cells: Sequence[Cell], out: Path) -> None:
+    """
+    Raises:
+        UserError: the disk has no room for the checkpoints that the plan announces, of the runs that have not begun.
+    """
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    left = [cell for cell in cells if cell.trains and not cell.begun]
+    wanted = memory.disk_of(memory.shape_of(plan.scale.kind, plan.scale.architecture)) * len(left)
+    if left:
+        check_space(
+            there,
+            int(wanted),
+            f"no room for the checkpoints of {len(left)} runs (fewer --methods or --seeds take less)",
+        )
 
 
 def print_tables(source: Path, out: Path) -> None:

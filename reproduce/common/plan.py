@@ -16,8 +16,9 @@ from lco.disk import in_words, write_json
 from lco.errors import UserError
 from lco.evaluation.tasks import check_names, tasks_folder
 from lco.methods import check_method
+from lco.problems.rewards import ALONE
 from reproduce.common import memory, reuse
-from reproduce.common.families import Family, Scale, model_of, scale_named
+from reproduce.common.families import SHORT, SHORT_LIMIT, SHORT_TASKS, Choice, Family, Scale, model_of, scale_named
 from reproduce.common.study import Cell
 
 STAND_IN: Mapping[str, Any] = {
@@ -27,6 +28,8 @@ STAND_IN: Mapping[str, Any] = {
 }  # fmt: skip
 """What `--smoke` sets apart: the same code, on a model of the same class shrunk to nothing."""
 STAND_IN_TASKS = {"lco_miniature": ((1, 0.0), (4, 1.0)), "lco_miniature_validation": ((1, 0.0),)}
+YOUNGER: Mapping[str, Any] = {"reward": ALONE, "columns": {}, "thinking": ""}
+"""Settings that the first plans did not have, with what was always so."""
 STAND_IN_PROBLEMS = 8
 """Test problems of a stand-in's evaluation."""
 
@@ -38,6 +41,7 @@ class Plan:
     Attributes:
         family, scale: whose.
         model: as records name it; `source` is the folder or hub id that is loaded.
+        reasons: {setting: its value and why}, of what is equal for all methods.
         runs: {method: its configuration, but for seed, model and folder}.
         origins: {method: where its settings come from}.
         seeds, tasks: see `families`; every task with its (samples, temperature).
@@ -49,6 +53,7 @@ class Plan:
     scale: Scale
     model: str
     source: str
+    reasons: Mapping[str, Choice]
     runs: Mapping[str, Experiment]
     origins: Mapping[str, str]
     seeds: Sequence[int]
@@ -63,7 +68,7 @@ class Plan:
             "family": self.family.name,
             "scale": self.scale.name,
             "model": self.model,
-            "methods": {m: {"from": self.origins[m], "settings": reuse.settings(run)} for m, run in self.runs.items()},
+            "methods": {m: {"from": self.origins[m], "settings": planned(run)} for m, run in self.runs.items()},
             "seeds": list(self.seeds),
             "tasks": {name: [list(pair) for pair in kinds] for name, kinds in self.tasks.items()},
             "limit": self.limit,
@@ -83,10 +88,12 @@ def make_plan(family: Family, chosen: argparse.Namespace) -> Plan:
     model = model_of(scale, chosen.variant)
     for method in chosen.methods:
         check_method(method)
-    own = scale.tasks or family.tasks
+    short = chosen.budget == "short"
+    own = SHORT_TASKS if short else scale.tasks or family.tasks
     tasks = {name: own.get(name, ((1, 0.0),)) for name in chosen.tasks or own}
     check_names(list(tasks), tasks_folder())
-    settings = {key: choice.value for key, choice in {**family.settings, **scale.settings}.items()}
+    reasons = {**family.settings, **scale.settings, **(SHORT if short else {})}
+    settings = {key: choice.value for key, choice in reasons.items()}
     engine = {"engine": "deepspeed", "processes": scale.gpus} if scale.gpus > 1 else {"engine": "torch"}
     common = Experiment(**{**settings, **engine, "device": chosen.device, "data_dir": chosen.data_dir})
     if chosen.smoke:
@@ -101,9 +108,16 @@ def make_plan(family: Family, chosen: argparse.Namespace) -> Plan:
         origins={method: origin for method, (_, origin) in found.items()},
         seeds=range(chosen.seeds),
         tasks=tasks,
-        limit=STAND_IN_PROBLEMS if chosen.smoke else 0,
+        reasons=reasons,
+        limit=STAND_IN_PROBLEMS if chosen.smoke else SHORT_LIMIT if short else 0,
         stand_in=chosen.smoke,
     )
+
+
+def planned(run: Experiment) -> dict[str, Any]:
+    """What of a configuration a plan names: its settings, but for younger ones at their defaults, so that plans of earlier
+    versions stay the plans that they were."""
+    return {key: value for key, value in reuse.settings(run).items() if key not in YOUNGER or value != YOUNGER[key]}
 
 
 def settings_of(method: str, common: Experiment, budget: str) -> tuple[Experiment, str]:
@@ -111,8 +125,8 @@ def settings_of(method: str, common: Experiment, budget: str) -> tuple[Experimen
     from lco.methods import METHODS as REGISTERED  # torch, which a mistyped name does without
 
     run = dataclasses.replace(common, method=method)
-    if budget == "suite":
-        return run, "the suite's budget, the method's default knobs"
+    if budget != "paper":
+        return run, f"the suite's {'short budget' if budget == 'short' else 'budget'}, the method's default knobs"
     known = REGISTERED[method]
     preset = known.paper_preset if known.paper_preset.source else known.released_preset
     if not preset.source:
@@ -157,8 +171,7 @@ def describe_plan(plan: Plan, cells: Sequence[Cell], rate: memory.Rate) -> str:
     sampled, trained = memory.tokens_of(run)
     hours = memory.hours_of(shape, run, scale.gpus, rate)
     trains = [cell for cell in cells if cell.trains]
-    reasons = {**plan.family.settings, **scale.settings}
-    wide = max(map(len, reasons))
+    wide = max(map(len, plan.reasons))
     lines = [
         f"{plan.model}: {shape.parameters / 1e9:.2f} billion parameters, {scale.gpus} GPU(s) of 80 GB; plan {plan.sha256[:12]}",
         *([scale.licence] if scale.licence else []),
@@ -169,17 +182,25 @@ def describe_plan(plan: Plan, cells: Sequence[Cell], rate: memory.Rate) -> str:
         + "; ".join(f"{name} ({', '.join(f'{n} at T {t:g}' for n, t in kinds)})" for name, kinds in plan.tasks.items()),
         "",
         "settings, equal for all methods but where a line above says otherwise",
-        *(f"    {key:<{wide}} {getattr(run, key)!s:<10} {choice.reason}" for key, choice in reasons.items()),
+        *(f"    {key:<{wide}} {getattr(run, key)!s:<10} {choice.reason}" for key, choice in plan.reasons.items()),
         "",
         f"memory of a GPU, term by term{' (ZeRO-' + str(run.zero_stage) + ')' if scale.gpus > 1 else ''}",
         memory.table(terms),
         "",
         f"a run: at most {sampled / 1e6:.0f} million tokens sampled and {trained / 1e6:.0f} million trained on; about "
-        f"{hours:.1f} hours, if a GPU does {rate} and responses take a third of their limit",
-        f"all {len(trains)} runs: about {hours * len(trains):.0f} hours on {scale.gpus} GPU(s), "
+        f"{in_hours(hours)}, if a GPU does {rate} and responses take a third of their limit",
+        f"all {len(trains)} runs: about {in_hours(hours * len(trains))} on {scale.gpus} GPU(s), "
         f"{in_words(memory.disk_of(shape) * len(trains))} of disk",
     ]
     return "\n".join(lines)
+
+
+def in_hours(hours: float) -> str:
+    """A length of time as a person says it: minutes below two hours."""
+    if hours >= 2:
+        return f"{hours:.1f} hours"
+    minutes = max(1, round(hours * 60))
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def by_origin(plan: Plan) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from lco.config import Experiment
 from lco.errors import UserError
 from lco.evidence.records import PRIVATE, rounded
 
-NOT_THE_RUN = {*PRIVATE, "save_every", "vllm_cache_gib"}
+NOT_THE_RUN = {*PRIVATE, "save_every", "keep", "vllm_cache_gib", "track"}
 """Configuration keys that may differ between two calls that make the same run."""
 WEIGHTS = "start weights"
 """The name under which the hash of the model that a run starts from is compared."""

@@ -10,16 +10,19 @@ call is making is left to that call. A cell that fails is named, and the others 
 from __future__ import annotations
 
 import functools
+import os
+import platform
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from tqdm import tqdm
 
 from lco.config import Experiment
-from lco.disk import write_json
+from lco.disk import write_json, write_text
 from lco.errors import UserError
 from reproduce.common import reuse
 from reproduce.common.processes import Failure, Message, Progress, Result, Task, Tick, share_out
@@ -63,6 +66,11 @@ class Cell:
     def lock(self) -> Path:
         """Held by the process that makes the cell, so that no other one works in the same folder."""
         return self.folder.with_name(f".{self.folder.name}.lock")
+
+    @property
+    def owner(self) -> Path:
+        """Says which process of which machine has taken the lock last."""
+        return self.lock.with_suffix(".owner")
 
     @property
     def begun(self) -> bool:
@@ -212,11 +220,8 @@ def make_missing(study: Study, processes: int) -> Made:
 
 def make_cell(study: Study, cell: Cell, tick: Tick) -> str | None:
     """In a worker: trains the cell and writes its record; a line about it, None where another call is making it."""
-    cell.lock.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(cell.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    lock = take_lock(cell)
+    if lock is None:
         return None
     try:
         if not cell.record.exists():  # it may have landed since this call began
@@ -224,5 +229,54 @@ def make_cell(study: Study, cell: Cell, tick: Tick) -> str | None:
                 study.run(cell, tick)
             study.write(cell.record, study.record(cell))
     finally:
+        cell.owner.unlink(missing_ok=True)
         lock.release()
     return study.outcome(reuse.read_object(cell.record))
+
+
+def take_lock(cell: Cell) -> BaseFileLock | None:
+    """The cell's lock, held by this process; None where another call holds it. A file that a killed process left is no obstacle.
+
+    Raises:
+        UserError: it is held although the process that took it has ended, or the file system has no locks.
+    """
+    cell.lock.parent.mkdir(parents=True, exist_ok=True)
+    # Without kernel locks filelock would fall back to a file that outlives a killed process.
+    lock = FileLock(cell.lock, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if pid := stale_owner(cell):
+            raise UserError(
+                f"{cell.name}: {cell.lock} is held, but the process that took it (pid {pid}) has ended, so a child of it is "
+                "still there; end that, and the same command goes on"
+            ) from None
+        return None
+    except OSError as error:
+        raise UserError(
+            f"{cell.name}: {cell.lock} cannot be locked ({error.strerror or error}); give --out a file system with locks"
+        ) from None
+    write_text(cell.owner, f"{os.getpid()} {platform.node()}")
+    return lock
+
+
+def stale_owner(cell: Cell, patience: float = 1.0) -> int:
+    """The ended process that a held lock is told to belong to; 0 where it runs, is another machine's, or nobody knows.
+    Who takes a lock writes his name a moment later, so it is read twice."""
+    found = set()
+    for pause in (0.0, patience):
+        time.sleep(pause)
+        words = cell.owner.read_text(encoding="utf-8").split() if cell.owner.is_file() else []
+        mine = len(words) == 2 and words[1] == platform.node() and words[0].isdecimal()
+        found.add(int(words[0]) if mine and not is_running(int(words[0])) else 0)
+    return found.pop() if len(found) == 1 else 0
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

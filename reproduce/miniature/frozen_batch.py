@@ -10,7 +10,7 @@ from torch import Tensor
 from lco.config import Experiment
 from lco.evidence.records import rounded
 from lco.provenance import collect
-from lco.rollout.records import collate, select
+from lco.rollout.records import select
 from lco.training.engine import Engine, TorchEngine
 from lco.training.load import load, start_sampler
 from lco.training.resolve import resolve
@@ -27,16 +27,15 @@ def inner_steps(experiment: Experiment, steps: int) -> dict[str, Any]:
         rollout = loaded.collector.collect(0, Clock())
     learner, engine = loaded.learner, loaded.learner.policies.engine
     assert rollout.signal is not None
-    batch = collate([row.row for row in rollout.compared])
     updates = [plan.objective.keep(rollout.signal).nonzero().flatten().tolist()] * steps
-    _, on_policy, off_policy = learner.prepare_rollout(batch, rollout.signal, updates)
+    _, on_policy, off_policy = learner.prepare_rollout(rollout, updates)
     places, slopes, losses = [], [], []
     for number, rows in enumerate(updates):
         inputs = off_policy if number else on_policy
         scale = learner.scale_tokens(inputs, rows)
         loss = 0.0
         for part in learner.policies.share(rows, plan.objective.unit):
-            answer = engine.forward(select(batch, part.rows), learner.loss_request(inputs, part, scale))
+            answer = engine.forward(select(inputs.batch, part.rows), learner.loss_request(inputs, part, scale))
             engine.backward(answer.loss, last=True)
             loss += float(answer.loss.detach())
         places.append(parameters(engine))
@@ -51,7 +50,7 @@ def inner_steps(experiment: Experiment, steps: int) -> dict[str, Any]:
             "model": loaded.manifest["model"],
             "steps": steps,
             "rows": len(updates[0]),
-            "tokens": int(batch.response_mask[updates[0]].sum()),
+            "tokens": int(on_policy.batch.response_mask[updates[0]].sum()),
             "lr": experiment.lr,
             "hyper": plan.objective.hyper,
             "loss": losses,

@@ -16,7 +16,6 @@ from lco.evidence.report import build
 
 RECORDS = Path(__file__).parents[2] / "results" / "miniature" / "llama"
 CHOSEN = ["start.json", "grpo/seed-0.json", "lco_kld/seed-0.json"]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync --disable-dev-shm-usage").split()  # fmt: skip
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
@@ -33,14 +32,6 @@ PROBE = """<script>addEventListener("load", () => {
 });</script>"""
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH")
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 from lco.cli import main
 from lco.errors import UserError
 from lco.evidence.claims import judge, read_claims
+from lco.evidence.records import sealed
 from tests.evidence.made import write
 from tests.reproduce.test_family import ROOT
 
@@ -30,6 +31,54 @@ def verdict(tmp_path, test):
     (tmp_path / "claims.toml").write_text(CLAIMS.format(test=test))
     (claim,) = read_claims(tmp_path / "claims.toml")
     return judge(claim, tmp_path)
+
+
+LABORATORY = """
+[[claim]]
+id = "lab"
+words = "LCO is convex."
+said = "a paper"
+test = "measured_in_the_laboratory"
+results = "lab"
+methods = ["lco_kld"]
+experiments = ["convexity"]
+paper = "a paper"
+supports = "all"
+refutes = "none"
+"""
+
+
+def laboratory(tmp_path, *supported):
+    """A record of the laboratory with so many claims of the paper, and two more that are not asked for."""
+    said = [("convexity", "a paper", held) for held in supported]
+    said += [("bandit", "a paper", False), ("convexity", "this suite", False)]
+    verdicts = [
+        {"experiment": experiment, "claim": f"claim {i}.", "said": where, "supported": held, "number": f"{i} of 9"}
+        for i, (experiment, where, held) in enumerate(said)
+    ]
+    (tmp_path / "lab").mkdir(exist_ok=True)
+    (tmp_path / "lab" / "verdicts.json").write_text(json.dumps(sealed({"lab": verdicts, "provenance": {}})))
+    (tmp_path / "claims.toml").write_text(LABORATORY)
+    (claim,) = read_claims(tmp_path / "claims.toml")
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("supported", "word"),
+    [((True, True), "supported"), ((True, False), "mixed"), ((False, False), "contradicted"), ((), "not tested")],
+)
+def test_what_the_laboratory_measured_decides_a_claim(tmp_path, supported, word):
+    found = judge(laboratory(tmp_path, *supported), tmp_path)
+    assert found.word == word
+    assert [effect.found for effect in found.effects] == [f"{i} of 9" for i in range(len(supported))]
+
+
+def test_a_record_of_the_laboratory_that_was_edited_is_refused(tmp_path):
+    claim = laboratory(tmp_path, False)
+    file = tmp_path / "lab" / "verdicts.json"
+    file.write_text(file.read_text().replace('"supported": false', '"supported": true', 1))
+    with pytest.raises(UserError, match="does not give its own hash"):
+        judge(claim, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,13 @@ def test_latex_escapes_what_it_would_read():
     assert r"$\rho$ \textless{} $\pi$ $-$ 1 $\pm$ 2" in latex(table)
 
 
+def test_a_bold_cell_is_escaped_inside_its_marks():
+    table = Table("t", ("a", "b"), (("x", "1_*y"), ("z", "2")), bold=frozenset({(0, 1)}))
+    assert r"| x | **1\_\*y** |" in markdown(table)
+    assert r"x & \textbf{1\_*y} \\" in latex(table)
+    assert "z & 2 " in latex(table)
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_one_cell_of_what_can_be_seen(text):
     assert rendered(markdown(Table("t", ("h", "i"), ((text, "x"),)))) == [["h", "i"], [visible(text).strip(), "x"]]

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import psutil
 import pytest
 
 from lco.cli import main
@@ -36,7 +37,17 @@ def test_a_run_becomes_a_record_that_holds_against_it(run, place, capsys):
     assert record["schema"] == "lco-result/2"
     assert (place.parent.name, place.name) == (record["model"]["name"], "lco_kld-seed-0.json")
     assert [e["sampling"]["temperature"] for e in record["evaluations"]] == [0.0, 1.0]
+    greedy, sampled = record["evaluations"]
+    assert "answer_groups" not in greedy
+    sizes = [
+        sum(map(abs, groups)) + silent
+        for groups, silent in zip(sampled["answer_groups"], sampled["no_answer"], strict=True)
+    ]
+    assert sizes == [4] * 12
     assert record["cost"]["device_hours"] == pytest.approx(record["seconds"]["total"] / 3600, rel=1e-4)
+    peak = record["cost"]["peak_memory_gib"]
+    assert 0.05 < peak["host"] < psutil.virtual_memory().total / 2**30
+    assert peak["device"] == 0
     assert str(run.parent) not in place.read_text()
     assert main(["record", "--check", str(place)]) == 0
     assert "unverified, for its run is not at hand" in capsys.readouterr().out
@@ -110,6 +121,10 @@ DAMAGES = {
     "an evaluation, consistently": (edited(forge), r"evaluations\[0\] is none of the results"),
     "a device, consistently": (edited(lambda r: r["cost"].update(device="H200")), "cost is not what"),
     "a commit, consistently": (edited(lambda r: r["provenance"]["git"].update(commit="0" * 40)), "provenance is not what"),
+    "a peak of memory, consistently": (
+        edited(lambda r: r["cost"].update(peak_memory_gib={"host": 0.1, "device": 0.0})), "cost is not what"
+    ),
+    "a plan's figure of no meaning": (edited(lambda r: r.update(planned={"device_hours": -1})), "planned"),
     "a title, consistently": (edited(lambda r: r.update(title="Best")), "title is not what"),
     "a knob, consistently": (edited(lambda r: r["experiment"].update(lr=0.1)), "experiment is not what"),
 }  # fmt: skip

@@ -119,16 +119,29 @@ def test_what_a_record_keeps_of_an_evaluation_gives_its_scores_again():
             "no_answer": n,
             "truncated": t,
             "majority": m,
+            "answer_groups": g,
         }
-        for i, (c, n, t, m) in enumerate([(4, 0, 0, 1.0), (1, 3, 2, 0.5), (0, 4, 4, 0.0)])
+        for i, (c, n, t, m, g) in enumerate([(4, 0, 0, 1.0, (4,)), (1, 2, 2, 0.5, (1, -1)), (0, 4, 4, 0.0, ())])
     ]
     scores = {"pass@1": 5 / 12, "interval": [0.0, 1.0], "pass@k": {"1": 5 / 12, "2": 0.5, "4": 2 / 3}, "maj@n": 0.5,
-              "no_answer": 7 / 12, "truncated": 0.5}  # fmt: skip
+              "no_answer": 6 / 12, "truncated": 0.5}  # fmt: skip
     found = {"task": "t", "sampling": {"temperature": 1.0, "max_new_tokens": 9, "samples": 4}, "limit": None, "generated": False,
              "scores": scores, "problems": problems, "responses": []}  # fmt: skip
     whole = record("grpo", 0, 5)
     whole["evaluations"] = [records.distil_evaluation(found)]
     validate(whole, "record")
+    assert whole["evaluations"][0]["answer_groups"] == [[4], [1, -1], []]
+    for groups in (
+        [[4], [1, -1]],
+        [[4], [1, -1], [0]],
+        [[4], [1, -2], []],
+        [[4], [-1, -1], []],
+        [[3, -1], [1, -1], []],
+    ):
+        broken = copy.deepcopy(whole)
+        broken["evaluations"][0]["answer_groups"] = groups
+        with pytest.raises(UserError, match="answer_groups"):
+            validate(broken, "record")
     for score in ("maj@n", "no_answer", "truncated"):
         broken = copy.deepcopy(whole)
         broken["evaluations"][0]["scores"][score] += 0.01

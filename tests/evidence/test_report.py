@@ -40,7 +40,7 @@ def test_the_table_shows_gains_beyond_sharpening_and_every_seed(folder):
     assert row[3] == "+30.0"
     assert row[4] == "-45.0"
     assert row[8] == "37.5, 52.5"
-    assert row[11:] == ("", "")  # older records have no such rates
+    assert row[11:13] == ("", "")  # older records have no such rates
     assert any(r[0] == "SFT *" for r in table.rows)
     assert "GRPO" in markdown(table)
     assert r"\pm" in latex(table)
@@ -75,8 +75,8 @@ def test_the_rates_that_explain_a_score_stand_beside_it(tmp_path):
             e["scores"] |= {"no_answer": missing + shift, "truncated": cut + shift}
         records.write(tmp_path / "r" / f"{method}-{seed}.json", whole)
     table = build(tmp_path / "r", tmp_path / "out")[0]
-    assert table.header[11:] == ("no answer", "cut")
-    assert [row[11:] for row in table.rows] == [("50.0", "25.0"), ("70.0", "45.0"), ("62.0", "37.0"), ("15.0", "0.5")]
+    assert table.header[11:13] == ("no answer", "cut")
+    assert [row[11:13] for row in table.rows] == [("50.0", "25.0"), ("70.0", "45.0"), ("62.0", "37.0"), ("15.0", "0.5")]
     for file in ("table.md", "table.tex", "index.html"):
         text = (tmp_path / "out" / file).read_text(encoding="utf-8")
         assert "no answer" in text
@@ -134,13 +134,34 @@ def test_fewer_samples_than_eight_leave_a_gap_in_the_table(tmp_path):
     assert row[7] == ""
 
 
+def test_ranks_are_shared_where_no_test_tells_methods_apart(folder):
+    """Six problems differ and all one way: of the 2⁶ signs two are as far, p = 0.03; five would give 0.06."""
+    write(folder / "r", ("lco_kld", 0, 7), ("lco_kld", 1, 8), ("ppo", 0, 6), ("ppo", 1, 6))
+    rows = {row[0]: row[13] for row in tables(folder / "r")[0].rows}
+    assert rows["LCO-KLD"] == "1"
+    assert rows["GRPO"] == rows["PPO"] == "2–3"  # 5 and 7 against 6 and 6
+    assert rows["SFT *"] == ""
+
+
+def test_greedy_runs_are_paired_by_problem_within_a_seed(tmp_path):
+    """Seven problems against one are 0.039 of the paper; the other seed's runs agree."""
+    for method, of_seed in (("start", {None: 8}), ("lco_kld", {0: 9, 1: 8}), ("grpo", {0: 3, 1: 8})):
+        for seed, right in of_seed.items():
+            run = record(method, seed, 5)
+            correct = [0] + [1] * right + [0] * (9 - right) if right == 9 else [1] * right + [0] * (10 - right)
+            run["evaluations"][1] |= {"correct": correct, "scores": {"pass@1": right / 10, "pass@k": {"1": right / 10}}}
+            records.write(tmp_path / "r" / f"{method}-{seed}.json", run)
+    assert tables(tmp_path / "r")[1].rows[0][7] == "0.039–1.000"
+
+
 def test_differences_are_paired_and_corrected(folder):
     write(folder / "r", ("lco_kld", 0, 6), ("lco_kld", 1, 8), ("lco_mse", 0, 5), ("lco_mse", 1, 7))
     table = tables(folder / "r")[1]
     better, equal = table.rows
     # One right sample of eight more on 6 of 10 problems, for both seeds: +7.5 points; the other runs are GRPO's twins.
     assert better[:2] == ("LCO-KLD − GRPO", "+7.5")
-    assert equal == ("LCO-MSE − GRPO", "+0.0", "[+0.0, +0.0]", "1.0000", "1.0000", "2")
+    assert equal == ("LCO-MSE − GRPO", "+0.0", "[+0.0, +0.0]", "1.0000", "1.0000", "2", "0.50", "1.000")
+    assert better[6:] == ("0.75", "1.000")  # of the four pairs of runs two are won, one is even, one is lost
     assert float(better[4]) == pytest.approx(2 * float(better[3]))
     assert "$-$ GRPO" in latex(table)
 
@@ -151,7 +172,7 @@ def test_one_seed_has_no_p_value(folder):
     compared, table = tables(folder / "r")
     single, double = table.rows
     assert single[0] == "LCO-KLD − GRPO"
-    assert single[3:] == ("one seed", "one seed", "1")
+    assert single[3:6] == ("one seed", "one seed", "1")
     assert double[3] == double[4]
     assert any("corrected over 1 pairs" in note for note in table.notes)
     assert any(note.startswith("one seed: no p-value") for note in table.notes)
@@ -181,6 +202,19 @@ def test_a_method_that_drew_more_than_it_learnt_from_stands_apart_whatever_its_n
     assert ("* sorted last and not compared, because the data differ: more prompts drawn than learnt from (Mine), right "
             "answers alone (SFT).") in table.notes  # fmt: skip
     assert "Mine" not in str(tables(folder / "r")[1:])
+
+
+def test_a_control_has_a_row_of_its_own_that_is_compared_with_nothing(folder):
+    """Random rewards of a method are not that method, whatever they score."""
+    for seed in (0, 1):
+        control = record("grpo", seed, 8)
+        control["experiment"] = {"reward": {"random": 1.0}}
+        records.write(folder / "r" / "control" / f"{seed}.json", control)
+        records.write(folder / "r" / "lco_kld" / f"{seed}.json", record("lco_kld", seed, 7))
+    compared, between = tables(folder / "r")
+    assert [row[0] for row in compared.rows][3:] == ["LCO-KLD", "GRPO", "GRPO, random rewards *", "SFT *"]
+    assert any("rewards dealt out by chance, a control (GRPO, random rewards)" in note for note in compared.notes)
+    assert [row[0] for row in between.rows] == ["LCO-KLD − GRPO"]
 
 
 def test_the_page_shows_what_models_write(folder):

@@ -17,10 +17,16 @@ ROOT = Path(__file__).parents[2]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
 
-runs_kernels = pytest.mark.skipif(
+has_kernels = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or not (INTERPRETED or torch.cuda.is_available()),
     reason="needs Triton, and a GPU or TRITON_INTERPRET=1; test_in_an_environment_with_triton runs it",
 )
+
+
+def runs_kernels(test):
+    """Part of `make test-gpu`."""
+    return pytest.mark.gpu(has_kernels(test))
+
 
 N, V, D = 6, 2500, 8  # more columns than a block holds, and no multiple of it
 

@@ -68,6 +68,10 @@ def brute_force(z, z_old, targets, tilt):
         "tilt_clamped": torch.zeros(len(targets)).double(),
         "target_kl": (target * (log_target - logp_old)).sum(1),
         "target_tv": (target - p_old).abs().sum(1) / 2,
+        "sampler_logprob": logp_old[rows, targets],
+        f"sampler_top/{TOP}": top,
+        f"sampler_logprob_at_top/{TOP}": logp_old.gather(1, top),
+        f"logprob_at_sampler_top/{TOP}": logp.gather(1, top),
         f"logprob_at_top/{TOP}": logp.gather(1, top),
         f"old_logit_at_top/{TOP}": z_old.gather(1, top),
         f"old_top/{TOP}": top,
@@ -77,7 +81,14 @@ def brute_force(z, z_old, targets, tilt):
 
 DENSE_ONLY = {"sq_gap_known", "logcosh_gap_known"}
 SPARSE_ONLY = {"tilt"}
-NAMES = [*STATISTICS, *(f"{name}/{TOP}" for name in ("logprob_at_top", "old_logit_at_top", "old_top", "outside_top"))]
+OF_TOP = (
+    *("logprob_at_top", "old_logit_at_top", "old_top", "outside_top"),
+    *("logprob_at_sampler_top", "sampler_logprob_at_top", "sampler_top"),
+)
+NAMES = [
+    *(name for name in STATISTICS if not name.startswith("step_")),  # of an optimizer's step: test_step.py
+    *(f"{name}/{TOP}" for name in OF_TOP),
+]
 
 
 @pytest.fixture

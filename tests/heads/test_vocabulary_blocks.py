@@ -13,7 +13,7 @@ from lco.methods import METHODS
 from lco.targets import LogProbabilityTilt, PreferenceRatioTilt, UnbiasedSparseTilt
 
 N, V, D = 7, 37, 5
-METHODS_HERE = ("lco_kld", "grpo", "reinforce", "sft")
+METHODS_HERE = ("lco_kld", "grpo", "reinforce", "sft", "dppo")
 
 
 def case(dtype=torch.float64):
@@ -45,6 +45,40 @@ def ask(call, x, name, off_policy, rows=slice(None), given=("tilt", "advantage")
     )
     loss = found[0] if isinstance(found, tuple) else found
     return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+
+def ask_recorded(call, x, rows=slice(None), **options):
+    """As `ask`, of a loss that learns through log-probabilities at tokens that a sampler recorded, the sampled one among them
+    in some places, and through their distance from what it recorded."""
+    g = torch.Generator().manual_seed(1)
+    tokens = torch.stack([torch.randperm(V, generator=g)[:4] for _ in range(N)])
+    tokens[::2, 1] = x["targets"][::2]
+    inputs = {"sampler_top/4": tokens, "sampler_logprob_at_top/4": -3 * torch.rand(N, 4, generator=g).double()}
+    leaves = [x["hidden"].clone().requires_grad_()] + [x[k][rows].clone().requires_grad_() for k in ("weight", "bias")]
+
+    def function(s, _):
+        apart = s["logprob_at_sampler_top/4"] - s["sampler_logprob_at_top/4"]
+        return (apart.square() * torch.arange(1, 5)).sum(-1) + s["logprob"] * (s["sampler_top/4"] == 7).sum(-1)
+
+    names = ("logprob", "logprob_at_sampler_top/4", "sampler_logprob_at_top/4", "sampler_top/4")
+    request = HeadRequest(x["targets"], names, inputs, x["scale"])
+    found = call(leaves[0], LinearHead(leaves[1], leaves[2], 0.7), function, request, **options)
+    loss = found[0] if isinstance(found, tuple) else found
+    return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+
+@pytest.mark.parametrize("block", [1, 5, 100])
+def test_recorded_tokens_are_found_in_whatever_block_they_are(block):
+    whole = ask_recorded(token_loss, case())
+    for a, b in zip(ask_recorded(token_loss_by_vocabulary, case(), block=block), whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_likeliest_tokens_that_nobody_recorded_are_refused_where_the_vocabulary_comes_in_blocks():
+    x, name = case(), "logprob_at_sampler_top/4"
+    request = HeadRequest(x["targets"], (name,), {}, x["scale"])
+    with pytest.raises(ValueError, match=r"'sampler_top/4' is no input, .*; use token_loss"):
+        token_loss_by_vocabulary(x["hidden"], LinearHead(x["weight"]), lambda s, _: s[name].sum(-1), request)
 
 
 @pytest.mark.parametrize("name", METHODS_HERE)
@@ -113,6 +147,7 @@ def rank_of_two(rank, port, folder):
         for name in METHODS_HERE
         for off in (False, True)
     }
+    found["recorded tokens"] = ask_recorded(token_loss_by_vocabulary, case(), rows, block=6, shard=shard)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -128,7 +163,8 @@ def test_a_head_spread_over_two_ranks_is_the_whole_head(tmp_path):
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for key in ranks[0]:
         name, off = key.split()
-        loss, hidden, weight, bias = ask(token_loss, case(), name, off == "True")
+        whole = ask_recorded(token_loss, case()) if name == "recorded" else ask(token_loss, case(), name, off == "True")
+        loss, hidden, weight, bias = whole
         for rank in ranks:
             torch.testing.assert_close(rank[key][0], loss, rtol=1e-9, atol=1e-11)
             torch.testing.assert_close(rank[key][1], hidden, rtol=1e-9, atol=1e-11)

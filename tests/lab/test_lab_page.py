@@ -73,7 +73,10 @@ def test_numbers_are_plain_json_and_complete(folder):
 
 def test_the_terminal_has_every_verdict_with_its_number(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(laboratory, "measure", lambda: folder[1])
-    assert main(["lab", "--out", str(tmp_path)]) == 0
+    record = tmp_path / "records" / "lab.json"
+    assert main(["lab", "--out", str(tmp_path / "page"), "--record", str(record)]) == 0
+    kept = json.loads(record.read_text(encoding="utf-8"))
+    assert [(v["claim"], v["supported"]) for v in kept["lab"]] == [(c.words, f.supported) for c, f in judged(folder[1])]
     printed = " ".join(capsys.readouterr().out.split())
     for claim, finding in judged(folder[1]):
         verdict = "supported" if finding.supported else "NOT supported"

@@ -37,6 +37,8 @@ SWITCHED_ON = {
     "dr_grpo": [{"beta": 0.04}],
     "rloo": [{"beta_kl": 0.03}],
     "reinforce_pp": [{"beta_kl": 0.01}, {"beta_kl": 0.01, "kl_in": "loss"}],
+    "dppo": [{"divergence": "top_tv", "top": 3}, {"divergence": "top_kl", "top": 3}, {"cap": 1.1, "delta": 0.02}],
+    "cppo": [{"top": 3}, {"divergence": "binary_kl", "gate": "soft", "budget": "fixed"}],
     "dapo": [{"overlong": "shape", "overlong_buffer": 3}],
 }
 

@@ -69,6 +69,9 @@ def test_what_is_no_number_is_counted_and_said(tmp_path, body, values, words):
         ({"verifer": 1}, "there is no reward 'verifer'; did you mean 'verifier'"),
         ({"verifier": 0}, "the weight of verifier is 0"),
         ({"verifier": math.inf}, "the weight of verifier is inf"),
+        ({"random": 1, "format": 0.1}, "random deals out the verifier's rewards and stands alone"),
+        ({"random": 0.5}, "stands alone"),
+        ({"mine.py:random": 1}, "a function of that name needs another"),
         ({"absent.py:f": 1}, "cannot read absent.py"),
         ({"{place}": 1}, "is no function but of type int"),
         ({"{place}x": 1}, "has no 'valuex'; did you mean 'value'"),
@@ -79,6 +82,10 @@ def test_mistakes_in_a_reward_are_one_sentence(tmp_path, reward, words):
     named = {name.replace("{place}", f"{tmp_path / 'mine.py'}:value"): weight for name, weight in reward.items()}
     with pytest.raises(UserError, match=words):
         terms_of(named)
+
+
+def test_the_verdict_dealt_out_or_not_needs_no_term():
+    assert terms_of(parse_terms(["verifier"])) == terms_of(parse_terms(["random"])) == ()
 
 
 def test_flags_name_terms_with_weights():

@@ -1,19 +1,26 @@
 """The family commands: what a plan says before anything is loaded, and the whole script on a stand-in."""
 
+import dataclasses
 import json
+import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.evidence.records import read_all
 from reproduce.common import family, memory
 from reproduce.common import plan as plan_of_study
+from reproduce.common.study import take_lock
 from reproduce.llama import LLAMA
 from reproduce.qwen import QWEN
+from tests.reproduce import counting
 
 ROOT = Path(__file__).parents[2]
 SCALES = [(one, scale) for one in (QWEN, LLAMA) for scale in one.scales]
@@ -94,6 +101,74 @@ def test_mistakes_are_named_before_a_plan_is_written(tmp_path, words, message):
     assert not (tmp_path / "study").exists()
 
 
+def test_no_room_for_the_announced_checkpoints_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
+    words = ["0.5b", "--methods", "grpo", "--seeds", "2", "--out", str(tmp_path / "study")]
+    with pytest.raises(UserError, match=r"no room for the checkpoints of 2 runs .* wanted in .*, but only .* are free"):
+        family.run_family(QWEN, "reproduce.qwen", "", words)
+    assert not (tmp_path / "study").exists()
+
+
+def test_what_has_begun_needs_no_room_of_its_own_again(tmp_path, monkeypatch):
+    chosen = options(tmp_path, "0.5b", "--methods", "grpo", "--seeds", "2")
+    plan = plan_of_study.make_plan(QWEN, chosen)
+    cells = family.cells_of(plan, chosen.out, chosen.records)
+    one = memory.disk_of(memory.shape_of("qwen2", plan.scale.architecture))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**13, 0, int(1.5 * one)))
+    with pytest.raises(UserError, match="checkpoints of 2 runs"):
+        family.check_room(plan, cells, chosen.out)
+    cells[1].folder.mkdir(parents=True)
+    (cells[1].folder / "config.json").write_text("{}")
+    family.check_room(plan, cells, chosen.out)
+
+
+def test_a_lock_that_outlived_its_process_is_named_and_nothing_is_made(tmp_path):
+    """The process that took it has ended; something of it (here: this test) holds it still."""
+    study = counting.study([counting.cell(tmp_path, "first", 2)])
+    (cell,) = study.cells
+    cell.lock.parent.mkdir(parents=True)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with FileLock(cell.lock):
+        cell.owner.write_text(f"{ended.pid} {platform.node()}")
+        with pytest.raises(
+            UserError, match=rf"is held, but the process that took it \(pid {ended.pid}\) has ended.*goes on"
+        ):
+            take_lock(cell)
+        assert family.status_of(cell).startswith(f"locked, but its process (pid {ended.pid}) has ended")
+        cell.owner.write_text(f"{os.getpid()} {platform.node()}")
+        assert take_lock(cell) is None
+        assert family.status_of(cell) == "running"
+        cell.owner.write_text(f"{ended.pid} another-machine")
+        assert take_lock(cell) is None
+    assert not cell.folder.exists()
+    lock = take_lock(cell)  # the file alone is no obstacle
+    assert lock is not None
+    lock.release()
+
+
+def test_an_empty_result_is_one_sentence_and_stays(tmp_path):
+    plan = plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b", "--methods", "grpo"))
+    file = tmp_path / "evals" / "lco_gsm8k-T0-n1.json"
+    file.parent.mkdir()
+    file.touch()
+    with pytest.raises(UserError, match=r"lco_gsm8k-T0-n1\.json is not JSON .*make it again with `lco evaluate`"):
+        family.evaluate_model("model", plan, plan.runs["grpo"], file.parent)
+    assert file.read_bytes() == b""
+
+
+@pytest.mark.parametrize("made", ["folder", "empty file", "nothing"])
+def test_results_with_nothing_in_them_make_no_table(tmp_path, made):
+    place = tmp_path / "records"
+    if made != "nothing":
+        place.mkdir()
+    if made == "empty file":
+        (place / "start.json").touch()
+    with pytest.raises(UserError, match=r"no result record below|not JSON|there is no folder"):
+        family.print_tables(place, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
 def test_another_plan_under_the_same_records_is_refused_by_line(tmp_path):
     place = tmp_path / "study"
     plan_of_study.keep_plan(plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b")), place)
@@ -104,11 +179,52 @@ def test_another_plan_under_the_same_records_is_refused_by_line(tmp_path):
     assert (place / "plan.json").read_bytes() == before
 
 
+def test_a_setting_that_earlier_plans_did_not_have_changes_none_of_them(tmp_path):
+    plan = plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b", "--methods", "grpo"))
+    assert not {"reward", "track"} & set(plan.facts["methods"]["grpo"]["settings"])
+    random = dataclasses.replace(plan.runs["grpo"], reward={"random": 1.0})
+    assert dataclasses.replace(plan, runs={"grpo": random}).sha256 != plan.sha256
+
+
 def test_a_scale_is_scored_on_what_it_is_trained_on(tmp_path):
     words = ["smollm2-135m", "--out", str(tmp_path / "study")]
     plan = plan_of_study.make_plan(LLAMA, family.options(LLAMA, "reproduce.llama", "", words))
     assert plan.runs["grpo"].problems == "addition"
     assert list(plan.tasks) == ["lco_addition"]
+
+
+def test_a_short_study_is_one_budget_for_all_its_methods_and_minutes_by_its_plan(tmp_path):
+    made = plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b", "--budget", "short", "--methods", "lco_lch", "grpo"))
+    one, other = (plan_of_study.reuse.settings(run) for run in made.runs.values())
+    assert {key for key in one if one[key] != other[key]} <= {"method", "hyper"}
+    shape = memory.shape_of(made.scale.kind, made.scale.architecture)
+    assert memory.hours_of(shape, made.runs["grpo"], 1, memory.Rate(), length=1.0) < 1 / 12
+    assert (made.limit, list(made.tasks)) == (400, ["lco_gsm8k"])
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(0.001, "1 minute"), (0.5, "30 minutes"), (2.0, "2.0 hours"), (26.04, "26.0 hours")]
+)
+def test_times_are_said_in_minutes_below_two_hours(hours, words):
+    assert plan_of_study.in_hours(hours) == words
+
+
+def record_of(method, hours, rollouts, peak=None, planned=None):
+    cost = {"device_hours": hours, **({"peak_memory_gib": {"host": 1.0, "device": peak}} if peak is not None else {})}
+    said = {"planned": {"device_hours": planned, "memory_gib": 20.0}} if planned else {}
+    return {"method": method, "seed": 0, "budget": {"rollouts": rollouts}, "cost": cost, **said}
+
+
+def test_hours_at_the_measured_rate_follow_what_was_recorded():
+    """Two runs of 4 and 6 rollouts took 1 and 2 hours together with a start record that took none: 0.3 hours a rollout."""
+    found = [record_of("start", 0.0, 0), record_of("grpo", 1.0, 4), record_of("ppo", 2.0, 6)]
+    assert family.measured_hours(found, Experiment(steps=100)) == pytest.approx(30.0)
+    assert family.measured_hours(found[:1], Experiment(steps=100)) is None
+
+
+def test_what_a_run_took_stands_beside_what_its_plan_said():
+    said = family.show_costs([record_of("grpo", 1.5, 4, peak=17.25, planned=1.0), record_of("ppo", 2.0, 4)])
+    assert said == "grpo seed 0: 1.50 device hours, planned 1.00; 17.2 GiB of a GPU, planned 20.0"
 
 
 def test_the_papers_own_settings_are_marked_as_such(tmp_path):

@@ -25,7 +25,7 @@ def sampler(request, model, tmp_path_factory):
     from lco.rollout.vllm import VLLMSampler
 
     folder = save(model, tmp_path_factory.mktemp("model"))
-    vllm = VLLMSampler(folder, "float32", cache_gib=0.1, max_model_len=128, separate_process=False)
+    vllm = VLLMSampler(folder, "float32", cache_gib=0.1, max_model_len=128, separate_process=False, top=24)
     yield vllm
     vllm.close()
 
@@ -90,6 +90,28 @@ def test_logprobs_are_the_trainers_at_the_sampling_temperature(sampler, model, t
     rows = sampler.sample(PROMPTS, sampling(temperature=temperature, samples=16), seed=5)
     assert trainer_gap(model, rows, temperature) < 1e-4
     assert trainer_gap(model, rows, temperature * 1.1) > 0.05
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("top", [1, 24])
+def test_the_likeliest_tokens_are_recorded_at_every_position_and_change_no_draw(sampler, model, top, temperature):
+    """24 is more than vLLM records unless it is told to at its start."""
+    asked = sampling(temperature=temperature, samples=8, top=top)
+    rows = sampler.sample(PROMPTS, asked, seed=5)
+    plain = sampler.sample(PROMPTS, sampling(temperature=temperature, samples=8), seed=5)
+    assert [dataclasses.replace(row, top=None) for row in rows] == plain
+    sampled_among_them = 0
+    for row in rows:
+        ids = torch.tensor([[*row.prompt_ids, *row.response_ids]])
+        logp = (model(ids).logits[0, len(row.prompt_ids) - 1 : -1] / temperature).log_softmax(-1)
+        assert row.top.ids.shape == row.top.logprobs.shape == (len(row.response_ids), top)
+        expected = logp.topk(top, 1).values
+        torch.testing.assert_close(row.top.logprobs, expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(logp.gather(1, row.top.ids.long()), row.top.logprobs, rtol=0, atol=1e-4)
+        assert all(len(set(step)) == top for step in row.top.ids.tolist())
+        sampled_among_them += sum(a in step for a, step in zip(row.response_ids, row.top.ids.tolist(), strict=True))
+    assert 0 < sampled_among_them < sum(len(row.response_ids) for row in rows)
+    assert sampler.sample(PROMPTS, asked, seed=5) == rows
 
 
 def test_greedy_takes_the_largest_logit_and_reports_logprobs_at_one(sampler, model):

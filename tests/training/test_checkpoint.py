@@ -11,6 +11,7 @@ from lco.training.checkpoint import (
     finish_checkpoint,
     newest_checkpoint,
     prune_checkpoints,
+    validation_scores,
 )
 
 RUN = "this-run"
@@ -95,9 +96,28 @@ def test_the_newest_two_that_are_known_to_be_whole_are_kept(tmp_path):
     for step in range(1, 5):
         save(tmp_path, step)
         whole.add(step)
-        prune_checkpoints(tmp_path, whole, step)
+        prune_checkpoints(tmp_path, whole, step, keep=2, scores={})
     (tmp_path / "checkpoints" / ".step-000009.partial").mkdir()
     assert names(tmp_path) == ["step-000003", "step-000004"]
+
+
+def test_the_best_validated_one_stays_beside_the_newest_and_goes_when_a_better_one_is_there(tmp_path):
+    scores, whole, left = {2: 0.3, 3: 0.3, 4: 0.1, 6: 0.4, 9: 0.9}, set(), {}
+    for step in range(1, 8):
+        save(tmp_path, step)
+        whole.add(step)
+        prune_checkpoints(tmp_path, whole, step, keep=1, scores=scores)
+        left[step] = [int(name.removeprefix("step-")) for name in names(tmp_path)]
+    assert left == {1: [1], 2: [2], 3: [2, 3], 4: [2, 4], 5: [2, 5], 6: [6], 7: [6, 7]}
+
+
+def test_scores_are_read_from_the_runs_lines(tmp_path):
+    assert validation_scores(tmp_path) == {}
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 0, "validation": {"pass@1": 0.25, "greedy": 0.5}}\n{"step": 1}\n'
+        '{"step": 2, "validation": {"pass@1": 0.5, "greedy": 0.5}}\n'
+    )
+    assert validation_scores(tmp_path) == {0: 0.25, 2: 0.5}
 
 
 def test_damaged_ones_are_never_counted_as_kept_and_the_one_just_written_stays(tmp_path):
@@ -109,6 +129,6 @@ def test_damaged_ones_are_never_counted_as_kept_and_the_one_just_written_stays(t
     start, _ = newest_checkpoint(tmp_path, RUN, lambda _: None)
     assert start == 2
     save(tmp_path, 3)
-    prune_checkpoints(tmp_path, {start, 3}, 3)
+    prune_checkpoints(tmp_path, {start, 3}, 3, keep=2, scores={})
     assert names(tmp_path) == ["step-000002", "step-000003", "step-000004"]
     assert newest_checkpoint(tmp_path, RUN, lambda _: None)[0] == 3

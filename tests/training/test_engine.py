@@ -69,8 +69,29 @@ def test_a_gradient_that_is_not_finite_is_not_applied():
 
 
 def test_warm_up_is_linear_then_constant():
-    assert [learning_rate_factor(u, 3) for u in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert learning_rate_factor(0, 0) == 1.0
+    warm = Experiment(warmup_updates=3, steps=9)
+    assert [learning_rate_factor(u, warm) for u in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert learning_rate_factor(0, Experiment()) == 1.0
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_decay_is_the_one_of_transformers_after_the_warm_up(schedule, warmup):
+    from transformers import get_scheduler
+
+    run = Experiment(lr_schedule=schedule, warmup_updates=warmup, steps=5, epochs=2, minibatches=2)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    peer = get_scheduler(schedule, optimizer, num_warmup_steps=warmup, num_training_steps=20)
+    expected = []
+    for _ in range(20):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        peer.step()
+    ours = [learning_rate_factor(u, run) for u in range(20)]
+    assert ours[warmup:] == pytest.approx(expected[warmup:])
+    assert ours[:warmup] == sorted(ours[:warmup])
+    assert 0 < ours[-1] < 0.1
+    assert learning_rate_factor(20, run) == 0.0
 
 
 def test_the_norm_of_a_large_tensor_is_exact():

@@ -10,19 +10,20 @@ from safetensors.torch import load_file
 
 from lco.methods import METHODS
 from lco.methods.method import Prepare
+from lco.methods.objective import Prepared
 from lco.training.collector import Collector
 from lco.verifier import Verdict
 from tests.conftest import START, lines, small, train, weights, without_time
 
 
-def test_a_method_may_read_its_whole_minibatch_before_its_first_micro_batch(tmp_path, monkeypatch):
+def test_a_method_may_read_its_whole_minibatch_before_its_first_micro_batch(tmp_path, monkeypatch, capsys):
     """`prepare` sees the statistics of all rows of the minibatch, under the policy of that moment."""
     base, found = METHODS["reinforce"], []
 
     def mean_logprob(statistics, inputs, mask, hyper):
         mean = statistics["logprob"][mask].mean()
         found.append((int(mask.any(1).sum()), float(mean)))
-        return {"mean": mean.expand(mask.shape) * mask}
+        return Prepared({"mean": mean.expand(mask.shape) * mask}, {"mean_logprob": float(mean)}, {"seen": "was seen"})
 
     def loss(hyper):
         return lambda s, x: -x["advantage"] * (s["logprob"] - x["mean"])
@@ -33,6 +34,9 @@ def test_a_method_may_read_its_whole_minibatch_before_its_first_micro_batch(tmp_
     line = lines(train(small(tmp_path / "run", method="mine", steps=1, eval_every=0)))[0]
     assert [rows for rows, _ in found] == [8, 8]
     assert line["updates"] == 2
+    assert line["mean_logprob"] == pytest.approx(sum(mean for _, mean in found) / 2)
+    assert line["seen"] == 2
+    assert capsys.readouterr().err.count("mine: was seen") == 1
     plain = lines(train(small(tmp_path / "plain", method="reinforce", steps=1, eval_every=0)))[0]
     assert line["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=1e-5)  # a constant changes no gradient
 

@@ -20,7 +20,7 @@ from lco.training.checkpoint import newest_checkpoint
 from tests.conftest import START, lines, small, train, weights, without_time
 
 
-@pytest.mark.parametrize("name", ["lco_kld", "ppo", "dpo"])
+@pytest.mark.parametrize("name", ["lco_kld", "ppo", "dpo", "cppo"])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     """Bit for bit: weights, and every metric line once. Stopped exactly where a checkpoint was saved."""
     every = 0 if name == "dpo" else 2
@@ -29,6 +29,28 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     train(part)
     resumed = train(dataclasses.replace(part, steps=4), resume=True)
     # The shorter run validated after its last rollout too.
+    assert [without_time(x) for x in lines(resumed)] == [without_time(x) for x in lines(whole)]
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+
+
+def test_a_learning_rate_that_goes_down_goes_on_where_it_was_and_over_as_many_rollouts(tmp_path):
+    def interrupt(metrics):
+        if metrics["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    whole = train(small(tmp_path / "whole", method="grpo", lr_schedule="cosine", steps=4, eval_every=0))
+    part = small(tmp_path / "part", method="grpo", lr_schedule="cosine", steps=4, eval_every=0)
+    with pytest.raises(Stopped):
+        train(part, on_step=interrupt)
+    with pytest.raises(
+        UserError, match=r"steps was 4 and is now 5, but lr_schedule is 'cosine', so the learning rate goes down"
+    ):
+        train(dataclasses.replace(part, steps=5), resume=True)
+    resumed = train(part, resume=True)
+    rates = [line["lr"] for line in lines(resumed)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.2 * rates[0]
     assert [without_time(x) for x in lines(resumed)] == [without_time(x) for x in lines(whole)]
     for key, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[key]), key
@@ -313,7 +335,8 @@ def test_a_disk_without_room_is_named_before_the_first_rollout(tmp_path, monkeyp
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
     with pytest.raises(
-        UserError, match=r"no room for two checkpoints of this run: about .* are wanted in .*, but only 1 MiB are free"
+        UserError,
+        match=r"no room for the 2 checkpoints that this run keeps: about .* are wanted in .*, but only 1 MiB are free",
     ):
         train(small(tmp_path / "run", steps=1, eval_every=0))
 

@@ -211,3 +211,22 @@ def test_a_method_registered_in_three_lines_trains(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(METHODS, "mine", mine)
     assert lines(train(small(tmp_path / "run", method="mine", steps=1, eval_every=0)))[0]["updates"] == 2
+
+
+def test_random_rewards_change_what_is_learnt_and_not_what_is_said_of_the_answers(tmp_path):
+    """The first rollout is the same policy's: its share of right answers is the verifier's in both, its update is not."""
+    runs = {
+        reward: train(small(tmp_path / reward, steps=1, reward={reward: 1.0}, eval_every=0))
+        for reward in ("verifier", "random")
+    }
+    by_verdict, by_chance = (lines(folder)[0] for folder in runs.values())
+    assert by_chance["accuracy"] == by_verdict["accuracy"] > 0
+    assert by_chance["tokens"] == by_verdict["tokens"]
+    assert by_chance["gradient_norm"] != by_verdict["gradient_norm"]
+    again = train(small(tmp_path / "again", steps=1, reward={"random": 1.0}, eval_every=0))
+    assert without_time(lines(again)[0]) == without_time(by_chance)
+
+
+def test_random_rewards_are_refused_where_nothing_learns_from_rewards(tmp_path):
+    with pytest.raises(UserError, match=r"reward is {'random': 1.0}, but sft learns from demonstrations"):
+        train(small(tmp_path / "run", method="sft", reward={"random": 1.0}))
