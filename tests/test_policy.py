@@ -7,7 +7,7 @@ import torch
 
 from lco.config import Experiment
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, spread
+from lco.heads import FixedHead, HeadRequest, HeadStep, spread
 from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.methods.objective import Signal
@@ -103,7 +103,7 @@ def request_of(kind, batch, old, name, hyper):
     values, reference, before = (-torch.rand(mask.shape, generator=g) for _ in range(3))
     signal = Signal(
         torch.tensor([1.0, 0, 0, 1]), torch.tensor([0, 0, 1, 1]), mask, torch.zeros(4, dtype=torch.bool), 6, tuple("abcd"),
-        (0.5,), values, reference, before,
+        (0.5,), values, reference, before, torch.rand(4, generator=g),
     )  # fmt: skip
     inputs = objective.advantage(signal)
     target = objective.target
@@ -111,6 +111,11 @@ def request_of(kind, batch, old, name, hyper):
         which: PolicyModel(tiny_model(seed=20 + i))(batch, Snapshot())
         for i, which in enumerate(target.fixed if target else ())
     }
+    if objective.prepare_statistics:
+        step = HeadStep(lr=1e-5) if objective.needs.head_step else None
+        given = {name: value[mask] for name, value in inputs.items()}
+        found = PolicyModel(tiny_model("qwen"))(batch, Statistics(objective.prepare_statistics, given, step))
+        inputs |= objective.prepare_inputs(found, inputs, mask).inputs
     scale = token_scale(mask, method.reduction, inputs["advantage"], 6)
     return ask(kind, batch, objective, inputs, scale, old, fixed)
 
