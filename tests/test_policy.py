@@ -7,7 +7,7 @@ import torch
 
 from lco.config import Experiment
 from lco.errors import UserError
-from lco.heads import FixedHead, HeadRequest, HeadStep, spread, token_statistics
+from lco.heads import FixedHead, HeadRequest, HeadStep, spread
 from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.methods.objective import Signal
@@ -95,7 +95,7 @@ def old_policy(batch, tied, kind="qwen"):
     return PolicyModel(tiny_model(kind, tied, seed=9))(batch, Snapshot())
 
 
-def request_of(kind, batch, policy, old, name, hyper):
+def request_of(kind, batch, old, name, hyper):
     """What the loop asks for a method: its own advantage, target, and the fixed policies that the target reads."""
     method = METHODS[name]
     objective, mask = method.bind(hyper), batch.response_mask
@@ -103,29 +103,21 @@ def request_of(kind, batch, policy, old, name, hyper):
     values, reference, before = (-torch.rand(mask.shape, generator=g) for _ in range(3))
     signal = Signal(
         torch.tensor([1.0, 0, 0, 1]), torch.tensor([0, 0, 1, 1]), mask, torch.zeros(4, dtype=torch.bool), 6, tuple("abcd"),
-        (0.5,), values, reference, before, mask.sum(1) * torch.rand(4, generator=g),
+        (0.5,), values, reference, before, torch.rand(4, generator=g),
     )  # fmt: skip
     inputs = objective.advantage(signal)
-    inputs |= prepared(objective, batch, policy(batch, Snapshot()), old, inputs)
     target = objective.target
     fixed = {
         which: PolicyModel(tiny_model(seed=20 + i))(batch, Snapshot())
         for i, which in enumerate(target.fixed if target else ())
     }
+    if objective.prepare_statistics:
+        step = HeadStep(lr=1e-5) if objective.needs.head_step else None
+        given = {name: value[mask] for name, value in inputs.items()}
+        found = PolicyModel(tiny_model("qwen"))(batch, Statistics(objective.prepare_statistics, given, step))
+        inputs |= objective.prepare_inputs(found, inputs, mask).inputs
     scale = token_scale(mask, method.reduction, inputs["advantage"], 6)
     return ask(kind, batch, objective, inputs, scale, old, fixed)
-
-
-def prepared(objective, batch, now, old, inputs):
-    """What the method makes of the whole minibatch before its first micro-batch, [B, T] each."""
-    if not objective.prepare_statistics:
-        return {}
-    mask = batch.response_mask
-    given = {name: value[mask] for name, value in inputs.items()}
-    step = HeadStep(lr=1e-5) if objective.needs.head_step else None  # few tokens are left out
-    request = HeadRequest(batch.response_ids[mask], objective.prepare_statistics, given, old=stacked(old), step=step)
-    found = token_statistics(torch.cat(now.hidden), now.head, request)
-    return objective.prepare_inputs({name: spread(x, mask) for name, x in found.items()}, inputs, mask).inputs
 
 
 @pytest.mark.parametrize(("name", "hyper"), [(n, h) for n, h in HYPERS if METHODS[n].scope == "token"])
@@ -135,8 +127,8 @@ def test_token_and_row_requests_agree(tied, off_policy, name, hyper):
     """Both give the same loss, statistics and gradients for whatever both can express, with every setting of a method."""
     batch, policy = collate(rows()), PolicyModel(tiny_model("qwen", tied))
     old = old_policy(batch, tied) if off_policy else None
-    token, token_gradient = gradients(policy, batch, request_of(TokenLoss, batch, policy, old, name, hyper))
-    row, row_gradient = gradients(policy, batch, request_of(RowLoss, batch, policy, old, name, hyper))
+    token, token_gradient = gradients(policy, batch, request_of(TokenLoss, batch, old, name, hyper))
+    row, row_gradient = gradients(policy, batch, request_of(RowLoss, batch, old, name, hyper))
     torch.testing.assert_close(token.loss, row.loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(token.statistics["entropy"], row.statistics["entropy"])
     assert any(value.abs().max() > 0 for value in token_gradient.values())

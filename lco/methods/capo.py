@@ -7,7 +7,7 @@ logits by δ = lr · G h (`lco.heads.step`); with v = e_a − π, s = vᵀδ and
     m_H = A s + ½ A (s² − δᵀF δ)        the change of A π′(a)/π(a), to second order
 
 and a token stays in the loss iff m_F < δ_F and |m_H| < δ_H (`symmetric`, what is released) or, as the paper has it, δ_low ≤ m_H ≤
-δ_H and m_F ≤ δ_F (`band`). The loss is GRPO's per token, over those that stay; a row without any leaves the count of rows.
+δ_H and m_F ≤ δ_F (`band`). The loss is GRPO's per token, of those that stay; a row without any leaves the count of rows.
 
 With `optimizer=sgd` and `direction=token`, s = lr A ‖v‖² ‖h‖²: the Fisher bound is one on lr |A| ‖v‖² ‖h‖², so it removes what
 was sampled against the odds, ‖v‖² = 1 − 2π(a) + Σ π². `adam` reads the optimizer's moments of the head before the step and its

@@ -86,12 +86,8 @@ TRIES: dict[str, list[dict[str, Any]]] = {
     "lco_lch_reference": [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}],
     **{
         name: [{"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}, {"lr": 1e-3}]
-        for name in (
-            *("dr_grpo", "dapo", "dapo_refill", "gspo", "cispo", "reinforce_pp", "reinforce_pp_baseline"),
-            *("bapo", "bapo_code", "capo", "dr_capo"),
-        )
+        for name in ("dr_grpo", "dapo", "dapo_refill", "gspo", "cispo", "reinforce_pp", "reinforce_pp_baseline")
     },
-    **{name: [{"lr": 6e-5}, {"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}] for name in ("rein_capo", "oblr_po")},
     "rloo": [{"lr": 6e-5}, {"lr": 1.25e-4}, {"lr": 2.5e-4}, {"lr": 5e-4}],
     "kimi": [{"lr": lr, "hyper": {"tau": tau}} for lr in (1.25e-4, 2.5e-4) for tau in (0.02, 0.2)],
     "kimi_token": [{"lr": lr, "hyper": {"beta": beta}} for lr in (2.5e-4, 5e-4) for beta in (0.3, 1.0)],
