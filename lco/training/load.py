@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from lco.addresses import read_addresses
 from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
-from lco.methods import code_of
 from lco.models.export import export
 from lco.models.lora import add_adapters
 from lco.policy import PolicyModel, refuse_softcap
@@ -30,22 +28,19 @@ from lco.problems.prompts import (
     PromptStyle,
     encode_all,
     end_token_ids,
-    prompt_facts,
-    prompts_sha256,
     render,
     style_named,
     with_thinking,
 )
 from lco.problems.responses import response_decoder
-from lco.problems.rewards import code_of as code_of_rewards
-from lco.problems.sets import content_sha256, is_held_out, load_problems
-from lco.provenance import collect
+from lco.problems.sets import is_held_out, load_problems
 from lco.randomness import derived_seed
 from lco.rollout.memory import weight_bytes
 from lco.rollout.records import Sampler, Sampling
 from lco.training.collector import Collector
 from lco.training.engine import Engine, TorchEngine
 from lco.training.learner import Learner
+from lco.training.manifest import describe_models, describe_run
 from lco.training.pool import PairPool
 from lco.training.resolve import Plan
 from lco.training.state import Policies, Prompt
@@ -97,23 +92,9 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     fixed = load_fixed(plan, tokenizer, model, device)
     critic = load_critic(experiment, tokenizer, device)
-    others = {name: identity(where, network) for name, (where, network) in fixed.items()}
     manifest = {
-        "run": uuid.uuid4().hex,
-        **collect(),
-        "model": identity(experiment.model, model),
-        **({"fixed_models": others} if others else {}),
-        **({"critic_model": identity(experiment.critic_model or experiment.model, critic.model)} if critic else {}),
-        "problems_sha256": content_sha256([p.problem for p in asked.prompts]),
-        "prompts_sha256": prompts_sha256(p.ids for p in asked.prompts),
-        "problems_used": len(asked.prompts),
-        "problems_dropped": asked.dropped,
-        "validation_dropped": asked.validation_dropped,
-        "end_token_ids": list(ends),
-        "prompt": prompt_facts(tokenizer),
-        "world_size": world,
-        "method": {key: getattr(objective, key) for key in ("name", "title", "family", "source")},
-        **({"code": code} if (code := {**code_of(experiment.method), **code_of_rewards(plan.rewards)}) else {}),
+        **describe_run(plan, world, asked.prompts, (asked.dropped, asked.validation_dropped), tokenizer, ends),
+        **describe_models(plan, model, fixed, critic.model if critic else None),
     }
     torch.manual_seed(derived_seed(experiment.seed, 0, "new heads") % 2**32)
     if experiment.lora_rank:
@@ -271,11 +252,6 @@ def readable(
         dropped = len(pairs) - len(kept)
         say(f"{dropped} of {len(pairs)} prompts with their solutions are longer than {context} tokens: dropped")
     return [p for p, _ in kept], [ids for _, ids in kept]
-
-
-def identity(where: str, model: nn.Module) -> dict[str, str]:
-    """How a record names a model: never by its path."""
-    return {"class": type(model).__name__, "name": models.public_name(where), "sha256": models.weights_sha256(model)}
 
 
 def load_critic(experiment: Experiment, tokenizer: Any, device: str) -> PolicyModel | None:
