@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 def made(*words):
     """The last command of a target, which `make -n` prints and does not run."""
-    done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "-n", "--no-print-directory", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return done.stdout.rstrip().split("\n")[-1] if done.returncode == 0 else ""
 
 
