@@ -224,15 +224,19 @@ class WorkerExtension:
 
 
 def sampling_parameters(sampling: Sampling, samples: int) -> Any:
-    """vLLM's parameters with every value that shapes a draw written out."""
     from vllm import SamplingParams
 
-    return SamplingParams(
-        n=samples, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
-        repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0, max_tokens=sampling.max_new_tokens,
-        min_tokens=0, stop=None, stop_token_ids=list(sampling.stop_token_ids), ignore_eos=True, logprobs=sampling.top,
-        detokenize=False, seed=None,
-    )  # fmt: skip
+    return SamplingParams(**sampling_values(sampling, samples, seed=None))
+
+
+def sampling_values(sampling: Sampling, samples: int, seed: int | None) -> dict[str, Any]:
+    """Sampling values as vLLM names them, every one that shapes a draw written out; also what a server is sent."""
+    return {
+        "n": samples, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": 0.0,
+        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+        "max_tokens": sampling.max_new_tokens, "min_tokens": 0, "stop": None, "stop_token_ids": list(sampling.stop_token_ids),
+        "ignore_eos": True, "logprobs": sampling.top, "detokenize": False, "seed": seed,
+    }  # fmt: skip
 
 
 def row(group: str, prompt: tuple[int, ...], completion: Any, ends: set[int], top: int) -> Row:

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -34,7 +35,7 @@ from lco.rollout.memory import folder_for
 from lco.rollout.records import FinishReason, OnRows, Row, Sampling
 from lco.rollout.spread import Gone, Patience, spread
 from lco.rollout.transfer import write_buckets
-from lco.rollout.vllm import refuse_headless
+from lco.rollout.vllm import refuse_headless, sampling_values
 from lco.rollout.vllm_http import Door
 from lco.scratch import scratch_folder
 
@@ -185,7 +186,7 @@ class VLLMServerSampler:
         on_rows: OnRows | None = None,
     ) -> list[Row]:
         requests = [
-            Request(group, ids, sampling_values(sampling, derived_seed(seed, place, "prompt") >> 1))
+            Request(group, ids, request_values(sampling, derived_seed(seed, place, "prompt") >> 1))
             for place, (group, ids) in enumerate(prompts)
         ]
         for server in self.servers:
@@ -254,12 +255,8 @@ class InOrder:
                 self.on_rows(ready)
 
 
-def sampling_values(sampling: Sampling, seed: int) -> dict[str, Any]:
-    """A request's sampling values as vLLM names them, every one that shapes a draw written out. Sample i of the prompt draws
-    with `seed` + i. Greedy rows of one prompt are the same row, and vLLM refuses to make it more than once."""
-    return {
-        "n": sampling.samples if sampling.temperature else 1, "temperature": sampling.temperature, "top_p": sampling.top_p,
-        "top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-        "max_tokens": sampling.max_new_tokens, "min_tokens": 0, "stop": None, "stop_token_ids": list(sampling.stop_token_ids),
-        "ignore_eos": True, "logprobs": 0, "detokenize": False, "seed": seed,
-    }  # fmt: skip
+def request_values(sampling: Sampling, seed: int) -> dict[str, Any]:
+    """The values of one prompt's request. Sample i draws with `seed` + i. Greedy rows of one prompt are the same row, and vLLM
+    refuses to make it more than once. A server's answer is read without likeliest tokens, so none are asked for."""
+    samples = sampling.samples if sampling.temperature else 1
+    return sampling_values(dataclasses.replace(sampling, top=0), samples, seed)

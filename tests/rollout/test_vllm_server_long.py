@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 SECRET = "a-word-that-nobody-else-knows"
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=24, samples=4, stop_token_ids=(2,))
 PROMPTS = [(f"p{i}", (1, 5 + i % 7, 9, 11 + i % 3)) for i in range(32)]
+MANY = [(f"m{i}", (1, 5 + i % 7, 9, 11 + i % 3)) for i in range(96)]
+"""So many that most are still to be sent when the first rows are back."""
 PATIENCE = Patience(in_flight=4, retry=1.0, give_up=600.0)
 
 
@@ -138,7 +140,7 @@ def test_a_server_killed_in_the_middle_of_a_rollout_costs_no_row_and_returns_wit
     perturb(model, seed=3)  # not what a server loads when it starts
     sampler = make(*servers)
     sampler.sync(weights(model))
-    whole = sampler.sample(PROMPTS, SAMPLING, seed=5)
+    whole = sampler.sample(MANY, SAMPLING, seed=5)
     parts = []
 
     def kill_once(rows):
@@ -146,7 +148,7 @@ def test_a_server_killed_in_the_middle_of_a_rollout_costs_no_row_and_returns_wit
         if servers[1].process.poll() is None:
             servers[1].kill()
 
-    again = sampler.sample(PROMPTS, SAMPLING, 5, kill_once)
+    again = sampler.sample(MANY, SAMPLING, 5, kill_once)
     assert servers[1].process.poll() is not None
     assert parts == again
     assert ids(again) == ids(whole)
@@ -157,7 +159,7 @@ def test_a_server_killed_in_the_middle_of_a_rollout_costs_no_row_and_returns_wit
     servers[1].start()
     servers[1].wait()
     servers[0].kill()  # so that all rows are the returned one's
-    rows = sampler.sample(PROMPTS, SAMPLING, seed=5)
+    rows = sampler.sample(MANY, SAMPLING, seed=5)
     assert trainer_gap(model, rows) < 1e-4
     assert ids(rows) == ids(whole)
     assert "vLLM server 2 of 2 is back, with the current weights" in capsys.readouterr().err
