@@ -96,7 +96,7 @@ def needs(hyper: Hyper) -> Needs:
     step = StepNeeds(
         moments=hyper["optimizer"] == "adam", gradient=hyper["direction"] == "batch", top=int(hyper["top"])
     )
-    return Needs(group=True, reference=hyper["beta"] > 0, head_step=step)
+    return Needs(group=True, reference=hyper["beta"] > 0, head_step=step, on_ranks="optimizer=sgd direction=token")
 
 
 PAPER = "Stabilizing Policy Gradients for Sample-Efficient RL in LLM Reasoning (arXiv 2510.00819)"

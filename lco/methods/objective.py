@@ -85,6 +85,7 @@ class Needs:
         sampler_top: those of its K likeliest tokens at every position as well; 0: none.
         row_norms: which `Signal.row_norms`: of the logits added up over tokens, of the head, of all parameters (exact); "":
             none.
+        on_ranks: the knobs, NAME=VALUE …, at which the method reads nothing that DeepSpeed spreads over its ranks.
         head_step: what `prepare` is told of the optimizer's coming step on the head; None: nothing.
     """
 
@@ -98,6 +99,7 @@ class Needs:
     sampler_top: int = 0
     row_norms: RowNorms = ""
     head_step: StepNeeds | None = None
+    on_ranks: str = ""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ def rate(hyper: Hyper) -> RateRule | None:
 
 def needs(hyper: Hyper) -> Needs:
     proxy = hyper["norm_proxy"]
-    return Needs(group=True, row_norms="" if proxy == "length" else proxy)
+    return Needs(
+        group=True, row_norms="" if proxy == "length" else proxy, on_ranks="norm_proxy=head adaptive_rate=false"
+    )
 
 
 def metrics(s: Mapping[str, Tensor], x: Mapping[str, Tensor], mask: Tensor, hyper: Hyper) -> dict[str, float]:

@@ -63,22 +63,8 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
         )
     if experiment.diagnose_every and experiment.engine == "deepspeed" and experiment.zero_stage == 3:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
-    step = objective.needs.head_step
-    if step is not None and (step.moments or step.gradient) and experiment.engine == "deepspeed":
-        raise UserError(
-            f"{objective.name} with these hyper-parameters reads the head's moments or gradient before a step, which DeepSpeed "
-            "spreads over its ranks; give --engine torch, or optimizer=sgd direction=token"
-        )
-    if objective.needs.row_norms == "exact" and experiment.engine == "deepspeed":
-        raise UserError(
-            f"{objective.name} with these hyper-parameters needs the gradient of each row by itself, which DeepSpeed spreads "
-            "over its ranks; give --engine torch, or norm_proxy=head"
-        )
-    if objective.rate is not None and experiment.engine == "deepspeed":
-        raise UserError(
-            f"{objective.name} with these hyper-parameters needs the gradient of each micro-batch by itself, which DeepSpeed "
-            "spreads over its ranks; give --engine torch, or adaptive_rate=false"
-        )
+    if experiment.engine == "deepspeed":
+        refuse_what_ranks_share(objective)
     for name, value in objective.hyper.items():
         check_finite(name, value)
     check_critic(experiment, objective.critic)
@@ -105,6 +91,26 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
         raise UserError(
             f"minibatches is {experiment.minibatches} but a rollout has only {experiment.rows_per_step} rows; lower it"
         )
+
+
+def refuse_what_ranks_share(objective: Objective) -> None:
+    """
+    Raises:
+        UserError: the objective reads what DeepSpeed spreads over its ranks; names it, and the knobs that do without.
+    """
+    needs = objective.needs
+    step = needs.head_step
+    read = {
+        "reads the head's moments or gradient before a step": step is not None and (step.moments or step.gradient),
+        "needs the gradient of each row by itself": needs.row_norms == "exact",
+        "needs the gradient of each micro-batch by itself": objective.rate is not None,
+    }
+    for what, wanted in read.items():
+        if wanted:
+            raise UserError(
+                f"{objective.name} with these hyper-parameters {what}, which DeepSpeed spreads over its ranks; give --engine "
+                f"torch{f', or --hyper {needs.on_ranks}' if needs.on_ranks else ''}"
+            )
 
 
 def check_finite(name: str, value: Any) -> None:
