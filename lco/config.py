@@ -24,8 +24,8 @@ def knob(
 ) -> Any:
     """A configuration field: default, group on the help page, one line of help, valid values."""
     metadata = {"group": group, "help": text, "choices": choices, "least": least, "below": below}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -81,6 +81,15 @@ class Experiment:
     prompts_per_step: int = knob(32, "rollouts", "prompts of one rollout", least=1)
     samples: int = knob(8, "rollouts", "responses per prompt", least=1)
     max_new_tokens: int = knob(32, "rollouts", "length limit of a response in tokens", least=1)
+    stop: list[str] = knob(  # noqa: RUF009
+        [], "rollouts", "stop strings: a response also ends with the token that completes one, and is judged up to it"
+    )
+    thought_tokens: int = knob(
+        0,
+        "rollouts",
+        "close a thought that is still open after so many tokens, so that an answer follows (0: never)",
+        least=0,
+    )
     temperature: float = knob(1.0, "rollouts", "sampling temperature; part of the policy in training too", least=1e-3)
     vllm_cache_gib: float = knob(1.0, "rollouts", "memory for vLLM's key-value cache, GiB", least=0.01)
 
@@ -167,6 +176,8 @@ def convert(name: str, value: Any, kind: Any, origin: str) -> Any:
     plain = typing.get_origin(kind) or kind
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
         raise UserError(f"{origin}: {name} is {value!r}; give a value of type {plain.__name__}")
+    if plain is list and not all(isinstance(item, str) for item in value):
+        raise UserError(f"{origin}: {name} is {value!r}; give a list of texts")
     return value
 
 

@@ -188,10 +188,10 @@ class PolicyModel(nn.Module):
                 case Statistics():
                     answer = self._statistics(batch, hidden, request)
                 case HeadNorms():
-                    sampled, lengths = batch.response_ids[batch.response_mask], batch.response_lengths.tolist()
-                    answer = row_score_norms(hidden, self.head(), sampled, lengths)
+                    sampled = batch.response_ids[batch.response_mask]
+                    answer = row_score_norms(hidden, self.head(), sampled, batch.sampled_lengths)
                 case Snapshot():
-                    answer = FixedPolicy(hidden.split(batch.response_lengths.tolist()), self.head().copied())
+                    answer = FixedPolicy(hidden.split(batch.sampled_lengths), self.head().copied())
         return answer
 
     def _hidden(self, batch: Batch) -> Tensor:

@@ -38,7 +38,7 @@ def gae(token_rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: 
 
     Args:
         token_rewards, values: [B, T]; V_t is the value before token t. Padding is ignored whatever it holds.
-        mask: [B, T] bool, a prefix of each row.
+        mask: [B, T] bool. A token between sampled ones that was put in is passed over.
 
     Returns:
         advantages and returns Â + V, [B, T] each, 0 where padded.
@@ -49,11 +49,11 @@ def gae(token_rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: 
     advantages = torch.zeros_like(values)
     running, following = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
     for t in range(values.shape[1] - 1, -1, -1):
-        # At pads everything is 0, so the recursion starts afresh at the last real token.
+        # At pads everything is 0 and stays so, so the recursion starts at the last sampled token.
         delta = token_rewards[:, t] + gamma * following - values[:, t]
-        running = delta + gamma * lam * running
+        running = torch.where(mask[:, t], delta + gamma * lam * running, running)
+        following = torch.where(mask[:, t], values[:, t], following)
         advantages[:, t] = running
-        following = values[:, t]
     return advantages * mask, (advantages + values) * mask
 
 

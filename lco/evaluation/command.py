@@ -23,6 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=1, help="responses per problem (default: 1)")
     parser.add_argument("--temperature", type=float, help="0 is greedy (default: the task's, usually 0)")
     parser.add_argument("--max-new-tokens", type=int, help="length limit (default: the task's)")
+    parser.add_argument(
+        "--stop",
+        nargs="+",
+        metavar="TEXT",
+        help="stop strings; a response is judged up to the first (default: the task's)",
+    )
+    parser.add_argument(
+        "--thought-tokens",
+        type=int,
+        default=0,
+        help="close a thought that is still open after so many tokens (default: never)",
+    )
     parser.add_argument("--thinking", default="", choices=("on", "off"), help="default: the chat template's own")
     parser.add_argument("--limit", type=int, default=0, help="the first N problems only; the result says so")
     parser.add_argument("--data-dir", default="", help="folder of JSON Lines in place of hub ids")
@@ -48,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     models.load_config(arguments.model)
     from lco.evaluation.run import check_numbers, evaluate
 
-    check_numbers(arguments.samples, arguments.limit, arguments.temperature, arguments.max_new_tokens)
+    check_numbers(
+        arguments.samples, arguments.limit, arguments.temperature, arguments.max_new_tokens, arguments.thought_tokens
+    )
     tasks = load_tasks(arguments.tasks, arguments.data_dir, arguments.tasks_dir)
     files = {name: file_of(arguments, name, tasks.sampling(name)) for name in tasks.tasks}
     make_folder(Path(arguments.out))
@@ -148,10 +162,15 @@ def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     from lco import models
     from lco.evaluation.language_model import SamplerLM
     from lco.problems.prompts import end_token_ids, with_thinking
+    from lco.problems.responses import response_decoder
     from lco.rollout.records import Sampler
+    from lco.rollout.stop import StopSampler
+    from lco.rollout.thought import closing_ids, with_thought_budget
 
     config = models.load_config(arguments.model)
     tokenizer = with_thinking(models.load_tokenizer(arguments.model), arguments.thinking)
+    if arguments.thought_tokens:
+        closing_ids(tokenizer, arguments.thought_tokens)  # refused before the weights are read
     context = models.context_length(config)
     device = models.resolve_device(arguments.device)
     network = models.load_model(arguments.model, arguments.dtype, "cpu" if arguments.rollouts == "vllm" else device)
@@ -172,7 +191,12 @@ def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     else:
         from lco.rollout.transformers import TransformersSampler
 
-        sampler = TransformersSampler(network)
+        sampler = TransformersSampler(network, decode=response_decoder(tokenizer))
+    sampler = StopSampler(sampler, response_decoder(tokenizer))
+    sampler = with_thought_budget(sampler, tokenizer, arguments.thought_tokens)
     ends = end_token_ids(tokenizer, arguments.model)
-    lm = SamplerLM(sampler, tokenizer, ends, arguments.seed, arguments.temperature, arguments.max_new_tokens, context)
+    lm = SamplerLM(
+        sampler, tokenizer, ends, arguments.seed, arguments.temperature, arguments.max_new_tokens, context,
+        arguments.stop, arguments.thought_tokens,
+    )  # fmt: skip
     return lm, sampler, model

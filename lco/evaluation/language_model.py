@@ -15,7 +15,7 @@ from lm_eval.api.model import LM
 
 from lco.errors import UserError
 from lco.problems.prompts import render
-from lco.problems.responses import response_decoder
+from lco.problems.responses import find_stops, response_decoder
 from lco.randomness import derived_seed
 from lco.rollout.records import Sampler, Sampling
 from lco.verifier import with_open_thought
@@ -32,17 +32,20 @@ class SamplerLM(LM):
 
     Args:
         ends: all end tokens of the model.
-        overrides: sampling values that win over the task's (temperature, max_new_tokens), None where the task decides.
+        temperature, max_new_tokens, stop: win over the task's, None where the task decides.
+        thought_tokens: budget of a thought; the sampler keeps it.
         context: longest prompt + response that the model reads, None where unknown.
     """
 
     def __init__(
         self, sampler: Sampler, tokenizer: Any, ends: tuple[int, ...], seed: int,
         temperature: float | None = None, max_new_tokens: int | None = None, context: int | None = None,
+        stop: Sequence[str] | None = None, thought_tokens: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.sampler, self.tokenizer, self.ends, self.seed = sampler, tokenizer, ends, seed
         self.temperature, self.max_new_tokens, self.context = temperature, max_new_tokens, context
+        self.stop, self.thought_tokens = stop, thought_tokens
         self.forget()
 
     def forget(self) -> None:
@@ -99,17 +102,16 @@ class SamplerLM(LM):
             self.lengths.setdefault((task, int(row.group)), []).append(len(row.response_ids))
         asked = {str(request.doc_id): request.args[0] for request in requests}
         # A thought that the prompt has opened is part of what is judged.
-        decode = response_decoder(self.tokenizer)
+        decode = response_decoder(self.tokenizer, sampling.stop)
         return [with_open_thought(asked[row.group], decode(row.response_ids)) for row in rows]
 
     def sampling(self, options: dict[str, Any], samples: int) -> Sampling:
-        """The task's values under the command line's; rows end with end tokens.
+        """The task's values under the command line's.
 
         Raises:
-            UserError: the task sets a value that the sampler does not have, or several greedy samples are asked for.
+            UserError: the task sets a value that the sampler does not have, several greedy samples are asked for, or the budget
+                of a thought leaves nothing for an answer.
         """
-        if options.get("until"):
-            raise UserError(f"stop strings {options['until']} are not supported here; use --model hf of stock lm_eval")
         for name, value in options.items():
             if name not in KNOWN_VALUES and value != OFF.get(name, ...):
                 raise UserError(
@@ -122,7 +124,19 @@ class SamplerLM(LM):
             raise UserError(
                 f"samples is {samples} at temperature 0: all would be equal; give a temperature or 1 sample"
             )
-        return Sampling(temperature, float(options["top_p"]), int(options["top_k"]), limit, samples, self.ends)
+        if self.thought_tokens and self.thought_tokens >= limit:
+            raise UserError(
+                f"--thought-tokens is {self.thought_tokens}, which leaves nothing of {limit} tokens for an answer; lower it, or "
+                "give more --max-new-tokens"
+            )
+        until = options.get("until") or []
+        given = ([until] if isinstance(until, str) else until) if self.stop is None else self.stop
+        ids, stop = find_stops(self.tokenizer, given)
+        ends = tuple(sorted({*self.ends, *ids}))
+        return Sampling(
+            temperature, float(options["top_p"]), int(options["top_k"]), limit, samples, ends,
+            stop=stop, thought_tokens=self.thought_tokens,
+        )  # fmt: skip
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         raise UserError("multiple-choice tasks need log-likelihoods; use --model hf of stock lm_eval")

@@ -26,14 +26,16 @@ OnResult = Callable[[str, dict[str, Any]], None]
 FIELDS = tuple(Problem.__dataclass_fields__)
 
 
-def check_numbers(samples: int, limit: int, temperature: float | None, max_new_tokens: int | None) -> None:
+def check_numbers(
+    samples: int, limit: int, temperature: float | None, max_new_tokens: int | None, thought_tokens: int = 0
+) -> None:
     """Refuses numbers that no evaluation can have.
 
     Raises:
         UserError: names the number and the least allowed value.
     """
     least = {"samples": (samples, 1), "limit": (limit, 0), "temperature": (temperature, 0),
-             "max-new-tokens": (max_new_tokens, 1)}  # fmt: skip
+             "max-new-tokens": (max_new_tokens, 1), "thought-tokens": (thought_tokens, 0)}  # fmt: skip
     for name, (value, bound) in least.items():
         if value is not None and not value >= bound:
             raise UserError(f"{name} is {value}; the least allowed value is {bound}")
@@ -104,11 +106,17 @@ def check_documents(task: str, docs: Sequence[dict[str, Any]]) -> None:
             )
 
 
+def recorded(sampling: Sampling) -> dict[str, Any]:
+    """The values for a result; those that came later are left out where they do nothing, so that older results compare."""
+    values = {**asdict(sampling), "stop_token_ids": list(sampling.stop_token_ids), "stop": list(sampling.stop)}
+    return {name: value for name, value in values.items() if value or name not in ("stop", "thought_tokens")}
+
+
 def settings_of(model: SamplerLM, docs: Sequence[dict[str, Any]], sampling: Sampling, limit: int) -> dict[str, Any]:
     """What decides a task's numbers besides the model and its prompts' ids."""
     sets = sorted({str(doc.get("set", "")) for doc in docs})
     return {
-        "sampling": {**asdict(sampling), "stop_token_ids": list(sampling.stop_token_ids), "seed": model.seed},
+        "sampling": {**recorded(sampling), "seed": model.seed},
         "limit": limit or None,
         "generated": all(name in SETS and SETS[name].generate is not None for name in sets),
         "prompt": prompt_facts(model.tokenizer),

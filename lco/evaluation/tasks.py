@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def load_tasks(tasks: Sequence[str], data_dir: str = "", tasks_dir: str = "") ->
     check_names(tasks, folder)
     from lm_eval.tasks import TaskManager  # seconds, which a mistyped name does not cost
 
+    logging.getLogger("lm_eval.api.task").addFilter(is_news)
     metadata = {"data_dir": data_dir} if data_dir else {}
     manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata)
     known = manager.all_tasks
@@ -57,6 +59,11 @@ def load_tasks(tasks: Sequence[str], data_dir: str = "", tasks_dir: str = "") ->
             raise UserError(f"there is no task {name!r}{nearest(name, [t for t in known if t.startswith('lco_')])}")
     loaded = manager.load(list(dict.fromkeys(tasks)))["tasks"]
     return Tasks(manager, dict(loaded), metadata)
+
+
+def is_news(said: logging.LogRecord) -> bool:
+    """Whether lm-eval tells a user of `lco evaluate` anything: its hint at --metadata is for its own command."""
+    return "Custom kwargs can be passed to `--metadata`" not in said.getMessage()
 
 
 def check_names(tasks: Sequence[str], folder: Path) -> None:

@@ -28,6 +28,8 @@ class Sampling:
         max_new_tokens: rows that reach it without an end token are marked truncated.
         samples: rows per prompt.
         stop_token_ids: all end tokens of the family; a row ends with any of them, and that token is kept.
+        stop: stop strings; a row also ends with the token that completes one of them in its text, and that token is kept.
+        thought_tokens: a thought that is still open after so many tokens is closed (rollout/thought.py); 0: never.
         top: so many of the likeliest tokens are recorded at every position, with their log-probabilities; 0: none.
     """
 
@@ -38,6 +40,8 @@ class Sampling:
     samples: int
     stop_token_ids: tuple[int, ...]
     top: int = 0
+    stop: tuple[str, ...] = ()
+    thought_tokens: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +72,13 @@ class Row:
         group: id of the prompt it answers; advantages are grouped by it, never by position.
         prompt_ids: ids of the prompt as sent.
         response_ids: ids as sampled, including the end token when there is one.
-        finish_reason: "stop" when the last id is an end token, "length" when the limit cut it.
+        finish_reason: "stop" when the last id is an end token or completes a stop string, "length" when the limit cut it.
         logprobs: the sampler's own log-probability of each response id at the sampling temperature (natural log).
         top: its likeliest tokens at every position, where `Sampling.top` asked for them.
         version: how many synchronisations the weights had seen that drew it, as a server said; None where the sampler is the
             trainer's own process, or its child.
+        put_in: (first, behind the last) of the response's ids that were put in and not sampled: the end of a thought that had
+            had its tokens. Nothing is learnt at them, and their `logprobs` are 0.
     """
 
     group: str
@@ -82,6 +88,7 @@ class Row:
     logprobs: tuple[float, ...]
     top: TopTokens | None = field(default=None, hash=False)
     version: int | None = None
+    put_in: tuple[int, int] = (0, 0)
 
 
 OnRows = Callable[[Sequence[Row]], None]
@@ -139,6 +146,11 @@ class Batch:
         offsets = torch.arange(self.response_ids.shape[1], device=self.response_ids.device)
         return (self.prompt_lengths[:, None] - 1 + offsets) * self.response_mask
 
+    @property
+    def sampled_lengths(self) -> list[int]:
+        """How many tokens of each response the policy sampled."""
+        return [int(count) for count in self.response_mask.sum(1)]
+
     def to(self, device: torch.device | str) -> Batch:
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
@@ -165,8 +177,16 @@ def collate(rows: Sequence[Row]) -> Batch:
         input_ids[i, : len(ids)] = ids
         response_ids[i, : len(row.response_ids)] = ids[len(row.prompt_ids) :]
     attention = (torch.arange(width) < (prompts + responses)[:, None]).long()
-    mask = torch.arange(longest) < responses[:, None]
+    mask = sampled_mask(rows)
     return Batch(input_ids, attention, prompts, responses, response_ids, mask)
+
+
+def sampled_mask(rows: Sequence[Row]) -> Tensor:
+    """[B, T] bool: which tokens of the padded responses the policy sampled. T is the longest response, at least 1."""
+    lengths = torch.tensor([len(row.response_ids) for row in rows])
+    given = torch.tensor([row.put_in for row in rows])
+    position = torch.arange(max(1, int(lengths.max())))
+    return (position < lengths[:, None]) & ~((position >= given[:, :1]) & (position < given[:, 1:]))
 
 
 def select(batch: Batch, rows: Sequence[int]) -> Batch:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lco.errors import UserError
+from lco.problems.responses import completes
 from lco.rollout.records import FinishReason, OnRows, Row, Sampling, TopTokens
 
 ROWS_AT_ONCE = 512
@@ -27,18 +28,24 @@ class TransformersSampler:
         any_rank: (busy here?) → busy on any rank?, asked by all ranks before every forward. Needed where weights are
             spread over ranks (ZeRO-3), which gather them inside every forward: a rank that has sampled its rows goes on
             calling the model until all have. None where forwards are a rank's own affair.
+        decode: ids → text, asked where `Sampling.stop` has strings.
 
     Raises:
         UserError: the model keeps more than keys and values from token to token.
     """
 
     def __init__(
-        self, model: nn.Module, rows_at_once: int = ROWS_AT_ONCE, any_rank: Callable[[bool], bool] | None = None
+        self,
+        model: nn.Module,
+        rows_at_once: int = ROWS_AT_ONCE,
+        any_rank: Callable[[bool], bool] | None = None,
+        decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         check_cache(model)
         self.model: Any = model
         self.rows_at_once = rows_at_once
         self.any_rank = any_rank
+        self.decode = decode
 
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """The weights are shared; nothing to do."""
@@ -85,9 +92,14 @@ class TransformersSampler:
             if sampling.top:
                 likeliest.append(find_likeliest(distribution, sampling.top, alive, count))
             ended = torch.isin(tokens, stops)
-            for row, token, value, end in zip(alive, tokens.tolist(), chosen.tolist(), ended.tolist(), strict=True):
+            for row, token, value in zip(alive, tokens.tolist(), chosen.tolist(), strict=True):
                 responses[row].append(token)
                 logprobs[row].append(value)
+            if sampling.stop:
+                assert self.decode is not None, "stop strings are found in text"
+                complete = [completes(responses[row], sampling.stop, self.decode) for row in alive]
+                ended |= torch.tensor(complete, device=ended.device)
+            for row, end in zip(alive, ended.tolist(), strict=True):
                 if end:
                     finish[row] = "stop"
             if bool(ended.all()) or step + 1 == sampling.max_new_tokens:

@@ -3,7 +3,7 @@
 What cost others weeks, and what is done about it here:
 
 - vLLM fills unset sampling values from generation_config.json: `generation_config="vllm"` and every value explicit. The
-  checkpoint's own end token is ignored too: rows end with `Sampling.stop_token_ids` and with nothing else.
+  checkpoint's own end token is ignored too: rows end with `Sampling.stop_token_ids` or `Sampling.stop` and with nothing else.
 - Log-probabilities are those of the distribution drawn from (`processed_logprobs`), so the sampling temperature is in.
 - A reload that lacks `lm_head.weight` keeps the old head of a tied model without a word: `sync` refuses such weights.
 - Cached prefixes were computed with the old weights: the prefix cache is emptied at every sync, and before every call,
@@ -104,9 +104,8 @@ class VLLMSampler:
         parameters = sampling_parameters(sampling, sampling.samples // copies)
         requests = [{"prompt_token_ids": list(ids)} for _, ids in prompts]
         outputs = self._watched("sampling", lambda: self._generate(requests, parameters, seed))
-        ends = set(sampling.stop_token_ids)
         rows = [
-            row(group, ids, completion, ends, sampling.top)
+            row(group, ids, completion, sampling.top)
             for (group, ids), output in zip(prompts, outputs, strict=True)
             for completion in sorted(output.outputs, key=lambda c: c.index) * copies
         ]
@@ -234,15 +233,16 @@ def sampling_values(sampling: Sampling, samples: int, seed: int | None) -> dict[
     return {
         "n": samples, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": 0.0,
         "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-        "max_tokens": sampling.max_new_tokens, "min_tokens": 0, "stop": None, "stop_token_ids": list(sampling.stop_token_ids),
-        "ignore_eos": True, "logprobs": sampling.top, "detokenize": False, "seed": seed,
+        "max_tokens": sampling.max_new_tokens, "min_tokens": 0, "stop": list(sampling.stop) or None,
+        "stop_token_ids": list(sampling.stop_token_ids), "ignore_eos": True, "logprobs": sampling.top,
+        "detokenize": bool(sampling.stop), "seed": seed,
     }  # fmt: skip
 
 
-def row(group: str, prompt: tuple[int, ...], completion: Any, ends: set[int], top: int) -> Row:
+def row(group: str, prompt: tuple[int, ...], completion: Any, top: int) -> Row:
     ids = tuple(completion.token_ids)
     logprobs = tuple(float(entry[token].logprob) for token, entry in zip(ids, completion.logprobs, strict=True))
-    finish: FinishReason = "stop" if ids and ids[-1] in ends else "length"
+    finish: FinishReason = "stop" if completion.finish_reason == "stop" else "length"
     return Row(group, prompt, ids, finish, logprobs, top_tokens(completion.logprobs, top) if top else None)
 
 

@@ -116,7 +116,7 @@ class VLLMServer:
             raise Gone("has other weights than the current ones")
         ids = tuple(choice["token_ids"])
         logprobs = tuple(float(entry["logprob"]) for entry in choice["logprobs"]["content"])
-        finish: FinishReason = "stop" if ids and ids[-1] in sampling.stop_token_ids else "length"
+        finish: FinishReason = choice["finish_reason"]
         if finish == "length" and len(ids) < sampling.max_new_tokens:
             raise UserError(
                 f"{self.name} cut a response at {len(ids)} of {sampling.max_new_tokens} tokens, because prompt and response do "

@@ -21,7 +21,7 @@ from lco.problems import Problem
 from lco.problems.random_reward import deal_at_random
 from lco.problems.rewards import Judged, Term, reward_all
 from lco.randomness import derived_seed
-from lco.rollout.records import Row, Sampler, Sampling
+from lco.rollout.records import Row, Sampler, Sampling, sampled_mask
 from lco.training.engine import Engine
 from lco.training.metrics import describe, group_numbers
 from lco.training.plan import prompt_indices, refill_indices
@@ -79,6 +79,8 @@ class Collector:
             rows = self.demonstrate(step)
         else:
             rows, drawn = self.sample(step, clock)
+        if self.sampling.thought_tokens and rows:
+            drawn["thoughts_closed"] = sum(row.row.put_in != (0, 0) for row in rows) / len(rows)
         if self.rewards and not any(math.isfinite(row.reward) for row in rows):
             names = ", ".join(term.name for term in self.rewards)
             raise UserError(
@@ -193,11 +195,10 @@ class Collector:
 
     def signal_of(self, rows: Sequence[VerifiedRow]) -> Signal:
         """What is known of the rows before any policy is asked."""
-        lengths = torch.tensor([len(row.row.response_ids) for row in rows])
         return Signal(
             rewards=torch.tensor([row.reward for row in rows]),
             groups=group_numbers(rows),
-            mask=torch.arange(max(1, int(lengths.max()))) < lengths[:, None],
+            mask=sampled_mask([row.row for row in rows]),
             truncated=torch.tensor([row.row.finish_reason == "length" for row in rows]),
             length_limit=self.experiment.max_new_tokens,
             responses=tuple(row.text for row in rows),

@@ -72,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             text += f"; one of {', '.join(str(choice) for choice in spec.metadata['choices'] if choice != '')}"
         if typing.get_origin(types[name]) is dict:
             group.add_argument(flag, nargs="+", metavar="NAME=VALUE", help=text)
+        elif typing.get_origin(types[name]) is list:
+            group.add_argument(flag, nargs="+", metavar="TEXT", help=text)
         elif types[name] is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:

@@ -32,11 +32,13 @@ from lco.problems.prompts import (
     style_named,
     with_thinking,
 )
-from lco.problems.responses import response_decoder
+from lco.problems.responses import find_stops, response_decoder
 from lco.problems.sets import is_held_out, load_problems
 from lco.randomness import derived_seed
 from lco.rollout.memory import weight_bytes
 from lco.rollout.records import Sampler, Sampling
+from lco.rollout.stop import StopSampler
+from lco.rollout.thought import closing_ids, with_thought_budget
 from lco.training.collector import Collector
 from lco.training.engine import Engine, TorchEngine
 from lco.training.learner import Learner
@@ -85,7 +87,10 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
     refuse_softcap(config, experiment.model)
     for where in {*plan.fixed_models.values(), experiment.critic_model} - {"", experiment.model}:
         refuse_softcap(models.load_config(where), where)
-    ends = end_token_ids(tokenizer, experiment.model)
+    stop_ids, stop = find_stops(tokenizer, experiment.stop)
+    ends = tuple(sorted({*end_token_ids(tokenizer, experiment.model), *stop_ids}))
+    if experiment.thought_tokens:
+        closing_ids(tokenizer, experiment.thought_tokens)  # refused before a model is loaded
     asked = prepare_questions(plan, *sets, tokenizer, context, ends)
     model = models.load_model(experiment.model, experiment.dtype, device)
     if experiment.gradient_checkpointing:
@@ -122,9 +127,11 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
             experiment.samples,
             ends,
             objective.needs.sampler_top,
+            stop,
+            experiment.thought_tokens,
         ),
         verify=lambda pairs: pool.verify_many(pairs, rules),
-        decode=response_decoder(tokenizer),
+        decode=response_decoder(tokenizer, stop),
         rewards=plan.rewards,
         prompt_text=render(tokenizer, style_named(experiment.prompt).messages("?")),
     )
@@ -316,6 +323,16 @@ def build_engine(policy: PolicyModel, experiment: Experiment) -> Engine:
 
 
 def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
+    """The sampler of this rank, which keeps stop strings and the budget of a thought."""
+    sampler = start_engine_sampler(plan, loaded, world)
+    if sampler is None:
+        return None
+    if plan.experiment.stop:
+        sampler = StopSampler(sampler, response_decoder(loaded.tokenizer))
+    return with_thought_budget(sampler, loaded.tokenizer, plan.experiment.thought_tokens)
+
+
+def start_engine_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
     """The sampler of this rank, of preference pairs the reference policy's. vLLM beside several ranks is one process of
     its own, owned by rank 0."""
     experiment, paired, engine = plan.experiment, plan.objective.source == "pairs", loaded.learner.policies.engine
@@ -326,9 +343,10 @@ def start_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | None:
 
         # ZeRO-3 gathers weights inside every forward, so its ranks must sample in step.
         in_step = experiment.engine == "deepspeed" and experiment.zero_stage == 3
+        decode = response_decoder(loaded.tokenizer)
         if paired:
-            return TransformersSampler(loaded.learner.policies.fixed["reference"].model)
-        return TransformersSampler(engine.policy.model, any_rank=engine.any if in_step else None)
+            return TransformersSampler(loaded.learner.policies.fixed["reference"].model, decode=decode)
+        return TransformersSampler(engine.policy.model, any_rank=engine.any if in_step else None, decode=decode)
     if engine.rank != 0:
         return None
     policy = loaded.learner.policies.fixed["reference"] if paired else engine.policy

@@ -83,6 +83,11 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
             f"max_new_tokens is {experiment.max_new_tokens}, but {objective.name} with these hyper-parameters needs at least "
             f"{needs.length_limit}; raise it, or shorten the part of a response that they speak of"
         )
+    if experiment.thought_tokens >= experiment.max_new_tokens:
+        raise UserError(
+            f"thought_tokens is {experiment.thought_tokens}, which leaves nothing of {experiment.max_new_tokens} tokens for an "
+            "answer; lower it, or raise --max-new-tokens"
+        )
     if needs.group and experiment.samples < 2:
         raise UserError(
             f"samples is {experiment.samples}: {objective.name} compares samples of one prompt, give at least 2"

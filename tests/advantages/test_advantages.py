@@ -77,3 +77,17 @@ def test_reductions_name_what_they_divide_by():
     total = {kind: float((token_scale(mask, kind) * loss).sum()) for kind in
              ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum")}  # fmt: skip
     assert total == pytest.approx({"token_mean": 20 / 5, "seq_mean_token_mean": 12.5 / 2, "seq_mean_token_sum": 10})
+
+
+def test_gae_passes_over_tokens_that_were_put_in():
+    """The same as without them, whatever stands there: the value behind follows the one before."""
+    rewards, values = torch.tensor([[0.1, 0.2, 1.0]]), torch.tensor([[0.5, -0.3, 0.7]])
+    plain = gae(rewards, values, torch.ones(1, 3, dtype=torch.bool), 0.9, 0.8)
+    mask = torch.tensor([[True, True, False, False, True, False]])
+    spread = [torch.full((1, 6), 99.0) for _ in range(2)]
+    for wide, narrow in zip(spread, (rewards, values), strict=True):
+        wide[mask] = narrow[0]
+    for found, expected in zip(gae(*spread, mask, 0.9, 0.8), plain, strict=True):
+        torch.testing.assert_close(found[mask], expected[0], rtol=0, atol=0)
+        assert (found[~mask] == 0).all()
+    assert terminal_rewards(torch.tensor([5.0]), mask).tolist() == [[0, 0, 0, 0, 5, 0]]

@@ -4,7 +4,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from lco.problems.responses import response_decoder
+from lco.errors import UserError
+from lco.problems.responses import completes, find_stops, response_decoder
 from lco.verifier import verify, with_open_thought
 from tests.conftest import START
 
@@ -52,3 +53,28 @@ def test_without_such_tokens_it_is_the_tokenizers_own_decoding():
     ids = ids_of(tokenizer, "12 + 3 = 15")
     assert response_decoder(tokenizer)(ids) == tokenizer.decode(ids, skip_special_tokens=True) == "12 + 3 = 15"
     assert response_decoder(tokenizer)([]) == ""
+
+
+def test_what_is_judged_ends_before_the_first_stop_string():
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    ids = ids_of(tokenizer, "12 + 3 = 15 #### 15")
+    assert response_decoder(tokenizer, ["####", "= "])(ids) == "12 + 3 "
+    assert response_decoder(tokenizer, ["never"])(ids) == "12 + 3 = 15 #### 15"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+@pytest.mark.parametrize("word", ["15", "= 1", "####", " + 3 = 15", "#"])
+def test_a_stop_string_is_complete_at_the_token_where_the_whole_text_first_has_it(family, word):
+    tokenizer = AutoTokenizer.from_pretrained(START / family)
+    ids = tokenizer.encode("12 + 3 = 15 #### 15", add_special_tokens=False)
+    decode = response_decoder(tokenizer)
+    ends = [n for n in range(1, len(ids) + 1) if completes(ids[:n], [word, "no such"], decode)]
+    assert ends[0] == next(n for n in range(1, len(ids) + 1) if word in tokenizer.decode(ids[:n]))
+
+
+def test_a_stop_string_that_is_a_special_token_is_an_end_token():
+    tokenizer = tokenizer_with("<|im_end|>")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert find_stops(tokenizer, ["<|im_end|>", "Question:", "Question:"]) == ((end,), ("Question:",))
+    with pytest.raises(UserError, match="a stop string is empty"):
+        find_stops(tokenizer, ["Question:", ""])

@@ -6,9 +6,14 @@ import random
 import numpy
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from lco.rollout.records import Sampling
+from lco.errors import UserError
+from lco.problems.responses import response_decoder
+from lco.rollout.records import Row, Sampling
+from lco.rollout.stop import StopSampler, cut_at_stop
 from lco.rollout.transformers import TransformersSampler
+from tests.conftest import START
 from tests.rollout.conftest import VOCABULARY, save, trainer_gap
 
 # Lengths differ, one prompt holds the pad id, one the end token of the checkpoint, two are equal but for their group.
@@ -20,7 +25,7 @@ SAMPLING = Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=12, samp
 @pytest.fixture(scope="module", params=["transformers", "vllm"])
 def sampler(request, model, tmp_path_factory):
     if request.param == "transformers":
-        yield TransformersSampler(model)
+        yield TransformersSampler(model, decode=response_decoder(AutoTokenizer.from_pretrained(START / "llama")))
         return
     from lco.rollout.vllm import VLLMSampler
 
@@ -83,6 +88,38 @@ def test_without_end_tokens_every_row_has_the_full_length(sampler):
     rows = sampler.sample(PROMPTS, sampling(stop_token_ids=(), samples=20), seed=2)
     assert {(len(row.response_ids), row.finish_reason) for row in rows} == {(12, "length")}
     assert any(9 in row.response_ids[:-1] for row in rows)
+
+
+def test_a_stop_string_ends_a_row_with_the_token_that_completes_it(sampler):
+    """Of words in a small vocabulary: rows are those without stop strings, cut where their text first has one."""
+    tokenizer = AutoTokenizer.from_pretrained(START / "llama")
+    asked = sampling(stop_token_ids=(), temperature=0.0, samples=1)
+    whole = sampler.sample(PROMPTS, asked, seed=3)
+    texts = [tokenizer.decode(row.response_ids, skip_special_tokens=True) for row in whole]
+    stop = (texts[0][3:6], texts[1][4:5])
+    rows = StopSampler(sampler, response_decoder(tokenizer)).sample(
+        PROMPTS, dataclasses.replace(asked, stop=stop), seed=3
+    )
+    for row, full in zip(rows, whole, strict=True):
+        ends = (
+            n
+            for n in range(1, 13)
+            if any(word in tokenizer.decode(full.response_ids[:n], skip_special_tokens=True) for word in stop)
+        )
+        end = next(ends, None)
+        assert row.response_ids == full.response_ids[:end]
+        assert row.logprobs == pytest.approx(full.logprobs[:end], abs=1e-5)
+        assert row.finish_reason == ("length" if end is None else "stop")
+    assert {row.finish_reason for row in rows} >= {"stop"}
+    assert any(len(row.response_ids) < 12 for row in rows)
+
+
+def test_a_stop_string_that_the_engine_alone_reads_is_named():
+    row = Row("a", (1,), (45, 45), "stop", (-0.5, -0.5))
+    asked = dataclasses.replace(SAMPLING, stop=("++",))
+    with pytest.raises(UserError, match="tokenizer reads it has none; use --rollouts transformers"):
+        cut_at_stop(row, asked, lambda ids: " ".join("+" for _ in ids))
+    assert cut_at_stop(row, asked, lambda ids: "".join("+" for _ in ids)) == row
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 1.6])

@@ -42,13 +42,34 @@ def test_a_lock_goes_with_its_owner_and_not_before(cache):
     assert any(text.startswith(f"removed {lock}: its owner was ended") for text in said)
 
 
-def test_a_lock_stays_while_a_compiler_works_on_behind_its_killed_owner(cache):
+def test_a_compiler_that_works_on_behind_its_killed_owner_is_waited_for(cache):
+    """Its lock stays until then: a second compiler would write the same files."""
     lock = cache / OPERATOR / "lock"
     lock.touch()
-    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=lock.parent, stdin=subprocess.PIPE) as compiler:
-        assert stale_locks(cache) == []
-        compiler.kill()
-    assert stale_locks(cache) == [lock]
+    said = []
+
+    def hear(text):
+        said.append((text, lock.exists(), compiler.poll()))
+        if text.startswith("waiting"):
+            compiler.stdin.close()  # which ends it
+
+    command = [sys.executable, "-c", "import sys, time; sys.stdin.read(); time.sleep(1)"]
+    with subprocess.Popen(command, cwd=lock.parent, stdin=subprocess.PIPE) as compiler:
+        ready_extensions(hear, cpu=False)
+        assert compiler.wait() == 0
+    assert [(text.split()[0], there) for text, there, _ in said] == [("waiting", True), ("removed", False)]
+    assert not lock.exists()
+
+
+def test_what_works_in_the_folder_and_does_not_end_is_no_compiler_for_ever(cache, monkeypatch):
+    """A shell, for one."""
+    monkeypatch.setattr("lco.training.extensions.LONGEST", 0.2)
+    lock = cache / OPERATOR / "lock"
+    lock.touch()
+    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=lock.parent, stdin=subprocess.PIPE) as shell:
+        ready_extensions(lambda text: None, cpu=False)
+        assert not lock.exists()
+        shell.kill()
 
 
 def test_compiling_is_said_once(cache, monkeypatch):

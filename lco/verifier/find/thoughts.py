@@ -7,15 +7,15 @@ from collections import deque
 
 from lco.verifier.patterns import regex
 
-_NAMES = "think|thinking|thought|thoughts|reasoning|reflection|reason|analysis|scratch_?pad|inner_monologue|seed:think"
+NAMES = "think|thinking|thought|thoughts|reasoning|reflection|reason|analysis|scratch_?pad|inner_monologue|seed:think"
 OPEN = regex(
-    rf"<\s{{0,3}}(?:{_NAMES})(?:\s[^<>]{{0,80}})?>|<\|(?:think|thinking|begin_of_thought|START_THINKING)\|>"
+    rf"<\s{{0,3}}(?:{NAMES})(?:\s[^<>]{{0,80}})?>|<\|(?:think|thinking|begin_of_thought|START_THINKING)\|>"
     r"|(?-i:\[THINK\])|◁think▷|<\|channel\|>(?:analysis|commentary)\b[^<]{0,80}<\|message\|>|<\|channel>thought\b"
     r"|<unused94>thought\b",
     re.IGNORECASE,
 )
 CLOSED = regex(
-    rf"<\s{{0,3}}/\s{{0,3}}(?:{_NAMES})\s{{0,3}}>|<\|(?:/think|/thinking|end_of_thought|END_THINKING)\|>"
+    rf"<\s{{0,3}}/\s{{0,3}}(?:{NAMES})\s{{0,3}}>|<\|(?:/think|/thinking|end_of_thought|END_THINKING)\|>"
     r"|(?-i:\[/THINK\])|◁/think▷|<\|channel\|>final\b[^<]{0,80}<\|message\|>|<channel\|>|<unused95>",
     re.IGNORECASE,
 )
