@@ -86,6 +86,7 @@ def complete() -> None:
     choices = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
     if len(typed) > 1 and typed[1] in COMMANDS:
         importlib.import_module(COMMANDS[typed[1]][0]).add_arguments(choices[typed[1]])
+        importlib.import_module("lco.completion").offer_words(choices[typed[1]])
     argcomplete.autocomplete(top)
 
 

@@ -46,4 +46,7 @@ def silence(name: str) -> str:
     """Why an id cannot be asked for, and what to do: the middle of a message."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
         return f"HF_HUB_OFFLINE is set and {name} is not in the cache (HF_HOME); unset it"
-    return f"the hub does not answer and {name} is not in the cache (HF_HOME); check the network"
+    return (
+        f"the hub does not answer and {name} is not in the cache (HF_HOME); check the network (HF_ENDPOINT names a mirror, "
+        "HF_TOKEN opens gated ids, HF_HUB_OFFLINE=1 asks the cache alone)"
+    )

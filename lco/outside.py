@@ -10,6 +10,7 @@ import ast
 import hashlib
 import sys
 import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,13 +110,18 @@ def where_in(file: Path, error: BaseException) -> str:
     return "" if line is None else f" (line {line})"
 
 
-def refuse_untyped(flag: str, places: list[str], folder: str) -> None:
+def refuse_untyped(flags: Mapping[str, Sequence[str]], folder: str) -> None:
     """
+    Args:
+        flags: flag → its words, some of which name files.
+
     Raises:
         UserError: only a run folder speaks of these files, and nobody has typed them.
     """
-    if places:
+    files = [word.partition("=")[0] for words in flags.values() for word in words if is_place(word)]
+    if files:
+        typed = " ".join(f"{flag} {' '.join(words)}" for flag, words in flags.items())
         raise UserError(
-            f"the run in {folder} was made with code from {places[0]}, which no folder's word alone runs; name it again with "
-            f"{flag} {' '.join(places)}"
+            f"the run in {folder} was made with code from {' and '.join(files)}, which no folder's word alone runs; name it "
+            f"again with {typed}"
         )

@@ -55,9 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     for folder in arguments.paths:
         with full_disk_named(arguments.out, "free some space, or give another --out"):
             place = make(folder, arguments.evaluations, arguments.out)
-        bare = "" if beside(place).exists() else " (no results in its evals/: nothing of it can stand in a table)"
-        print(f"{folder} → {place}{bare}")
+        print(f"{folder} → {place}{lacking(folder, place)}")
     return 0
+
+
+def lacking(folder: Path, place: Path) -> str:
+    """What a run's record lacks, in brackets; "" where it has all."""
+    from lco.runs.folder import read_run
+
+    run = read_run(folder)
+    said = [] if run.done >= run.steps else [f"unfinished: {run.done} of {run.steps} rollouts"]
+    said += [] if beside(place).exists() else ["no results in its evals/: nothing of it can stand in a table"]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
@@ -77,12 +86,23 @@ def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
     digest = hashlib.sha256(samples.encode()).hexdigest() if results else None
     record = records.distil(folder, results.values(), final, digest)
     place = out / record["model"]["name"] / f"{row_key(record)}-seed-{record['seed']}.json"
-    if place.exists() and records.read_json(place) != records.sealed(record):
+    if place.exists() and not goes_on(records.read_json(place), records.sealed(record)):
         raise UserError(f"{place} holds another record; give another --out, or move it away")
     if results:
         write_text(beside(place), samples)
     records.write(place, record)
     return place
+
+
+def goes_on(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
+    """Whether a record is of the same run as an older one, has all its evaluations, and perhaps more."""
+    if (
+        old is None
+        or old.get("source_sha256") != new["source_sha256"]
+        or old.get("final_sha256") != new["final_sha256"]
+    ):
+        return False
+    return all(found in new["evaluations"] for found in old.get("evaluations", ()))
 
 
 def beside(place: Path) -> Path:

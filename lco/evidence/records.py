@@ -60,11 +60,15 @@ def distil(
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-        lines, peaks = disk.read_lines(run / "metrics.jsonl"), peak_memory(run)
+        lines, peaks = read_metrics(run / "metrics.jsonl"), peak_memory(run)
     except OSError as error:
-        raise UserError(f"{run} is not a finished run: {error.strerror} ({error.filename})") from None
+        raise UserError(
+            f"there is no run in {run} that could become a record: {error.strerror} ({error.filename})"
+        ) from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{run} holds a file that is not JSON ({error.msg}); its run cannot become a record") from None
+        raise UserError(
+            f"{run}: config.json or manifest.json is not JSON ({error.msg}); no record can be made"
+        ) from None
     steps = [line for line in lines if line["step"] > 0]
     skipped = sum(line.get("updates_skipped") or 0 for line in steps)
     method = name_of_method(config, manifest)
@@ -103,6 +107,20 @@ def distil(
             },
         }
     )
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """
+    Raises:
+        UserError: a line is damaged; names it.
+    """
+    found = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+        try:
+            found += [json.loads(line)] if line else []
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file}, line {number}: not JSON ({error.msg}); no record can be made") from None
+    return found
 
 
 def distil_start(

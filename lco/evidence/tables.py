@@ -48,8 +48,8 @@ def evaluation(record: Record, wanted: Callable[[float], bool], where: str, flag
     found = [e for e in record["evaluations"] if wanted(e["sampling"]["temperature"])]
     if not found:
         raise UserError(
-            f"{label(record)} has no evaluation {where}, which the table needs; run `lco evaluate {flags}` on its model and "
-            "make the record again with it"
+            f"{label(record)} has no evaluation {where}; a table needs one at T = 1 and one at T = 0 of a task: run `lco "
+            f"evaluate --model RUN/checkpoints/final --tasks TASK {flags} --out RUN/evals`, then `lco record RUN` again"
         )
     if len(found) > 1:
         tasks = ", ".join(str(e["task"]) for e in found)

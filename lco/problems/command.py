@@ -73,7 +73,7 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.eval_share:
         held = sum(is_held_out(p, arguments.eval_share) for p in problems)
         print(f"  {held} are for validation at --eval-share {arguments.eval_share:g}")
-    return 0
+    return 1 if faults else 0
 
 
 def report(found: Sequence[T], what: str, told: Callable[[T], str]) -> None:

@@ -115,13 +115,17 @@ def unlink_shared_memory(pids: Sequence[int], place: Path) -> None:
                         mapped.unlink(missing_ok=True)
 
 
+SOCKETS = "VLLM_RPC_BASE_PATH"
+"""Where vLLM puts its sockets while it starts."""
+
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Names the launcher gives a trainer rank; vLLM's processes are none of its ranks."""
 
 
 @contextmanager
 def surroundings(folder: Path | None) -> Iterator[None]:
-    """What vLLM reads and changes while it is imported and started. Everything but VLLM_… variables is put back.
+    """What vLLM reads and changes while it is imported and started. Everything is put back but VLLM_… variables, and of these
+    the folder of its sockets, which goes with the engine: processes that are started later would look for it.
 
     Args:
         folder: of the engine that is to be a process of its own, for its sockets; None for one in this process.
@@ -132,17 +136,19 @@ def surroundings(folder: Path | None) -> Iterator[None]:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would take the place of kv_cache_memory_bytes
     if folder is not None and len(str(folder)) <= LONGEST_FOLDER:
-        os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
-    elif not Path(os.environ.get("VLLM_RPC_BASE_PATH", os.sep)).is_dir():
-        del os.environ["VLLM_RPC_BASE_PATH"]  # of an engine that is closed
+        os.environ[SOCKETS] = str(folder)
     try:
         with torch.random.fork_rng(), nullcontext() if folder is None else child_processes(folder):
             yield
     finally:
         torch.set_num_threads = set_num_threads
-        for name in [name for name in os.environ if not name.startswith("VLLM_") and name not in variables]:
+        for name in [name for name in os.environ if is_put_back(name) and name not in variables]:
             del os.environ[name]
-        os.environ.update({name: value for name, value in variables.items() if not name.startswith("VLLM_")})
+        os.environ.update({name: value for name, value in variables.items() if is_put_back(name)})
+
+
+def is_put_back(variable: str) -> bool:
+    return variable == SOCKETS or not variable.startswith("VLLM_")
 
 
 CHILD = """#!/bin/sh

@@ -146,13 +146,14 @@ def refuse_code_of_run(arguments: argparse.Namespace, given: Mapping[str, Any]) 
     Raises:
         UserError: the run's configuration names a file of code that is not typed too.
     """
+    flags: dict[str, list[str]] = {}
     place = str(given.get("method", ""))
     if arguments.method is None and is_place(place):
-        refuse_untyped("--method", [place], arguments.out)
+        flags["--method"] = [place]
     rewards = given.get("reward")
     if arguments.reward is None and isinstance(rewards, dict) and any(map(is_place, rewards)):
-        terms = [f"{name}={weight}" for name, weight in rewards.items()]
-        refuse_untyped("--reward", terms, arguments.out)
+        flags["--reward"] = [f"{name}={weight:g}" for name, weight in rewards.items()]
+    refuse_untyped(flags, arguments.out)
 
 
 def config_of_run(arguments: argparse.Namespace) -> str:

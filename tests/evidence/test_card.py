@@ -167,4 +167,4 @@ def test_the_plan_comes_from_the_runs_own_record_and_no_other(run, tmp_path, cap
     assert main(["card", str(run), "--record", str(tmp_path / "other.json")]) == 2
     assert "is the record of another run" in capsys.readouterr().err
     assert main(["card", str(tmp_path)]) == 2
-    assert "is not a finished run" in capsys.readouterr().err
+    assert "there is no run in" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_what_does_not_belong_together_makes_no_record(run, tmp_path, capsys):
     shutil.copy(file, file.with_name("again.json"))
     assert main(["record", str(other), "--out", str(tmp_path / "r")]) == 2
     assert "are the same task with the same sampling values" in capsys.readouterr().err
-    for folder, words in ((tmp_path, "is not a finished run"), (tmp_path / "absent", "is not a finished run")):
+    for folder, words in ((tmp_path, "there is no run in"), (tmp_path / "absent", "there is no run in")):
         assert main(["record", str(folder), "--out", str(tmp_path / "r")]) == 2
         assert words in capsys.readouterr().err
     file.with_name("again.json").unlink()

@@ -95,7 +95,7 @@ def test_what_would_be_read_of_a_file_is_said_without_training(tmp_path, capsys)
     file = tmp_path / "p.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     flags = ["--model", str(START / "llama"), "--max-prompt-tokens", "32", "--eval-share", "0.5"]
-    assert main(["problems", "check", str(file), *flags]) == 0
+    assert main(["problems", "check", str(file), *flags]) == 1
     told = capsys.readouterr().out
     assert "3 problems can be read" in told
     assert "1 broken rows" in told

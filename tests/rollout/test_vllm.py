@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -130,6 +131,18 @@ def test_a_users_own_settings_stay(monkeypatch, tmp_path):
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert os.environ["RANK"] == "1"
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize("before", [None, "/somewhere"])
+def test_the_folder_of_an_engines_sockets_is_no_later_processes(monkeypatch, tmp_path, before):
+    """It goes with the engine, and a server that is started from here would not come up."""
+    monkeypatch.delenv("VLLM_RPC_BASE_PATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("VLLM_RPC_BASE_PATH", before)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # short enough for a socket's name
+        with surroundings(Path(folder)):
+            assert os.environ["VLLM_RPC_BASE_PATH"] == folder
+        assert os.environ.get("VLLM_RPC_BASE_PATH") == before
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(tmp_path):

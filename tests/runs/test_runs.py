@@ -83,15 +83,23 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path, capsys):
     assert "no run below" in capsys.readouterr().out
 
 
-def test_the_shell_is_told_commands_and_flags():
-    """By argcomplete's own protocol, where it is installed."""
-    pytest.importorskip("argcomplete")
+def test_the_shell_is_told_commands_flags_and_names():
+    """By argcomplete's own protocol."""
+    expected = {
+        "lco tr": ["train"],
+        "lco methods --ch": ["--check"],
+        "lco methods dap": ["dapo", "dapo_refill"],
+        "lco train --method grp": ["grpo"],
+        "lco train --problems aime2": ["aime24", "aime25"],
+        "lco train --lr-schedule lin": ["linear"],
+        "lco evaluate --tasks lco_gs": ["lco_gsm8k"],
+    }
     found = {}
-    for line in ("lco tr", "lco methods --ch"):
+    for line in expected:
         environment = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
         code = "import os, sys; os.dup2(1, 8); from lco.cli import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
         )
-        found[line] = done.stdout.split()
-    assert found == {"lco tr": ["train"], "lco methods --ch": ["--check"]}
+        found[line] = sorted(done.stdout.split())
+    assert found == expected
