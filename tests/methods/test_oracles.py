@@ -1,5 +1,8 @@
 """Every method that has an oracle gives its loss and its gradient, in float64 and as near as float32 goes."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,3 +33,18 @@ def test_what_a_method_stops_is_among_the_cases(name):
     stopped = [case.exact(at).stopped for case in CASES if case.method == name]
     assert any(stopped)
     assert max(stopped) < int(at.signal.mask.sum()), stopped
+
+
+def test_the_committed_deviations_have_every_case_and_the_words_beside_them_their_largest_numbers():
+    place = Path(__file__).parents[2] / "results" / "benchmarks"
+    rows = json.loads((place / "deviations.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["case"], row["hyper"]) for row in rows] == [(case.label, case.hyper) for case in CASES]
+    words = (place / "README.md").read_text(encoding="utf-8")
+    assert f"{len(rows)} cases" in words
+    for kind in ("float64", "float32"):
+        worst = [max(rows, key=lambda row, key=f"{what}_{kind}": row[key]) for what in ("loss", "gradient")]
+        cells = [
+            f"{row[f'{what}_{kind}']:.1e} ({row['case']})"
+            for what, row in zip(("loss", "gradient"), worst, strict=True)
+        ]
+        assert f"| head in {kind} | {' | '.join(cells)} |" in words
