@@ -13,6 +13,9 @@ from typing import Any
 from lco.errors import UserError, nearest
 from lco.outside import label
 
+REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_const")
+"""How per-token losses may become one number where a run chooses it; `lco.losses.token_scale` says what each divides by."""
+
 
 def knob(
     default: Any,
@@ -42,6 +45,10 @@ class Experiment:
 
     method: str = knob("lco_kld", "method", "see `lco methods`; or path/to/file.py:NAME, which runs that file")
     hyper: dict[str, Any] = knob({}, "method", "the method's knobs, NAME=VALUE (see `lco methods NAME`)")  # noqa: RUF009
+
+    reduction: str = knob(
+        "", "method", "how per-token losses become one number (default: the method's own)", ("", *REDUCTIONS)
+    )
 
     reference_model: str = knob(
         "", "method", "policy that KL terms, DPO and preference pairs refer to (default: --model)"

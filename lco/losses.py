@@ -16,6 +16,9 @@ Reduction = Literal[
     "pair_mean",
 ]
 
+ALIKE = ("token_mean", "seq_mean_token_sum", "seq_mean_token_sum_const")
+"""Reductions in which all tokens of a minibatch weigh the same, so that they differ by a factor."""
+
 LOG_RATIO_BOUND = 20.0
 """ℓ − ℓ_old is clamped to ± this before exp, in token and in sequence ratios."""
 

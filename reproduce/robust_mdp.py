@@ -1,6 +1,6 @@
 """DR-RPO beside LSVI-UCB and DR-LSVI-UCB: regret, average suboptimality, and what is left of the return when the world changes.
 
-    python -m reproduce.robust_mdp             what has no record, then tables and figures (about five minutes on two quiet cores)
+    python -m reproduce.robust_mdp             what has no record, then tables and figures (77 s of processor time)
     python -m reproduce.robust_mdp --smoke     two environments, two seeds, forty episodes, in runs/robust_mdp-smoke (a minute)
     python -m reproduce.robust_mdp report      tables and figures from the committed records, nothing is run
 

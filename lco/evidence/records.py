@@ -78,7 +78,7 @@ def distil(
             "experiment": public(config, manifest),
             "method": method,
             **naming(method, manifest.get("method", {})),
-            **({"code": manifest["code"]} if "code" in manifest else {}),
+            **{key: manifest[key] for key in ("code", "reduction") if key in manifest},
             "seed": config["seed"],
             "model": {**manifest["model"], **naming_of_model(manifest["model"]["name"])},
             "final_sha256": final,

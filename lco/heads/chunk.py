@@ -28,6 +28,7 @@ class Target(Protocol):
     Attributes:
         dense: whether the whole vocabulary carries an advantage, or the sampled token alone.
         fixed: names of the fixed policies (verifier, dpo, reference) that the tilt is made from.
+        tilt_bound: what |c| is clamped to; infinite where it is not.
     """
 
     @property
@@ -35,6 +36,9 @@ class Target(Protocol):
 
     @property
     def fixed(self) -> tuple[str, ...]: ...
+
+    @property
+    def tilt_bound(self) -> float: ...
 
     def tilt(self, chunk: Chunk) -> Tensor:
         """c: [C] of the sampled token, or [C, V]. Never kept longer than the chunk."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 TILT_BOUND = 20.0
-"""|c| is clamped to this; the share of clamped tilts is logged as `tilt_clamped`."""
+"""|c| is clamped to this unless a run says otherwise; the share of clamped tilts is logged as `tilt_clamped`."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ sampled token alone (sparse) or of the whole vocabulary (dense). P removes the m
 | `sq_residual`        | Σ (P(d − c))²                           | 2 P(d − c)                      |
 | `var_residual`       | Var of d − c under π_old                | 2 π_old (d − c − mean)          |
 | `logcosh_residual`   | Σ log cosh P(d − c)                     | P tanh P(d − c)                 |
+| `sq_logprob_residual`| Σ (log π − log π*)²                     | 2 (x − π Σ x), x = log π − log π* |
 | `sq_gap_known`       | Σ (d − c + E_old c)², dense tilts       | 2 (d − c + E_old c)             |
 | `logcosh_gap_known`  | Σ log cosh(d − c + E_old c), dense      | tanh(d − c + E_old c)           |
 | `logprob_at_top/k`   | log π at π_old's k likeliest, [C, k]    | e_i − π                         |
@@ -239,6 +240,35 @@ def _logcosh_residual_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> Non
     g.add_dense(slope.sub_(slope.mean(1, keepdim=True)).mul_(k[:, None]))
 
 
+def _logprob_residual(chunk: Chunk) -> Tensor:
+    """log π − log π*, [C, V], in the statistic's own buffer."""
+    if chunk.is_dense:
+        residual = torch.sub(chunk.z, chunk.log_target, out=chunk.buffer("sq_logprob_residual"))
+        return residual.sub_(chunk.lse[:, None])
+    shift = chunk.sparse.log_partition + chunk.lse_old - chunk.lse
+    return _residual(chunk, "sq_logprob_residual").add_(shift[:, None])
+
+
+def _sq_logprob_residual(chunk: Chunk) -> Tensor:
+    if _without_vector(chunk):  # log Z everywhere, log Z − c at the sampled token
+        log_z = chunk.sparse.log_partition
+        return (chunk.z.shape[1] - 1) * log_z**2 + (log_z - chunk.tilt) ** 2
+    residual = _logprob_residual(chunk)
+    return rowwise_dot(residual, residual)
+
+
+def _sq_logprob_residual_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
+    if _without_vector(chunk):
+        log_z = chunk.sparse.log_partition
+        g.uniform += 2 * k * log_z
+        g.onehot -= 2 * k * chunk.tilt
+        g.probs -= 2 * k * (chunk.z.shape[1] * log_z - chunk.tilt)
+        return
+    residual = _logprob_residual(chunk)
+    g.probs -= 2 * k * residual.sum(1)
+    g.add_dense(residual.mul_(2 * k[:, None]))
+
+
 def _known_residual(chunk: Chunk, name: str) -> Tensor:
     """d − (c − E_old c): raw logits against a dense tilt that is centred under π_old, where its constant is fixed."""
     assert chunk.is_dense, "of a sparse tilt only the sampled token is known: read `logit` and `old_logit`"
@@ -288,7 +318,10 @@ def _tilt(chunk: Chunk) -> Tensor:
 
 
 def _tilt_clamped(chunk: Chunk) -> Tensor:
-    return chunk.zeros() if chunk.is_dense else (chunk.tilt.abs() >= TILT_BOUND).to(chunk.z.dtype)
+    if chunk.is_dense:
+        return chunk.zeros()
+    bound = TILT_BOUND if chunk.target is None else chunk.target.tilt_bound
+    return (chunk.tilt.abs() >= bound).to(chunk.z.dtype)
 
 
 def _logprob_at(name: str, tokens: Callable[[Chunk], Tensor]) -> Statistic:
@@ -333,6 +366,7 @@ STATISTICS: dict[str, Statistic] = {
     "sq_residual": Statistic(_sq_residual, _sq_residual_backward, whole_old=True),
     "var_residual": Statistic(_var_residual, _var_residual_backward, whole_old=True),
     "logcosh_residual": Statistic(_logcosh_residual, _logcosh_residual_backward, whole_old=True),
+    "sq_logprob_residual": Statistic(_sq_logprob_residual, _sq_logprob_residual_backward, whole_old=True),
     "sq_gap_known": Statistic(_sq_gap_known, _sq_gap_known_backward, whole_old=True),
     "logcosh_gap_known": Statistic(_logcosh_gap_known, _logcosh_gap_known_backward, whole_old=True),
     "token": Statistic(lambda c: c.tokens),

@@ -89,16 +89,17 @@ def hessians(subject: Subject, z: Tensor, at: Positions) -> Tensor:
 
 
 def forms(z: Tensor, at: Positions, strength: float = 1.0) -> dict[str, Tensor]:
-    """Closed-form Hessians, [N, V, V] each. u = π_old, d = z − z_old, P = I − 11ᵀ/V, ρ = log π(a) − log π*(a).
+    """Closed-form Hessians, [N, V, V] each. u = π_old, d = z − z_old, P = I − 11ᵀ/V, x = log π − log π*, ρ = x(a), J = I − 1πᵀ.
 
-    `strength` is τ of the losses ½ τ (A/τ − x)² that regress the log-ratio x = log π(a) − log π_old(a).
+    `strength` is τ of the losses ½ τ (A/τ − x)² that regress the log-ratio of the sampled token, there called x.
     """
     assert at.z_old is not None
     eye = torch.eye(z.shape[1], dtype=torch.float64)
     centre, onehot = eye - 1 / z.shape[1], eye[at.tokens]
     probs, old = z.softmax(1), at.z_old.softmax(1)
     optimal = (at.z_old + at.tilts[:, None] * onehot).log_softmax(1)
-    rho, ratio = (((z.log_softmax(1) - optimal) * onehot).sum(1), ((probs / old) * onehot).sum(1))
+    apart, jacobian = z.log_softmax(1) - optimal, eye - probs[:, None]
+    rho, ratio = ((apart * onehot).sum(1), ((probs / old) * onehot).sum(1))
     residual = z - at.z_old - at.tilts[:, None] * onehot
     fisher = torch.diag_embed(probs) - outer(probs)
     g = outer(onehot - probs)
@@ -121,6 +122,7 @@ def forms(z: Tensor, at: Positions, strength: float = 1.0) -> dict[str, Tensor]:
         "P diag sech² P": centre @ bend @ centre,
         "sech² e eᵀ": times(kept, outer(onehot)),
         "ggᵀ − ρ F": g - times(rho, fisher),
+        "JᵀJ − Σx F": jacobian.mT @ jacobian - times(apart.sum(1), fisher),
     }
 
 

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from lco.heads import TokenFunction
-from lco.losses import clip_shares, clipped_surrogate, ratio
+from lco.losses import ALIKE, clip_shares, clipped_surrogate, ratio
 from lco.methods.grpo import DUAL_CLIP, GRPO, advantage, dual_clip_conflict
 from lco.methods.method import Hyper, Hyperparameter, Method, Prepare, Preset
 from lco.methods.objective import Needs, Prepared
@@ -185,6 +185,8 @@ BAPO = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob", "old_logprob"),
     reduction="token_mean",
+    reductions=ALIKE,
+    own_reduction="counts every token of a minibatch alike where it searches its bounds",
     hyperparameters={
         "low_start": Hyperparameter(0.6, "a⁻: where c_low starts at every update", "paper", least=0, most=1),
         "low_end": Hyperparameter(0.9, "b⁻: c_low goes no higher", "paper", least=0, most=1),

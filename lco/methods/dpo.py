@@ -66,6 +66,8 @@ DPO = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob",),
     reduction="pair_mean",
+    reductions=(),
+    own_reduction="is a loss of pairs of answers, whose mean is part of it",
     hyperparameters={"beta": Hyperparameter(0.1, "β of the margin", "paper; TRL", above=0)},
     scope="pair",
     source="pairs",

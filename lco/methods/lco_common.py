@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lco.errors import UserError, nearest
 from lco.heads import Target
+from lco.heads.mixture import TILT_BOUND
 from lco.methods import METHODS
 from lco.methods.method import Hyper, Hyperparameter, Preset, When
 from lco.methods.objective import Needs, Objective, Signal
@@ -109,6 +110,9 @@ TARGET_HYPERPARAMETERS = {
         "beta is multiplied by this where A < 0; 100 in the released code (in effect positive-only learning)",
         when=readers("beta_negative_scale"),
         above=0,
+    ),
+    "tilt_bound": Hyperparameter(
+        TILT_BOUND, "the tilt A/beta is clamped to ± this", when=readers("tilt_bound"), above=0, most=80
     ),
     "least_probability": Hyperparameter(
         0.05, "the advantage is divided by max(π_old(a), this)", when=readers("least_probability"), above=0, most=1

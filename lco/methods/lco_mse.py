@@ -6,13 +6,16 @@ d = z_θ − z_old the loss is ½‖residual‖², where `target_space` says wha
     centred        P(d − c), P = I − 11ᵀ/V             shift-invariant; convex
     weighted       d − c under π_old: ½ Var            shift-invariant; convex; second order of LCO-KLD at the target
     raw            d − c on the tokens that carry an advantage (a dense c is centred under π_old first)
+    logprob        log π_θ − log π* on all tokens      shift-invariant; not convex
     token_logprob  log π_θ(a) − log π*(a)              convex in z only below the target
     moving         z_θ(a) − sg(z_θ(a)) − c, times √2   what the released code computes: no fixed point, see below
 
-`centred` and `weighted` have the target as only minimum (up to a shift); the divisor is 1, not V. `raw` is not invariant
-to shifts: a change that moves all logits alike leaves π alone and is penalised. In `moving` the target is the current
-logit plus c, so the residual is −c at every step and the gradient −2c e_a never vanishes; the released code's squared
-error has no factor ½.
+`centred`, `weighted` and `logprob` have the target as only minimum (up to a shift); the divisor is 1, not V. `logprob` weighs
+all V tokens alike, and log Z = log Σ π_old eᶜ reaches them all: on-policy its gradient is log Z − c e_a − π (V log Z − c).
+
+`raw` is not invariant to shifts: a change that moves all logits alike leaves π alone and is penalised. In `moving` the target
+is the current logit plus c, so the residual is −c at every step and the gradient −2c e_a never vanishes; the released code's
+squared error has no factor ½.
 
 V counts the rows of the head. Where a vocabulary is padded, `centred` averages over the padded rows too and pulls their
 logits to z_old like any other's, though no token has them; `weighted` counts them with their probability under π_old.
@@ -48,6 +51,7 @@ SQUARE = Penalty(lambda x: 0.5 * x**2, centred="sq_residual", raw="sq_gap_known"
 SPACES = {
     **spaces_of(SQUARE),
     "weighted": Space(lambda s: 0.5 * s["var_residual"], ("var_residual",)),
+    "logprob": Space(lambda s: 0.5 * s["sq_logprob_residual"], ("sq_logprob_residual",)),
     "token_logprob": Space(token_logprob, ("logprob", "old_logprob", "old_rest", "tilt")),
 }
 

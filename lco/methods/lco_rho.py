@@ -40,6 +40,8 @@ LCO_RHO = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob", "old_logprob", "kl_target"),
     reduction="token_mean_by_sign",
+    reductions=(),
+    own_reduction="averages tokens with A > 0 and with A < 0 apart",
     hyperparameters={
         "advantage": ADVANTAGE,
         "rho_positive": Hyperparameter(

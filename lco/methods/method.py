@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
+from lco.config import REDUCTIONS
 from lco.errors import UserError, nearest
 from lco.heads import Target, TokenFunction, statistic
 from lco.heads.linear import HIDDEN_GRADIENT
@@ -134,7 +135,9 @@ class Method:
         advantage: (signal, hyper) → {input: [B, T]}, constants of the loss; "advantage" is always among them.
         loss: hyper → the per-token loss as a function of statistics and inputs.
         statistics: hyper → the head statistics that the loss reads.
-        reduction: how per-token losses become one number.
+        reduction: how per-token losses become one number, where a run does not choose (`--reduction`).
+        reductions: what a run may choose.
+        own_reduction: why it may not choose others, as the end of a sentence that the method's name begins.
         hyperparameters: every knob with its default, the suite's common setting.
         paper_preset: the settings of its paper.
         released_preset: the settings with which its authors' released code runs, where they are known and others.
@@ -188,9 +191,27 @@ class Method:
     metric_statistics: Callable[[Hyper], tuple[str, ...]] = lambda hyper: ()
     rate: Callable[[Hyper], RateRule | None] = lambda hyper: None
     detached: Callable[[Hyper], bool] = lambda hyper: False
+    reductions: tuple[str, ...] = REDUCTIONS
+    own_reduction: str = ""
     certainty: str = "unset"
     variant_of: str = ""
     page: str | None = ""
+
+    def with_reduction(self, name: str) -> Method:
+        """The same method with the reduction that a run chose; "" leaves the method's own.
+
+        Raises:
+            UserError: another reduction would be another method; says why, and what may be chosen.
+        """
+        if name in ("", self.reduction):
+            return self
+        if name not in self.reductions:
+            others = [other for other in self.reductions if other != self.reduction]
+            choice = f"give {', '.join(others)}, or leave it out" if others else "leave it out"
+            raise UserError(
+                f"reduction is {name!r}, but {self.name} {self.own_reduction or 'has its own'} ({self.reduction}); {choice}"
+            )
+        return replace(self, reduction=cast(Reduction, name))
 
     def bind(self, overrides: Hyper | None = None) -> Objective:
         """The objective that these knobs make of the method; what is not given has its default.

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lco.advantages import leave_one_out, weighted_leave_one_out
+from lco.losses import ALIKE
 from lco.methods.method import Hyper, Hyperparameter, Method, When
 from lco.methods.objective import Needs, RateRule, Signal
 from lco.methods.reinforce import loss
@@ -77,6 +78,8 @@ OBLR_PO = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob",),
     reduction="seq_mean_token_sum",
+    reductions=ALIKE,
+    own_reduction="has the baseline of least variance for rows whose tokens are added up",
     hyperparameters={
         "norm_proxy": Hyperparameter(
             "logit", "what stands for ‖∇ log π(y)‖² of a row", "suite", ("length", "logit", "head", "exact")

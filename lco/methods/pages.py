@@ -45,6 +45,7 @@ def summary(method: Method) -> dict[str, Any]:
         "variant_of": method.variant_of or None,
         "scope": method.scope,
         "reduction": method.reduction,
+        "reductions": list(dict.fromkeys([method.reduction, *method.reductions])),
         "certainty": method.certainty,
         "hyperparameters": {
             name: {"default": knob.default, "help": knob.help, "source": knob.source, "choices": list(knob.choices)}
@@ -83,12 +84,20 @@ def preset_line(preset: Preset) -> str:
     return " ".join([*flags, *(["--hyper", *hyper] if hyper else [])]) + f"\n      ({preset.source})"
 
 
+def reduction_line(method: Method) -> str:
+    """The method's own reduction, and what a run may take in its place."""
+    others = ", ".join(name for name in method.reductions if name != method.reduction)
+    taken = f"{method.reduction} (--reduction {others})" if others else method.reduction
+    return f"{taken}; no other, for {method.name} {method.own_reduction}" if method.own_reduction else taken
+
+
 def page(method: Method) -> str:
     """The method's own docstring (purpose, equation, source), its knobs, and what the loop provides."""
     text = inspect.cleandoc(method.page or "")
     if method.variant_of:
         text = f"{method.title}: {method.summary}\nA preset of {method.variant_of}, whose page this is.\n\n{text}"
-    lines = [text, "", f"paper: {method.paper}", f"scope: {method.scope}", f"reduction: {method.reduction}"]
+    lines = [text, "", f"paper: {method.paper}", f"scope: {method.scope}"]
+    lines += [f"reduction: {reduction_line(method)}"]
     lines += [f"needs: {needs(method)}", f"certainty: {method.certainty}"]
     if method.hyperparameters:
         lines += ["", "hyper-parameters (--hyper NAME=VALUE):"]

@@ -57,6 +57,8 @@ PREFERENCE_VERIFIER = Method(
     loss=loss,
     statistics=lambda hyper: ("logprob",),
     reduction="pair_mean",
+    reductions=(),
+    own_reduction="is a loss of pairs of answers, whose mean is part of it",
     hyperparameters={
         "beta": Hyperparameter(
             0.2, "β_q: weight of the difference of mean log-probabilities", "released code", above=0

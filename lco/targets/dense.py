@@ -15,6 +15,7 @@ nor scaled by sign.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,7 @@ class LogProbabilityTilt:
     agreement_scale: float = 1.0
     centre_top: bool = False
     dense = True
+    tilt_bound = math.inf
     fixed = ("verifier",)
 
     def tilt(self, chunk: Chunk) -> Tensor:
@@ -85,6 +87,7 @@ class PreferenceRatioTilt:
     dense_top: int = 0
     dense_scale: str = "none"
     dense = True
+    tilt_bound = math.inf
     fixed = ("dpo", "reference")
 
     def tilt(self, chunk: Chunk) -> Tensor:

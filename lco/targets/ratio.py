@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ class RatioTilt:
     rho_positive: float
     rho_negative: float
     dense = False
+    tilt_bound = math.inf
     fixed = ()
 
     def tilt(self, chunk: Chunk) -> Tensor:

@@ -59,6 +59,7 @@ def describe_run(
         "prompt": prompt_facts(tokenizer),
         "world_size": world,
         "method": {key: getattr(plan.objective, key) for key in ("name", "title", "family", "source")},
+        "reduction": plan.objective.reduction,
         **({"code": code} if code else {}),
     }
 

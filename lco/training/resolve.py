@@ -48,7 +48,8 @@ def resolve(experiment: Experiment) -> Plan:
     rules.check_installed(experiment)
     rules.check_lora(experiment)
     rules.check_servers(experiment, os.environ)
-    objective = method_named(experiment.method).bind(experiment.hyper)  # which imports torch
+    method = method_named(experiment.method).with_reduction(experiment.reduction)  # which imports torch
+    objective = method.bind(experiment.hyper)
     given = {
         "reference": experiment.reference_model or experiment.model,
         "verifier": experiment.verifier_model,

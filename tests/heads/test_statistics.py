@@ -58,6 +58,7 @@ def brute_force(z, z_old, targets, tilt):
         "sq_residual": (centred**2).sum(1),
         "var_residual": (p_old * spread**2).sum(1),
         "logcosh_residual": centred.cosh().log().sum(1),
+        "sq_logprob_residual": ((logp - log_target) ** 2).sum(1),
         "sq_gap_known": (known**2).sum(1),
         "logcosh_gap_known": known.cosh().log().sum(1),
         "old_logit": z_old[rows, targets],

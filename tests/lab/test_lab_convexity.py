@@ -12,7 +12,8 @@ from lco.methods import METHODS
 SUBJECTS = {s.label: s for s in subjects()}
 EXPECTED = {  # Hessian of each loss for either sign of A, derived by hand from its equation
     "LCO-KLD full": {"F"}, "LCO-MSE centred": {"P"}, "LCO-MSE weighted": {"diag u − uuᵀ"}, "LCO-MSE raw": {"e eᵀ"},
-    "LCO-MSE token_logprob": {"ggᵀ − ρ F"}, "LCO-LCH centred": {"P diag sech² P"}, "LCO-LCH raw": {"sech² e eᵀ"},
+    "LCO-MSE token_logprob": {"ggᵀ − ρ F"}, "LCO-MSE logprob": {"JᵀJ − Σx F"},
+    "LCO-LCH centred": {"P diag sech² P"}, "LCO-LCH raw": {"sech² e eᵀ"},
     "PPO": {"−A r M", "0"}, "GRPO": {"−A r M", "0"}, "REINFORCE": {"A F"}, "RFT": {"A F"}, "SFT": {"F"},
 }  # fmt: skip
 
@@ -32,7 +33,8 @@ def test_every_hessian_is_its_closed_form(label):
     [
         ("SFT", 1, True), ("RFT", 1, True), ("REINFORCE", 1, True), ("REINFORCE", -1, False), ("PPO", 1, False),
         ("PPO", -1, False), ("LCO-KLD full", 1, True), ("LCO-KLD full", -1, True), ("LCO-MSE centred", -1, True),
-        ("LCO-LCH centred", -1, True), ("LCO-MSE token_logprob", 1, False), ("GSPO", -1, False), ("DAPO", 1, False),
+        ("LCO-LCH centred", -1, True), ("LCO-MSE token_logprob", 1, False), ("LCO-MSE logprob", 1, False),
+        ("GSPO", -1, False), ("DAPO", 1, False),
         ("PMD-mean", -1, False), ("CISPO", 1, False),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from lco.methods import METHODS
 from lco.methods.bapo import choose_bounds, search_bounds
 from lco.methods.invariants import rollout
 from tests.conftest import lines, small, train
+from tests.methods.oracles import bapo_loop
 from tests.methods.test_generic import gradient_of
 
 
@@ -22,40 +23,6 @@ A, R, MU = double(1, 1, -1, -1), double(1.48, 0.9, 0.7, 1.1), double(0.2, 0.5, 0
 
 def knobs(name="bapo", **hyper):
     return METHODS[name].read_values(hyper)[0]
-
-
-def loop(r, advantages, mu, hyper):
-    """Algorithm 1 as it is printed, and the released code's loop: the share counted anew at every step."""
-    low, high, steps, found = hyper["low_start"], hyper["high_start"], 0, []
-
-    def share():
-        positive = negative = 0.0
-        for x, a, w in zip(r.tolist(), advantages.tolist(), mu.tolist(), strict=True):
-            w = w if hyper["mu_weight"] else 1.0
-            counted = hyper["share_measure"] == "value"
-            if a > 0 and (counted or x <= high):
-                positive += w * min(x, high) * a
-            if a < 0 and (counted or x >= low):
-                negative -= w * max(x, low) * a
-        whole = {"sum_abs": positive + negative, "abs_sum": abs(positive - negative), "pos_neg": negative}
-        whole = whole[hyper["share_norm"]]
-        empty = 0.0 if any(a < 0 for a in advantages.tolist()) else 1.0
-        return positive / whole if whole > 0 else math.inf if positive > 0 else empty
-
-    found.append(share())
-    if hyper["search"] == "high_first":
-        while share() < hyper["target"] - 1e-9 and low + hyper["low_step"] <= hyper["low_end"] + 1e-9:
-            if high + hyper["high_step"] <= hyper["high_end"] + 1e-9:
-                high += hyper["high_step"]
-            else:
-                low += hyper["low_step"]
-            steps += 1
-    else:
-        while share() < hyper["target"] - 1e-9 and low < hyper["low_end"] - 1e-9:
-            low, steps = min(low + hyper["low_step"], hyper["low_end"]), steps + 1
-        while share() < hyper["target"] - 1e-9 and high < hyper["high_end"] - 1e-9:
-            high, steps = min(high + hyper["high_step"], hyper["high_end"]), steps + 1
-    return low, high, found[0], share(), steps
 
 
 @pytest.mark.parametrize(
@@ -101,7 +68,7 @@ def test_the_search_by_sorting_is_the_loops(name, hyper):
         r = (0.5 * torch.randn(count, generator=g, dtype=torch.float64)).exp()
         advantages = torch.randn(count, generator=g, dtype=torch.float64).round(decimals=1)
         mu = torch.rand(count, generator=g, dtype=torch.float64)
-        low, high, start, share, steps = loop(r, advantages, mu, hyper)
+        low, high, start, share, steps = bapo_loop(r, advantages, mu, hyper)
         found = search_bounds(r, advantages, mu, hyper)
         assert found.steps == steps
         assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)

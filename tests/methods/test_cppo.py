@@ -9,8 +9,9 @@ import torch
 from lco.methods import METHODS
 from lco.methods.cppo import gates, position_weights, prefix_allowance, used_up
 from lco.methods.divergence import TOP
-from lco.methods.invariants import V, rollout
-from tests.methods.test_dppo import DIVERGENCES, brute_force
+from lco.methods.invariants import Setting, rollout
+from tests.methods.oracles import cppo
+from tests.methods.test_dppo import DIVERGENCES
 from tests.methods.test_generic import gradient_of
 
 D = torch.tensor([[0.10, 0.02, 0.12, 0.02, 0.03]], dtype=torch.float64)
@@ -127,32 +128,9 @@ def test_the_gradient_equals_a_brute_force_over_the_vocabulary(kind, gate, budge
     hyper = {"divergence": kind, f"delta{suffix}": delta, f"allowance{suffix}": least, "least_weight": least_weight}
     hyper |= {"gate": gate, "budget": budget, **({"top": k} if kind in TOP else {})}
     found = gradient_of("cppo", hyper, z_old, z_new, tokens, signal)
-    lengths, rows, stopped = signal.mask.sum(1).tolist(), int(signal.mask.any(1).sum()), 0
-    mean, std = {0: 2 / 3, 1: 1 / 3}, math.sqrt(1 / 3)
-    expected = torch.zeros_like(z_new)
-    for row, length in enumerate(lengths):
-        mu, pi = z_old[row].softmax(-1), z_new[row].softmax(-1)
-        moved = [float(brute_force(mu[t], pi[t], tokens[row, t], kind, k)) for t in range(length)]
-        allowance = least
-        if budget == "p90" and length:
-            allowance = min(max(float(torch.tensor(moved).double().quantile(0.9)), least), 2 * least)
-        advantage = (float(signal.rewards[row]) - mean[int(signal.groups[row])]) / (std + 1e-6)
-        used = weight_before = 0.0
-        for t in range(length):
-            w = 1.0 if length == 1 else 1 - (1 - least_weight) * t / (length - 1)
-            a = int(tokens[row, t])
-            r = float(pi[t, a] / mu[t, a])
-            threshold, factor = delta + allowance * weight_before, 1.0
-            if advantage * (r - 1) > 0 and (w * moved[t] > delta or used + w * moved[t] > threshold):
-                factor = 0.0
-                if gate == "soft":
-                    factor = min(1.0, 1 / max(w * moved[t] / delta, (used + w * moved[t]) / threshold))
-                stopped += 1
-            used, weight_before = used + w * moved[t], weight_before + w
-            onehot = torch.nn.functional.one_hot(torch.tensor(a), V)
-            expected[row, t] = -factor * r * advantage * (onehot - pi[t]) / rows / signal.length_limit
-    assert 0 < stopped < sum(lengths)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+    expected = cppo(Setting(z_old, z_new, tokens, signal), kind, gate, budget, k, delta, least, least_weight)
+    assert 0 < expected.stopped < int(signal.mask.sum())
+    torch.testing.assert_close(found, expected.gradient, rtol=1e-5, atol=1e-8)
 
 
 def test_groups_without_signal_are_left_out():

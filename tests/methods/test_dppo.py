@@ -11,7 +11,8 @@ from lco.errors import UserError
 from lco.losses import token_scale
 from lco.methods import METHODS
 from lco.methods.divergence import KL, TOP, TV, measure
-from lco.methods.invariants import V, rollout
+from lco.methods.invariants import Setting, V, rollout
+from tests.methods.oracles import divergence_of_cells, dppo
 from tests.methods.test_generic import gradient_of
 
 DIVERGENCES = (*TV, *KL)
@@ -38,17 +39,6 @@ def record(mu, pi, tokens, k):
 def whole(mu, pi, kind):
     """The divergence of the whole distributions [N, V]."""
     return (mu - pi).abs().sum(1) / 2 if kind in TV else (mu * (mu.log() - pi.log())).sum(1)
-
-
-def brute_force(mu, pi, token, kind, k):
-    """The cells written out as a partition of the vocabulary."""
-    alone = {"binary": [int(token)], "top": sorted({*mu.topk(min(k, len(mu))).indices.tolist(), int(token)})}
-    cells = [[v] for v in alone[kind.split("_")[0]]]
-    cells.append([v for v in range(len(mu)) if [v] not in cells])
-    p, q = (torch.stack([x[c].sum() if c else x.new_zeros(()) for c in cells]) for x in (mu, pi))
-    if kind in TV:
-        return (p - q).abs().sum() / 2
-    return sum(a * math.log(a / b) for a, b in zip(p.tolist(), q.tolist(), strict=True) if a > 0)
 
 
 def distributions(count=200, size=9, spread=2.0):
@@ -87,7 +77,7 @@ def test_binary_divergences_of_three_tokens_have_their_golden_values():
 def test_divergences_are_those_of_the_cells_written_out(kind, k):
     mu, pi, tokens = distributions()
     found = measure(record(mu, pi, tokens, k), {"divergence": kind, "top": k})
-    expected = [float(brute_force(mu[i], pi[i], tokens[i], kind, k)) for i in range(len(tokens))]
+    expected = [float(divergence_of_cells(mu[i], pi[i], tokens[i], kind, k)) for i in range(len(tokens))]
     assert found.tolist() == pytest.approx(expected, abs=1e-7)
 
 
@@ -215,20 +205,9 @@ def test_loss_and_gradient_equal_a_brute_force_over_the_vocabulary(kind, k):
     if kind in TOP:
         hyper["top"] = k
     found = gradient_of("dppo", hyper, z_old, z_new, tokens, signal)
-    means = {0: 2 / 3, 1: 1 / 3}  # rewards 1, 0, 1 and 0, 1, 0
-    expected, stopped = torch.zeros_like(z_new), 0
-    rows = int(signal.mask.any(1).sum())
-    for row, t in signal.mask.nonzero().tolist():
-        mu, pi, a = z_old[row, t].softmax(0), z_new[row, t].softmax(0), int(tokens[row, t])
-        advantage = float(signal.rewards[row]) - means[int(signal.groups[row])]
-        r = float(pi[a] / mu[a])
-        far = float(brute_force(mu, pi, a, kind, k)) > delta
-        masked = far and ((advantage > 0 and r > 1) or (advantage < 0 and r < 1))
-        stopped += masked
-        onehot = torch.nn.functional.one_hot(torch.tensor(a), V)
-        expected[row, t] = -min(r, cap) * advantage * (not masked) * (onehot - pi) / rows / signal.length_limit
-    assert 0 < stopped < int(signal.mask.sum())
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    expected = dppo(Setting(z_old, z_new, tokens, signal), kind, k, delta, cap)
+    assert 0 < expected.stopped < int(signal.mask.sum())
+    torch.testing.assert_close(found, expected.gradient, rtol=1e-6, atol=1e-9)
 
 
 def test_what_is_logged_of_masks_and_divergences():

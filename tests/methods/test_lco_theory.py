@@ -87,7 +87,7 @@ def test_on_policy_a_small_tilt_is_reinforce_with_the_tokens_probability_as_weig
 @pytest.mark.parametrize(
     ("name", "hyper"),
     [("lco_kld", {}), ("lco_mse", {"target_space": "centred"}), ("lco_mse", {"target_space": "weighted"})]
-    + [("lco_mse", {"target_space": s}) for s in ("raw", "token_logprob")]
+    + [("lco_mse", {"target_space": s}) for s in ("raw", "logprob", "token_logprob")]
     + [("lco_lch", {"target_space": s}) for s in ("raw", "centred")],
 )
 def test_without_an_old_policy_the_current_one_takes_its_place(name, hyper):
@@ -102,6 +102,7 @@ def test_without_an_old_policy_the_current_one_takes_its_place(name, hyper):
 @pytest.mark.parametrize(
     ("name", "space", "reaches"),
     [("lco_kld", None, True), ("lco_mse", "centred", True), ("lco_mse", "weighted", True), ("lco_lch", "centred", True),
+     ("lco_mse", "logprob", True),
      ("lco_mse", "raw", False), ("lco_lch", "raw", False)],
 )  # fmt: skip
 def test_descent_on_free_logits_reaches_the_target_from_anywhere(name, space, reaches):
@@ -118,7 +119,13 @@ def test_descent_on_free_logits_reaches_the_target_from_anywhere(name, space, re
 
 def test_shifting_all_logits_changes_nothing_but_in_raw_space():
     z_old, z_new, a, c = random_case(2)
-    for name, space in (("lco_kld", None), ("lco_mse", "centred"), ("lco_mse", "weighted"), ("lco_lch", "centred")):
+    for name, space in (
+        ("lco_kld", None),
+        ("lco_mse", "centred"),
+        ("lco_mse", "weighted"),
+        ("lco_mse", "logprob"),
+        ("lco_lch", "centred"),
+    ):
         hyper = {} if space is None else {"target_space": space}
         plain, shifted = (gradient(name, z, z_old, a, c, **hyper) for z in (z_new, z_new + 3))
         torch.testing.assert_close(plain[1], shifted[1], rtol=1e-6, atol=1e-6)

@@ -1,11 +1,13 @@
 """DR-RPO's study: its cells, what a cell measures, and its report from records alone."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from lco.errors import UserError
+from lco.robust.environments import ENVIRONMENTS, environment_named
 from lco.robust.report import best_bonus, build, spread
 from lco.robust.trial import growth, measure
 from reproduce import robust_mdp
@@ -88,6 +90,30 @@ def test_the_report_has_every_try_the_best_of_them_and_says_what_is_reconstructe
     assert "| exact, robust |" in text
     for name in ("regret.png", "returns.png", "report.md"):
         assert (tmp_path / name).stat().st_size > 500
+
+
+def test_the_committed_report_is_of_the_committed_records_and_the_readme_has_no_other_numbers(tmp_path):
+    """Whoever changes a record, the report or a number of the words is told."""
+    records = robust_mdp.read_records(robust_mdp.RECORDS)
+    assert len(records) == len(robust_mdp.plan_cells(robust_mdp.Home(robust_mdp.RECORDS, tmp_path))) == 66
+    build(records, tmp_path)
+    report = (robust_mdp.RECORDS / "report" / "report.md").read_text(encoding="utf-8")
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == report
+    words = (robust_mdp.RECORDS / "README.md").read_text(encoding="utf-8")
+    number = r"\d+\.\d+(?: ± \d+\.\d+)?"
+    assert (
+        set(re.findall(number, words)) - set(re.findall(number, report)) - set(re.findall(r"\d+\.\d+", report)) == set()
+    )
+    table = [
+        line.split("|")[1:-1]
+        for line in words.splitlines()
+        if line.startswith(("| simulated", "| American", "| random"))
+    ]
+    known = {environment_named(name).title: name for name in ENVIRONMENTS}
+    assert len(table) == len(known)
+    for title, *cells in table:
+        best = best_bonus([r for r in records if r["part"] == "bonus"], known[title.strip()])
+        assert [cell.strip() for cell in cells] == [spread(r["average_robust_suboptimality"]) for r in best.values()]
 
 
 def test_a_record_of_other_knobs_is_refused_by_name(tmp_path):

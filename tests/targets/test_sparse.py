@@ -5,15 +5,17 @@ import math
 import pytest
 import torch
 
+from lco.errors import UserError
 from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss, token_statistics
 from lco.heads.mixture import TILT_BOUND, sparse_target
 from lco.methods import METHODS
 from lco.targets import SparseTilt, UnbiasedSparseTilt
+from tests.methods.oracles import losses_by_definition
 
 V = 7
 LOSSES = [
     ("lco_kld", {}),
-    *(("lco_mse", {"target_space": s}) for s in ("centred", "weighted", "raw", "token_logprob")),
+    *(("lco_mse", {"target_space": s}) for s in ("centred", "weighted", "raw", "logprob", "token_logprob")),
     *(("lco_lch", {"target_space": s}) for s in ("centred", "raw")),
 ]
 
@@ -25,33 +27,6 @@ def extreme_positions():
     tokens = torch.tensor([0, 1, 2, 3, 4, 5])
     z_old[torch.arange(6), tokens] += torch.tensor([-12.0, 0, 12, -12, 0, 12]).double()
     return z, z_old, tokens, torch.tensor([90.0, 90, 90, -90, -90, -90]).double()
-
-
-def losses_by_definition(name, hyper, z, z_old, tokens, c):
-    """[N], from the whole vocabulary, for a tilt that is already bounded."""
-    tilt = c[:, None] * torch.nn.functional.one_hot(tokens, V)
-    residual, old = z - z_old - tilt, z_old.softmax(1)
-    centred = residual - residual.mean(1, keepdim=True)
-    log_target, new = (z_old + tilt).log_softmax(1), z.log_softmax(1)
-
-    def sampled(x):
-        return x.gather(1, tokens[:, None]).squeeze(1)
-
-    match name, hyper.get("target_space"):
-        case "lco_kld", _:
-            return (log_target.exp() * (log_target - new)).sum(1)
-        case "lco_mse", "centred":
-            return centred.square().sum(1) / 2
-        case "lco_mse", "weighted":
-            return (old * (residual - (old * residual).sum(1, keepdim=True)).square()).sum(1) / 2
-        case "lco_mse", "raw":
-            return sampled(residual).square() / 2
-        case "lco_mse", "token_logprob":
-            return sampled(new - log_target).square() / 2
-        case "lco_lch", "centred":
-            return centred.cosh().log().sum(1)
-        case _:
-            return sampled(residual).cosh().log()
 
 
 @pytest.mark.parametrize("on_policy", [True, False])
@@ -85,7 +60,7 @@ def test_tilts_of_90_are_finite_in_float32_and_those_of_20(name, hyper, on_polic
     assert all(torch.isfinite(value).all() for value in reported.values())
     assert (reported["tilt_clamped"] == 1).all()
     exact = new.clone().requires_grad_()
-    expected = losses_by_definition(name, hyper, exact, z_old, tokens, ratio.clamp(-20, 20)).sum()
+    expected = losses_by_definition(name, hyper.get("target_space"), exact, z_old, tokens, ratio.clamp(-20, 20)).sum()
     torch.testing.assert_close(slope.double(), torch.autograd.grad(expected, exact)[0], rtol=5e-4, atol=1e-4)
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=5e-4)
 
@@ -132,6 +107,27 @@ def test_the_clamp_is_counted_where_it_acts_and_bounds_the_tilt(scale):
     negative = [-19.8, -20.0, -20.0] if scale == 1 else [-0.198, -0.202, -0.9]
     assert found["tilt"].tolist() == pytest.approx([1.0, 19.8, 20.0, 20.0, *negative])
     assert found["tilt_clamped"].tolist() == [0, 0, 1, 1, *([0, 1, 1] if scale == 1 else [0, 0, 0])]
+
+
+@pytest.mark.parametrize("estimator", ["sparse", "sparse_ips"])
+def test_a_run_chooses_the_bound_and_what_reaches_it_is_counted(estimator):
+    """At the default nothing of this is clamped; in a dense estimator, which clamps nothing, the bound is refused."""
+    advantage = torch.tensor([0.5, 2.0, -2.0, 8.0]).double()
+    inputs = {"advantage": advantage}
+
+    def measured(**hyper):
+        target = METHODS["lco_mse"].bind({"beta": 1.0, "estimator": estimator, **hyper}).target
+        request = HeadRequest(torch.zeros(4, dtype=torch.int64), ["tilt", "tilt_clamped"], inputs, target=target)
+        z = torch.tensor([[40.0, 0, 0]]).double().expand(4, 3)  # the sampled token is certain, so both tilts are A/β
+        return token_statistics(z, LinearHead(torch.eye(3).double()), request)
+
+    free, bounded = measured(), measured(tilt_bound=2.0)
+    assert free["tilt"].tolist() == pytest.approx(advantage.tolist())
+    assert free["tilt_clamped"].tolist() == [0, 0, 0, 0]
+    assert bounded["tilt"].tolist() == pytest.approx([0.5, 2, -2, 2])
+    assert bounded["tilt_clamped"].tolist() == [0, 1, 1, 1]
+    with pytest.raises(UserError, match=r"tilt_bound is 2\.0, which only estimator=sparse or sparse_ips reads"):
+        METHODS["lco_mse"].bind({"estimator": "logprob", "tilt_bound": 2.0})
 
 
 def test_the_unbiased_tilt_is_bounded_after_its_division():

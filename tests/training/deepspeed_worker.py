@@ -6,8 +6,8 @@ Rank 0 writes what each case found: for every optimizer step the largest deviati
 relative to all changes since the start (`drift`), of statistics the largest deviation, then gradient norms, learning
 rates and losses (plain torch first, DeepSpeed second).
 
-Extras: a loss of LOSSES; bf16; critic; bucket (smaller than a tensor); nan (a loss that is not finite in the second
-step); resume (save, spoil, load, and step again); sample (rollouts with the weights of all ranks between the steps).
+Extras: a loss of LOSSES; one of REDUCTIONS; bf16; critic; bucket (smaller than a tensor); nan (a loss that is not finite in
+the second step); resume (save, spoil, load, and step again); sample (rollouts with the weights of all ranks between the steps).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from lco.config import Experiment
+from lco.config import REDUCTIONS, Experiment
 from lco.errors import UserError
 from lco.heads import FixedHead, HeadRequest
 from lco.losses import token_scale
@@ -51,6 +51,7 @@ LOSSES = {
     "ratio": ("lco_mse", {"estimator": "dpo_ratio", "target_space": "weighted"}),
     "released": ("lco_kld_reference", {}),
     "dapo": ("dapo", {}),
+    "logprob": ("lco_mse", {"target_space": "logprob"}),
     "gspo": ("gspo", {"clip_low": 0.2, "clip_high": 0.2}),
     "pmd": ("pmd_mean", {"tau": 0.1}),
 }
@@ -62,7 +63,8 @@ def chosen(extras):
     name, hyper = next((LOSSES[extra] for extra in extras if extra in LOSSES), ("lco_kld", {}))
     # β = 1: a weak tilt makes gradients that AdamW's division by √v lifts out of float32's noise.
     strong = {"beta": 1.0} if "estimator" in METHODS[name].hyperparameters else {}
-    return METHODS[name].bind({**strong, **hyper})
+    own = METHODS[name].with_reduction(next((extra for extra in extras if extra in REDUCTIONS), ""))
+    return own.bind({**strong, **hyper})
 
 
 def request(kind, whole, part, old, extras, fixed, known):

@@ -25,12 +25,18 @@ ROOT = Path(__file__).parents[2]
 SHORT = {
     2: ["2-tied-token", "2-untied-row-resume", "2-untied-token-bucket", "3-untied-token-critic", "3-tied-row-sample-resume",
         "2-tied-token-nan", "3-tied-token-bf16", "2-tied-token-verifier", "3-untied-token-ratio",
-        "2-untied-row-gspo", "2-tied-token-dapo"],
+        "2-untied-row-gspo", "2-tied-token-dapo", "2-untied-token-logprob-seq_mean_token_mean"],
     1: ["2-untied-token-critic", "3-tied-row"],
 }  # fmt: skip
 EXTRAS = ["", "-critic", "-bucket", "-bf16", "-bf16-critic", "-nan", "-sample-resume"]
-ROW_LOSSES = ["2-tied-row-pmd", "3-untied-row-pmd", "3-tied-row-gspo", "3-untied-token-dapo"]
-OTHER_LOSSES = ["-mse", "-lch", "-verifier", "-ratio", "-released"]
+ROW_LOSSES = [
+    "2-tied-row-pmd",
+    "3-untied-row-pmd",
+    "3-tied-row-gspo",
+    "3-untied-token-dapo",
+    "3-tied-row-gspo-token_mean",
+]
+OTHER_LOSSES = ["-mse", "-logprob", "-lch", "-verifier", "-ratio", "-released"]
 FULL = ["-".join(case) for case in itertools.product("23", ["tied", "untied"], ["token", "row"])]
 LAUNCHES = [
     pytest.param(2, SHORT[2], id="2-ranks"),
