@@ -175,6 +175,29 @@ def test_what_waits_survives_a_kill(tmp_path):
         assert torch.equal(value, weights(run.folder)[key]), key
 
 
+@pytest.mark.long
+def test_rollouts_of_vllm_wait_too_and_survive_a_kill(tmp_path):
+    """vLLM does not repeat a rollout: after the resume it is the saved rows, with vLLM's own numbers, that are learnt from."""
+    vllm = {"rollouts": "vllm", "vllm_cache_gib": 0.1, "method": "cppo", "staleness": 2}
+    run = small(tmp_path / "run", steps=5, save_every=1, eval_every=0, **vllm)
+    file = tmp_path / "run.json"
+    file.write_text(dump(run))
+    command = [sys.executable, "-m", "lco.cli", "train", "--config", str(file)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_rollouts(run.folder, 2, process)
+        process.kill()
+        process.wait(timeout=60)
+    before = lines(run.folder)
+    done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = lines(run.folder)
+    assert [without_time(x) for x in found[: len(before)]] == [without_time(x) for x in before]
+    assert [(line["policy_version"], line["policy_age"]) for line in found] == [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2)]
+    assert all(line["sampler_gap_max"] < 1e-4 for line in found)
+    assert all(line["kl_old"] > 1e-6 for line in found)
+
+
 def test_a_checkpoint_without_what_waits_is_passed_over(tmp_path, capsys):
     def stop(metrics):
         if metrics["step"] == 2:
