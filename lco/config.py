@@ -106,6 +106,9 @@ class Experiment:
     steps: int = knob(20, "training", "rollouts in all", least=1)
     minibatches: int = knob(1, "training", "optimizer steps per pass over a rollout", least=1)
     epochs: int = knob(1, "training", "passes over a rollout", least=1)
+    staleness: int = knob(
+        0, "training", "rollouts that each one waits between sampling and its updates (0: none)", least=0
+    )
     micro_batch: int = knob(256, "training", "rows per forward pass", least=1)
     lr: float = knob(1e-6, "training", "peak learning rate of AdamW", least=0)
     critic_lr: float = knob(1e-5, "training", "learning rate of the critic, where a method has one", least=0)

@@ -21,11 +21,10 @@ from lco.training.engine import Engine, Norms, Step
 from lco.training.metrics import average_prepared, compare_with_sampler, sum_over_tokens, summarise
 from lco.training.noise import GradientMeter, GradientNoise, estimate_noise
 from lco.training.once_per_rollout import (
-    ask_before_updates,
-    ask_row_norms,
+    ask_reference,
     gather_statistics,
+    measure_behaviour,
     snapshot_fixed_policies,
-    snapshot_old_policy,
     stack_rows,
 )
 from lco.training.plan import MicroBatch, minibatches
@@ -52,24 +51,20 @@ class Learner:
 
         Advantages come from all rows with a reward, the updates see those that the method keeps.
         """
-        rows = [] if rollout.signal is None else self.objective.keep(rollout.signal).nonzero().flatten().tolist()
-        if rollout.signal is None or not rows:
+        rows, objective = self.rows_to_update_on(rollout), self.objective
+        if not rows:
             return {"updates": 0, "skipped": "no row left to learn from"}
-        experiment, objective = self.experiment, self.objective
-        plan = minibatches(
-            rows, experiment.minibatches, experiment.epochs, rollout.step, experiment.seed, objective.unit
-        )
+        plan = self.plan_updates(rollout.step, rows)
         with clock.phase("logprobs"):
-            signal, on_policy, off_policy = self.prepare_rollout(rollout, plan)
+            signal, first, later = self.prepare_rollout(rollout, plan)
         if rollout.step < objective.needs.critic_warmup:
             with clock.phase("update"):
-                return self.train_critic_alone(on_policy, plan)
+                return self.train_critic_alone(first, plan)
         reports, prepared, factors = list[UpdateReport](), list[Prepared](), list[float]()
         diagnosis: dict[str, float] = {}
         with clock.phase("update"):
             for number, rows_of_update in enumerate(plan):
-                # On the first update π_old is π: the update's own forward serves as "old", so no kernel noise is clipped.
-                inputs, found = self.add_minibatch_constants(off_policy if number else on_policy, rows_of_update)
+                inputs, found = self.add_minibatch_constants(later if number else first, rows_of_update)
                 prepared.append(found)
                 if number == len(plan) - 1:
                     diagnosis = self.gradient_norms_by_sign(inputs, rows_of_update, rollout.step)
@@ -80,20 +75,39 @@ class Learner:
         return {
             "updates": len(plan),
             "rows_kept": len(rows),
-            **summarise(reports, on_policy.constants, signal, rows),
+            **summarise(reports, first.constants, signal, rows),
             **average_prepared(prepared),
             **({"lr_factor": sum(factors) / len(factors), **self.noise.describe()} if self.meter else {}),
-            **self.method_metrics({**inputs.constants, **off_policy.constants}, inputs.batch, plan[-1], reports[-1]),
-            **(compare_with_sampler(rollout.compared, plan, reports) if objective.source == "rollouts" else {}),
+            **self.method_metrics({**inputs.constants, **later.constants}, inputs.batch, plan[-1], reports[-1]),
+            **(compare_with_sampler(rollout, plan, reports) if objective.source == "rollouts" else {}),
             **diagnosis,
         }
+
+    def rows_to_update_on(self, rollout: Rollout) -> list[int]:
+        """The numbers of the compared rows that the method keeps."""
+        return [] if rollout.signal is None else self.objective.keep(rollout.signal).nonzero().flatten().tolist()
+
+    def plan_updates(self, step: int, rows: Sequence[int]) -> list[list[int]]:
+        """The rows of every optimizer step of rollout number `step`."""
+        experiment = self.experiment
+        return minibatches(rows, experiment.minibatches, experiment.epochs, step, experiment.seed, self.objective.unit)
+
+    def measure(self, rollout: Rollout) -> Rollout:
+        """The rollout with what is to be known of the current policy, which has sampled it, when it is learnt from under another
+        one; as it is where there will be no update."""
+        rows = self.rows_to_update_on(rollout)
+        if not rows:
+            return rollout
+        batch, plan = collate([row.row for row in rollout.compared]), self.plan_updates(rollout.step, rows)
+        return replace(rollout, behaviour=measure_behaviour(self.policies, self.objective, batch, plan, waits=True))
 
     def prepare_rollout(
         self, rollout: Rollout, plan: Sequence[Sequence[int]]
     ) -> tuple[Signal, UpdateInputs, UpdateInputs]:
         """(what the advantages are computed from, what the first update is given, what the later ones are).
 
-        In the first one π_old is the policy itself; the later ones need what was asked of it before.
+        The later ones need what was asked of π_old before. In the first one π_old is the policy itself, whose own forward serves
+        as "old", so that no kernel noise is clipped; but not where the rollout has waited and brings what was asked then.
 
         Raises:
             UserError: the sampler did not record what the method reads.
@@ -101,22 +115,21 @@ class Learner:
         assert rollout.signal is not None
         sampled, needs = [row.row for row in rollout.compared], self.objective.needs
         batch, signal = collate(sampled), rollout.signal
-        known = ask_before_updates(self.policies, self.objective, batch, plan)
-        old = snapshot_old_policy(self.policies, self.objective, batch, plan)
+        before = rollout.behaviour or measure_behaviour(self.policies, self.objective, batch, plan)
         fixed = snapshot_fixed_policies(self.policies, self.objective, batch, plan)
         signal = replace(
             signal,
-            values=known.get("value"),
-            ref_logprob=known.get("ref_logprob"),
-            old_logprob=known.get("old_logprob"),
-            row_norms=ask_row_norms(self.policies, self.objective.needs.row_norms, batch),
+            values=before.statistics.get("value"),
+            ref_logprob=ask_reference(self.policies, self.objective, batch),
+            old_logprob=before.statistics.get("old_logprob"),
+            row_norms=before.row_norms,
         )
         constants = self.objective.advantage(signal)
         if needs.sampler_logprob:
             constants |= sampler_record(sampled, needs.sampler_top)
-        measured = {name: value for name, value in known.items() if name.startswith("old_")}
-        on_policy = UpdateInputs(batch, constants, {}, fixed)
-        return signal, on_policy, UpdateInputs(batch, {**constants, **measured}, old, fixed)
+        measured = {name: value for name, value in before.statistics.items() if name.startswith("old_")}
+        later = UpdateInputs(batch, {**constants, **measured}, before.snapshots, fixed)
+        return signal, later if rollout.behaviour else UpdateInputs(batch, constants, {}, fixed), later
 
     def add_minibatch_constants(self, inputs: UpdateInputs, rows: Sequence[int]) -> tuple[UpdateInputs, Prepared]:
         """Adds to `inputs` what the method computes from the whole minibatch with the current weights (a forward pass

@@ -45,7 +45,8 @@ from lco.training.learner import Learner
 from lco.training.manifest import describe_models, describe_run
 from lco.training.pool import PairPool
 from lco.training.resolve import Plan
-from lco.training.state import Policies, Prompt
+from lco.training.state import Clock, Policies, Prompt, Rollout
+from lco.training.waiting import WaitingRollouts
 from lco.verifier import Pool, Rules
 
 
@@ -67,9 +68,14 @@ class Loaded:
     collector: Collector
     learner: Learner
     pairs: PairPool | None
+    waiting: WaitingRollouts | None
     validation: Sequence[Prompt]
     manifest: dict[str, Any]
     tokenizer: Any
+
+    def collect(self, step: int, clock: Clock) -> Rollout:
+        """Rollout number `step` for the learner: chosen from, or having waited, where the run asks for it."""
+        return (self.pairs or self.waiting or self.collector).collect(step, clock)
 
 
 def load(plan: Plan, world: int, pool: Pool) -> Loaded:
@@ -137,7 +143,9 @@ def load(plan: Plan, world: int, pool: Pool) -> Loaded:
     )
     refresh = objective.refresh
     pairs = PairPool(refresh, collector, policies, say if engine.rank == 0 else lambda _: None) if refresh else None
-    return Loaded(collector, Learner(experiment, objective, policies), pairs, asked.validation, manifest, tokenizer)
+    learner = Learner(experiment, objective, policies)
+    waiting = WaitingRollouts(collector, learner) if experiment.staleness else None
+    return Loaded(collector, learner, pairs, waiting, asked.validation, manifest, tokenizer)
 
 
 def load_problem_sets(experiment: Experiment) -> tuple[list[Problem], list[Problem]]:

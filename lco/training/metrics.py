@@ -13,7 +13,7 @@ from lco.advantages import degenerate
 from lco.heads.linear import HIDDEN_GRADIENT
 from lco.losses import LOG_RATIO_BOUND
 from lco.methods.objective import Prepared, Signal
-from lco.training.state import UpdateReport, VerifiedRow
+from lco.training.state import Rollout, UpdateReport, VerifiedRow
 
 
 def group_numbers(rows: Sequence[VerifiedRow]) -> Tensor:
@@ -74,30 +74,38 @@ def sum_over_tokens(statistics: Mapping[str, Tensor], advantage: Tensor, mask: T
     }
 
 
-def log_ratios(sampled: Sequence[VerifiedRow], rows: Sequence[int], report: UpdateReport) -> Tensor:
-    """log p of the trainer − log p of the sampler, one per sampled token of an update (empty for demonstrations)."""
+def log_ratios(sampled: Sequence[VerifiedRow], rows: Sequence[int], logprobs: Mapping[int, Tensor]) -> Tensor:
+    """log p of the trainer − log p of the sampler, one per sampled token of an update (empty for demonstrations).
+
+    Args:
+        logprobs: row → the trainer's log-probabilities of its sampled tokens.
+    """
     known = [row for row in rows if sampled[row].row.logprobs]
-    parts = [report.logprobs[row].float() - torch.tensor(sampled[row].row.logprobs) for row in known]
+    parts = [logprobs[row].float() - torch.tensor(sampled[row].row.logprobs) for row in known]
     return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def compare_with_sampler(
-    sampled: Sequence[VerifiedRow], plan: Sequence[Sequence[int]], reports: Sequence[UpdateReport]
+    rollout: Rollout, plan: Sequence[Sequence[int]], reports: Sequence[UpdateReport]
 ) -> dict[str, Any]:
     """What compares trainer and sampler, where the rows are the policy's own."""
-    return {**agreement(sampled, plan[0], reports[0]), **drift(sampled, plan[-1], reports[-1])}
+    sampled, waited = rollout.compared, rollout.behaviour
+    logprobs = reports[0].logprobs
+    if waited is not None and waited.logprob is not None:  # the first update is under another policy than the sampler's
+        logprobs = {row: waited.logprob[row, : len(sampled[row].row.response_ids)] for row in plan[0]}
+    return {**agreement(sampled, plan[0], logprobs), **drift(sampled, plan[-1], reports[-1].logprobs)}
 
 
-def agreement(sampled: Sequence[VerifiedRow], rows: Sequence[int], report: UpdateReport) -> dict[str, Any]:
+def agreement(sampled: Sequence[VerifiedRow], rows: Sequence[int], logprobs: Mapping[int, Tensor]) -> dict[str, Any]:
     """How far trainer and sampler are apart on the first update's tokens, where both are the same policy."""
-    gap = log_ratios(sampled, rows, report).abs()
+    gap = log_ratios(sampled, rows, logprobs).abs()
     return {"sampler_gap_mean": float(gap.mean()), "sampler_gap_max": float(gap.max())} if len(gap) else {}
 
 
-def drift(sampled: Sequence[VerifiedRow], rows: Sequence[int], report: UpdateReport) -> dict[str, Any]:
+def drift(sampled: Sequence[VerifiedRow], rows: Sequence[int], logprobs: Mapping[int, Tensor]) -> dict[str, Any]:
     """How far the last update's policy has left the one that sampled: KL(π_old ‖ π) by its k3 estimate on the sampled
     tokens, r − 1 − log r, and the share of tokens whose ratio r left [0.8, 1.2]."""
-    x = log_ratios(sampled, rows, report).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+    x = log_ratios(sampled, rows, logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
     if not len(x):
         return {}
     return {

@@ -1,5 +1,9 @@
-"""Forward passes made once per rollout, before its first optimizer step, without gradient: π_old's log-probabilities, the
-critic's values, hidden states of frozen models (reference, verifier, DPO)."""
+"""Forward passes made once per rollout, before its first optimizer step, without gradient.
+
+`measure_behaviour` asks the policy that sampled it and its critic, which must happen while they are the current ones: π_old,
+whole or by statistics, the critic's values, norms of rows. `ask_reference` and `snapshot_fixed_policies` ask models that never
+change (reference, verifier, DPO), at any time.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +17,40 @@ from lco.heads import FixedHead, HeadRequest, HeadStep
 from lco.methods.objective import Objective, RowNorms
 from lco.policy import FixedPolicy, HeadNorms, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Batch, select
-from lco.training.state import Policies, SnapshotsByRow
+from lco.training.state import Behaviour, Policies, SnapshotsByRow
 
 Plan = Sequence[Sequence[int]]
 """The rows of every optimizer step of a rollout, in order."""
 
 
-def ask_before_updates(policies: Policies, objective: Objective, batch: Batch, plan: Plan) -> dict[str, Tensor]:
-    """[B, T, …] each: the critic's values, the reference's log-probabilities, and what the loss reads of π_old (`old_…`)
-    where there will be more than one update.
+def measure_behaviour(
+    policies: Policies, objective: Objective, batch: Batch, plan: Plan, waits: bool = False
+) -> Behaviour:
+    """What is to be known of the current policy, which has sampled the batch, once it has moved.
 
     Of the rows in the plan; of all rows where advantages are computed from any of it.
+
+    Args:
+        waits: the policy will have moved before the rollout's first update already; else the first update is under the policy
+            itself, and only the later ones need to know it.
     """
+    off_policy = plan if waits else plan[1:]
+    known = ask_statistics(policies, objective, batch, plan, bool(off_policy), waits)
+    logprob = known.get("old_logprob") if waits else None
+    if waits and not objective.needs.old_logprob and "old_logprob" not in objective.old.statistics:
+        known.pop("old_logprob")  # a loss that reads the whole of π_old would take it in place of its own
+    snapshots = snapshot_old_policy(policies, objective, batch, off_policy)
+    return Behaviour(known, snapshots, ask_row_norms(policies, objective.needs.row_norms, batch), logprob)
+
+
+def ask_statistics(
+    policies: Policies, objective: Objective, batch: Batch, plan: Plan, moves: bool, compared: bool
+) -> dict[str, Tensor]:
+    """[B, T, …] each: the critic's values, and what the loss reads of π_old (`old_…`) where the policy `moves` before an update;
+    `old_logprob` in any case where it is to be `compared` with the sampler's."""
     needs, engine = objective.needs, policies.engine
-    wanted = list(objective.old.statistics) if len(plan) > 1 else []
-    if needs.old_logprob and "old_logprob" not in wanted:
+    wanted = list(objective.old.statistics) if moves else []
+    if (needs.old_logprob or compared) and "old_logprob" not in wanted:
         wanted.append("old_logprob")
     for_advantages = needs.old_logprob or needs.reference or objective.critic
     rows = None if for_advantages else sorted({row for part in plan for row in part})
@@ -36,13 +59,16 @@ def ask_before_updates(policies: Policies, objective: Objective, batch: Batch, p
     known = gather_statistics(policies, batch, wanted, engine.forward, rows)
     if policies.critic is not None:
         known |= gather_statistics(policies, batch, ["value"], policies.critic.forward)
-    if needs.reference:
-        reference = policies.fixed["reference"]
-        found = gather_statistics(
-            policies, batch, ["logprob"], lambda part, asked: reference(part.to(engine.device), asked)
-        )
-        known["ref_logprob"] = found["logprob"]
     return known
+
+
+def ask_reference(policies: Policies, objective: Objective, batch: Batch) -> Tensor | None:
+    """[B, T] the reference policy's log-probabilities; None where the method needs none."""
+    if not objective.needs.reference:
+        return None
+    reference, device = policies.fixed["reference"], policies.engine.device
+    found = gather_statistics(policies, batch, ["logprob"], lambda part, asked: reference(part.to(device), asked))
+    return found["logprob"]
 
 
 def gather_statistics(
@@ -113,11 +139,11 @@ def log_probability(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
     return s["logprob"]
 
 
-def snapshot_old_policy(policies: Policies, objective: Objective, batch: Batch, plan: Plan) -> SnapshotsByRow:
-    """π_old of every row that this rank updates on after the first update; empty where nothing has to be kept."""
-    if not objective.old.whole or len(plan) == 1:
+def snapshot_old_policy(policies: Policies, objective: Objective, batch: Batch, off_policy: Plan) -> SnapshotsByRow:
+    """π_old of every row that this rank updates on once the policy has moved; empty where nothing has to be kept."""
+    if not objective.old.whole or not off_policy:
         return {}
-    return snapshot_rows(policies, objective.unit, batch, plan[1:], policies.engine.forward)
+    return snapshot_rows(policies, objective.unit, batch, off_policy, policies.engine.forward)
 
 
 def snapshot_fixed_policies(

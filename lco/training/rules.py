@@ -65,6 +65,7 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
         raise UserError("diagnose_every needs whole gradients, which ZeRO-3 never has; use --zero-stage 2 or give 0")
     if experiment.engine == "deepspeed":
         refuse_what_ranks_share(objective)
+    check_staleness(experiment, objective)
     for name, value in objective.hyper.items():
         check_finite(name, value)
     check_critic(experiment, objective.critic)
@@ -95,6 +96,25 @@ def check_objective(experiment: Experiment, objective: Objective) -> None:
     if objective.source == "rollouts" and experiment.rows_per_step < experiment.minibatches:
         raise UserError(
             f"minibatches is {experiment.minibatches} but a rollout has only {experiment.rows_per_step} rows; lower it"
+        )
+
+
+def check_staleness(experiment: Experiment, objective: Objective) -> None:
+    """
+    Raises:
+        UserError: rollouts shall wait that no earlier policy could have sampled, or whose π_old would lie on several ranks.
+    """
+    if not experiment.staleness:
+        return
+    if objective.source != "rollouts":
+        raise UserError(
+            f"staleness is {experiment.staleness}, but {objective.name} learns from {objective.source}, which are the same "
+            "whatever the policy is; give 0"
+        )
+    if experiment.engine == "deepspeed":
+        raise UserError(
+            f"staleness is {experiment.staleness}, but with --engine deepspeed what is kept of π_old lies on the ranks, which no "
+            "checkpoint gathers; give --engine torch, or 0"
         )
 
 

@@ -28,7 +28,7 @@ from lco.policy import Statistics
 from lco.rollout.agreement import check_agreement
 from lco.rollout.records import Batch
 from lco.stopping import Stopped, answered
-from lco.training import checkpoint, run_folder
+from lco.training import checkpoint, run_folder, saved_rollouts
 from lco.training.launch import stopped_after
 from lco.training.load import Loaded, load, start_sampler
 from lco.training.peaks import keep_peaks
@@ -109,6 +109,7 @@ def restore(plan: Plan, loaded: Loaded) -> int:
         *policies.engine.files,
         *(f"{CRITIC}/{name}" for name in (policies.critic.files if policies.critic else ())),
         *([POOL] if loaded.pairs else []),
+        *(saved_rollouts.FILES if loaded.waiting else ()),
     ]
     found = checkpoint.newest_checkpoint(folder, run_id, say if chief else lambda _: None, needed)
     if found is None:
@@ -131,6 +132,8 @@ def restore(plan: Plan, loaded: Loaded) -> int:
         policies.critic.load(where / CRITIC)
     if loaded.pairs is not None:
         loaded.pairs.load(where / POOL)
+    if loaded.waiting is not None:
+        loaded.waiting.load(where)
     return start
 
 
@@ -156,7 +159,7 @@ def open_folder(plan: Plan, loaded: Loaded, start: int) -> None:
             final.rename(final.with_name(f"final-{start:06d}"))
         if start:
             kept = disk.read_lines(folder / "metrics.jsonl")
-            history = mean_rewards(kept)
+            history = mean_rewards([*kept, *(loaded.waiting.metrics if loaded.waiting else ())])
     loaded.collector.history += engine.gather(history)[0]
     loaded.learner.noise.restore(engine.gather(kept)[0] if plan.objective.rate else ())
 
@@ -212,7 +215,7 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: 
         done, barren, whole, asked = start, Barren(), {start}, list[int]()
         for step in bar:
             begun, clock = time.perf_counter(), Clock()
-            rollout = (loaded.pairs or collector).collect(step, clock)
+            rollout = loaded.collect(step, clock)
             report = learner.learn(rollout, clock)
             if "skipped" not in report:
                 with clock.phase("sync"):
@@ -288,6 +291,8 @@ def save(loaded: Loaded, experiment: Experiment, step: int, whole: set[int]) -> 
         policies.critic.save(place)
     if chief and loaded.pairs is not None:
         loaded.pairs.save(checkpoint.partial_folder(folder, step) / POOL)
+    if chief and loaded.waiting is not None:
+        loaded.waiting.save(checkpoint.partial_folder(folder, step))
     engine.gather(None)
     whole.add(step)
     if chief:

@@ -172,6 +172,11 @@ def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> 
             f"cannot resume {folder}: steps was {steps} and is now {experiment.steps}, but lr_schedule is "
             f"{experiment.lr_schedule!r}, so the learning rate goes down over all of them; give the old value"
         )
+    if experiment.staleness and steps != experiment.steps:
+        raise UserError(
+            f"cannot resume {folder}: steps was {steps} and is now {experiment.steps}, but staleness is {experiment.staleness}, "
+            "so rollouts beyond the old last one were not sampled when their turn was; give the old value"
+        )
     for name in SAME_ON_RESUME:
         was, now = before.get(name), manifest.get(name)
         if was != now and not (name == "prompts_sha256" and was is None):

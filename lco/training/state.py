@@ -60,6 +60,23 @@ class VerifiedRow:
 
 
 @dataclass(frozen=True)
+class Behaviour:
+    """What was measured of the policy that sampled a rollout, and of its critic, while they were the current ones.
+
+    Attributes:
+        statistics: [B, T, …] each: `old_…` that the loss or the advantages read of π_old, `value` that the critic gave.
+        snapshots: the whole of π_old by row; empty where nothing has to be kept.
+        row_norms: [B] as `Signal.row_norms`; None where none is asked for.
+        logprob: [B, T] of the sampled tokens; None where the rollout's first update, under the same policy, gives them.
+    """
+
+    statistics: Mapping[str, Tensor]
+    snapshots: SnapshotsByRow
+    row_norms: Tensor | None = None
+    logprob: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Rollout:
     """One rollout, identical on every rank.
 
@@ -69,6 +86,7 @@ class Rollout:
         compared: those that advantages are computed from: with a reward; for pairs, row 2i right and row 2i + 1 wrong.
         signal: what is known of `compared` before any policy is asked; None where there is none.
         metrics: what it looks like, and what its refill cost.
+        behaviour: what was measured of the policy that sampled it, where that is no longer the current one.
     """
 
     step: int
@@ -76,6 +94,7 @@ class Rollout:
     compared: list[VerifiedRow]
     signal: Signal | None
     metrics: dict[str, Any]
+    behaviour: Behaviour | None = None
 
 
 @dataclass(frozen=True)

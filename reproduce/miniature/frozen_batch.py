@@ -28,10 +28,10 @@ def inner_steps(experiment: Experiment, steps: int) -> dict[str, Any]:
     learner, engine = loaded.learner, loaded.learner.policies.engine
     assert rollout.signal is not None
     updates = [plan.objective.keep(rollout.signal).nonzero().flatten().tolist()] * steps
-    _, on_policy, off_policy = learner.prepare_rollout(rollout, updates)
+    _, first, later = learner.prepare_rollout(rollout, updates)
     places, slopes, losses = [], [], []
     for number, rows in enumerate(updates):
-        inputs = off_policy if number else on_policy
+        inputs = later if number else first
         scale = learner.scale_tokens(inputs, rows)
         loss = 0.0
         for part in learner.policies.share(rows, plan.objective.unit):
@@ -50,7 +50,7 @@ def inner_steps(experiment: Experiment, steps: int) -> dict[str, Any]:
             "model": loaded.manifest["model"],
             "steps": steps,
             "rows": len(updates[0]),
-            "tokens": int(on_policy.batch.response_mask[updates[0]].sum()),
+            "tokens": int(first.batch.response_mask[updates[0]].sum()),
             "lr": experiment.lr,
             "hyper": plan.objective.hyper,
             "loss": losses,
