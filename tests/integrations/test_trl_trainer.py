@@ -16,10 +16,12 @@ from lco.heads import FixedHead, HeadRequest, LinearHead, token_loss
 from lco.methods import METHODS
 from lco.methods.objective import Signal
 from lco.policy import PolicyModel
-from lco.rollout.records import Row, collate
+from lco.problems import Problem
+from lco.rollout.records import Row, collate, sampled_mask
 from lco.training.engine import TorchEngine
 from lco.training.learner import Learner
-from lco.training.state import Policies
+from lco.training.state import Policies, Rollout, VerifiedRow
+from lco.verifier import Verdict
 from tests.conftest import START
 
 pytest.importorskip("trl", reason="TRL is not installed; `make peers` makes an environment that has it")
@@ -103,14 +105,19 @@ def signal_of(rows, tokenizer):
     """What the suite knows of the rows: their rewards by the same function, their groups by their prompts."""
     texts = [tokenizer.decode(row.response_ids, skip_special_tokens=True) for row in rows]
     groups = {group: number for number, group in enumerate(dict.fromkeys(row.group for row in rows))}
-    batch = collate(rows)
-    return batch, Signal(
+    return Signal(
         rewards=torch.tensor(reward([[{"content": text}] for text in texts])),
         groups=torch.tensor([groups[row.group] for row in rows]),
-        mask=batch.response_mask,
+        mask=sampled_mask(rows),
         truncated=torch.zeros(len(rows), dtype=torch.bool),
         length_limit=20,
     )
+
+
+def rollout_of(rows, signal):
+    """The rows as a rollout of the suite's, which nobody judges here."""
+    verified = [VerifiedRow(row, Problem(row.group, "", ""), Verdict(True, None, "", 0.0)) for row in rows]
+    return Rollout(0, verified, verified, signal, {})
 
 
 def learner_of(model, method, hyper, **changes):
@@ -139,9 +146,9 @@ def test_loss_and_gradient_are_the_suites_on_the_same_rollout(tmp_path, case):
     rows, advantages = rows_of(step)
     whole, _ = rows_of(trainer._buffered_inputs)
     learner = learner_of(copy.deepcopy(trainer.model), method, hyper)
-    batch, signal = signal_of(whole, trainer.processing_class)
+    signal = signal_of(whole, trainer.processing_class)
     chosen = list(range(8, 16))
-    _, _, off_policy = learner.prepare_rollout(batch, signal, [list(range(8)), chosen])
+    _, _, off_policy = learner.prepare_rollout(rollout_of(whole, signal), [list(range(8)), chosen])
     assert rows == whole[8:]
     torch.testing.assert_close(off_policy.constants["advantage"][8:, 0], advantages, rtol=1e-6, atol=1e-6)
     for model in (trainer.model, learner.policies.engine.policy.model):
@@ -192,9 +199,9 @@ def test_twenty_steps_of_trls_loop_are_the_suites(tmp_path, method):
     for rollout in range(5):  # two parts of a rollout, twice
         parts = [by_step[4 * rollout + k] for k in range(4)]
         rows, advantages = rows_of([*parts[0], *parts[1]])
-        batch, signal = signal_of(rows, trainer.processing_class)
+        signal = signal_of(rows, trainer.processing_class)
         plan = [list(range(8)), list(range(8, 16))] * 2
-        _, on_policy, off_policy = learner.prepare_rollout(batch, signal, plan)
+        _, on_policy, off_policy = learner.prepare_rollout(rollout_of(rows, signal), plan)
         torch.testing.assert_close(on_policy.constants["advantage"][:, 0], advantages, rtol=1e-6, atol=1e-6)
         for number, chosen in enumerate(plan):
             learner.update_policy(off_policy if number else on_policy, chosen)
