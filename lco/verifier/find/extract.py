@@ -72,10 +72,13 @@ def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _sile
         return _marked(_standing(content, behind, note))
     found = marked_by_hash(text)
     if found is None:
-        found = announced(text)
+        found, rest = announced(text)
         if found == "":
-            note("the words that announce an answer are followed by none: the response was cut off")
+            note("the words that announce an answer are followed by none, or it is taken back")
             return None
+        if rest != text:
+            note("the words that name an answer deny or doubt it: only what stands behind them counts")
+            text = rest
     found = found or formulas_alone(text) or closing_formula(text)
     placed = None
     if found is None and how != "last_number":
