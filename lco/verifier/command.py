@@ -117,6 +117,8 @@ def _pair(text: str, count: int) -> tuple[str, str]:
             hint = f"; rename its {meant!r}" if meant else ""
             raise BrokenLineError(f"line {count} has no {key!r}{hint}")
         value = record[key]
+        if key == "response" and not isinstance(value, str):
+            raise BrokenLineError(f"line {count}: 'response' is {type(value).__name__}, not text")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise BrokenLineError(f"line {count}: {key!r} is {type(value).__name__}, not text or a number")
         values.append(value if isinstance(value, str) else json.dumps(value))

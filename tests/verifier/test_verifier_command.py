@@ -69,7 +69,11 @@ def test_a_file_with_a_byte_order_mark_and_odd_separators(
         ('{"response": "x"}', "line 2 has no 'gold'"),
         ('{"response": "x", "answer": "4"}', "line 2 has no 'gold'; rename its 'answer'"),
         ('{"response": "x", "gold": NaN}', "line 2 is no JSON (NaN is no number of JSON)"),
-        ('{"response": null, "gold": "4"}', "line 2: 'response' is NoneType"),
+        ('{"response": null, "gold": "4"}', "line 2: 'response' is NoneType, not text"),
+        ('{"response": 4, "gold": "4"}', "line 2: 'response' is int, not text"),
+        ('{"response": 4.5, "gold": "4.5"}', "line 2: 'response' is float, not text"),
+        ('{"response": true, "gold": "4"}', "line 2: 'response' is bool, not text"),
+        ('{"response": "x", "gold": true}', "line 2: 'gold' is bool, not text or a number"),
         ('{"response": "x", "gold": ["4"]}', "line 2: 'gold' is list"),
     ],
 )

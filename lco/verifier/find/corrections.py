@@ -59,8 +59,13 @@ def correction(behind: str, answer: str) -> str | None:
     found = sorted((*_CLAIM.finditer(rest), *_BARE_CLAIM.finditer(rest)), key=lambda claim: claim.end())
     claims = [claim["claim"].rstrip(".,:") for claim in found]
     if claims:
-        return None if _bare(claims[-1]) == _bare(answer) else claims[-1]
+        return None if same_claim(claims[-1], answer) else claims[-1]
     return "" if _WRONG.search(rest) and not _AFFIRMED.search(rest) else None
+
+
+def same_claim(one: str, other: str) -> bool:
+    """Whether two answers are the same text but for delimiters, brackets and closing signs."""
+    return _bare(one) == _bare(other)
 
 
 def _bare(text: str) -> str:

@@ -9,7 +9,7 @@ What a person would take for the answer, in this order (the first that is there 
     a closing formula, or a response that is nothing but an answer
 
 Thinking (`<think>…</think>`) is not an answer, and a box or tag that is never closed was cut off: no answer. Marks that end
-a turn (`<|im_end|>`, `</s>`) are no part of it.
+a turn (`<|im_end|>`, `</s>`) are no part of it, and what stands behind them is none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lco.verifier.find.phrases import (
     marked_by_hash,
     only_line,
 )
-from lco.verifier.find.thoughts import after_thinking, last_match
+from lco.verifier.find.thoughts import after_thinking, last_match, within_turn
 from lco.verifier.patterns import regex
 from lco.verifier.rules import Rules
 
@@ -53,10 +53,17 @@ def _silent(text: str) -> None:
 
 def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _silent) -> Found | None:
     """The answer, or None. Raises RefusedError for boxes that contradict each other, if asked to."""
+    if not within_turn(response).strip():
+        note("the turn ends before anything is said")
+        return None
     text = after_thinking(_without_end_of_turn(response))
     if text is None:
         note("the thinking never ends")
         return None
+    ended = within_turn(text)
+    if ended != text:
+        note("what stands behind the mark that ends the turn is left out")
+        text = ended
     how = rules.extraction
     if how == "whole":
         return _marked(text.strip() or None)
@@ -72,10 +79,13 @@ def find_answer(response: str, rules: Rules, note: Callable[[str], None] = _sile
         return _marked(_standing(content, behind, note))
     found = marked_by_hash(text)
     if found is None:
-        found = announced(text)
+        found, rest = announced(text)
         if found == "":
-            note("the words that announce an answer are followed by none: the response was cut off")
+            note("the words that announce an answer are followed by none, or it is taken back")
             return None
+        if rest != text:
+            note("the words that name an answer deny or doubt it: only what stands behind them counts")
+            text = rest
     found = found or formulas_alone(text) or closing_formula(text)
     placed = None
     if found is None and how != "last_number":

@@ -3,8 +3,10 @@ r"""Words and places that announce an answer: `#### 42`, "the answer is …", a 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-from lco.verifier.find.corrections import correction
+from lco.verifier.find.corrections import correction, same_claim
+from lco.verifier.find.doubts import doubt
 from lco.verifier.find.thoughts import last_match
 from lco.verifier.patterns import regex
 from lco.verifier.read.tokens import trim
@@ -58,28 +60,50 @@ def marked_by_hash(text: str) -> str | None:
     return last[1].strip()
 
 
-def announced(text: str) -> str | None:
-    """What follows the last "answer is", up to the end of the sentence and without its reason; "" if that is nothing."""
+class Announced(NamedTuple):
+    """What words announce ("" if nothing follows them, None if none announce), and the text in which other places count:
+    behind the last sentence that only doubts an answer."""
+
+    claim: str | None
+    rest: str
+
+
+def announced(text: str) -> Announced:
+    """What follows the last "answer is", up to the end of the sentence and without its reason; a sentence that denies or
+    doubts what it names announces nothing, and a denial takes back what was announced before and is the same."""
     tail = text[-_TAIL:]
-    last = None
-    for pattern in (_PHRASE, _HEADING, _CHINESE):
-        for found in pattern.finditer(tail):
-            if last is None or found.end() > last.end():
-                last = found
-    if last is None:
-        return None
-    rest = tail[last.end() :].lstrip()
+    places = sorted(
+        (found.end(), found.start()) for pattern in (_PHRASE, _HEADING, _CHINESE) for found in pattern.finditer(tail)
+    )
+    rest = text
+    denied: list[str] = []
+    for end, start in reversed(places):
+        how = doubt(tail, start)
+        claim, stop = _claimed(tail, end)
+        if not how:
+            return Announced("" if any(same_claim(other, claim) for other in denied) else claim, text)
+        if how == "denied":
+            denied.append(claim)
+        if rest is text:
+            rest = tail[stop:].lstrip(".!?。！？* \t\n")
+    return Announced(None, rest)
+
+
+def _claimed(tail: str, start: int) -> tuple[str, int]:
+    """What is claimed at a place, and where the claim ends."""
+    rest = tail[start:].lstrip()
+    start = len(tail) - len(rest)
     for mark, end in (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)")):
         if rest.startswith(mark):
             stop = rest.find(end, 2)
             if stop < 0:
-                return ""
+                return "", len(tail)
             following = rest[stop + 2 : stop + 60]
             if not re.match(r"\s*(?:,|and\b|or\b|和|或)", following):
-                return _as_corrected(rest[2:stop].strip(), rest[stop + 2 :])
+                return _as_corrected(rest[2:stop].strip(), rest[stop + 2 :]), start + stop + 2
     stop = _sentence_end(rest)
     asked = rest[stop : stop + 1] in ("?", "？")  # "B? No, C." claims nothing
-    return _as_corrected(trim(_without_reason(rest[: stop + asked])), rest[stop:])
+    return _as_corrected(trim(_without_reason(rest[: stop + asked])), rest[stop:]), start + stop
 
 
 def _as_corrected(claim: str, behind: str) -> str:

@@ -1,4 +1,5 @@
-"""Thinking is no answer: what stands behind it, and whether a prompt has begun it."""
+"""Thinking is no answer, nor is what stands behind the end of a turn: the text between, and whether a prompt has begun a
+thought."""
 
 from __future__ import annotations
 
@@ -26,6 +27,17 @@ _SIGNS = ("<", "[THINK]", "[/THINK]", "◁")  # one of them stands in every mark
 _BOX = regex(r"\\(?:boxed|fbox)\s*\{")
 _TURN = regex(r"<[|｜](?:[^<>]{1,30})>|<[^<>]{1,30}[|｜]>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|\bassistant\b", re.I)
 """What chat templates write between turns."""
+
+
+_TURN_ENDS = regex(
+    r"<\|(?:im_end|eot_id|eot|eom_id|end_of_text|endoftext|end_of_turn|end_of_turn_token|endofturn|eos|end|return)\|>"
+    r"|<｜end▁of▁sentence｜>|</s>|<eos>|<end_of_turn>",
+    re.IGNORECASE,
+)
+_NEW_TURN = regex(
+    r"(?:<\|im_start\|>|<\|start_header_id\|>|<\|start\|>)\s*assistant\b|<start_of_turn>\s*model\b|<[|｜]assistant[|｜]>|\[/INST\]",
+    re.IGNORECASE,
+)
 
 
 def is_thought_mark(token: str) -> bool:
@@ -64,6 +76,25 @@ def after_thinking(response: str) -> str | None:
         return text
     before = text[: opened.start()]
     return before if _BOX.search(before) else None
+
+
+def within_turn(text: str) -> str:
+    """The text up to the mark that ends the last turn of the assistant in it: what stands behind is nobody's answer.
+
+    >>> within_turn("64<|im_end|>5"), within_turn("<|endoftext|>5"), within_turn("<s>5</s>"), within_turn("<s>4</s> 5")
+    ('64', '', '<s>5', '<s>4</s> 5')
+    """
+    if "<" not in text:
+        return text
+    turn = last_match(_NEW_TURN, text)
+    said = len(text.rstrip())
+    before = 0
+    for found in _TURN_ENDS.finditer(text, turn.end() if turn else 0):
+        opened = text.rfind("<s>", before, found.start()) if found[0] == "</s>" and found.end() < said else -1
+        before = found.end()
+        if opened < 0 or not text[opened + 3 : found.start()].strip():  # <s>4</s> crosses out what it holds
+            return text[: found.start()]
+    return text
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

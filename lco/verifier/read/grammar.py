@@ -22,7 +22,7 @@ from lco.verifier.read.atoms import Atoms
 from lco.verifier.read.congruences import Congruences, share_modulus
 from lco.verifier.read.cursor import Cursor
 from lco.verifier.read.measures import Units
-from lco.verifier.read.names import is_word, starts_value
+from lco.verifier.read.names import is_named, is_word, starts_value
 from lco.verifier.read.numerals import decimal
 from lco.verifier.read.tokens import Token, tokenize
 from lco.verifier.read.units import agree
@@ -222,7 +222,7 @@ class Grammar:
         divisions = 0
         while True:
             token = self.cursor.peek
-            if token.kind == "sign" and token.text == "*":
+            if (token.kind == "sign" and token.text == "*") or self._at_times():
                 self.cursor.take()
                 dots = self.cursor.at_command("dots") and self.cursor.ahead().text == "*"
                 pending.append(self._dots() if dots else self._signed_factor())
@@ -243,6 +243,16 @@ class Grammar:
                 raise UnreadableError(f"more than {MAX_TERMS} factors")
         pending = _with_named_dots(pending)
         return pending[0] if len(pending) == 1 else Node("mul", None, tuple(pending))
+
+    def _at_times(self) -> bool:
+        """Whether the word "times" stands before a factor: "7 times x", but not "7 times a day"."""
+        following, behind = self.cursor.ahead(), self.cursor.ahead(2)
+        if not self.cursor.at_word("times") or not self._starts_factor(following):
+            return False
+        if following.kind != "letters":
+            return True
+        article = following.text in ("a", "an") and behind.kind in ("letters", "text")
+        return not article and (len(following.text) == 1 or is_named(following.text))
 
     def _signed_factor(self) -> Node:
         negative = self._leading_sign()

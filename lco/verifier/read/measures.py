@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from lco.verifier.read.cursor import Cursor, plain
+from lco.verifier.read.names import is_word
 from lco.verifier.read.tokens import Token
 from lco.verifier.read.units import CANONICAL, CURRENCY_CODES, CURRENCY_SIGNS, read_unit
 from lco.verifier.tree import Node, UnreadableError
@@ -59,7 +60,12 @@ class Units:
         """Words, signs between them, exponents; only what belongs to one unit."""
         start = self.cursor.at
         words: list[str] = []
+        upright = False
         while (word := self._next(words)) is not None:
+            token = self.cursor.tokens[self.cursor.at - 1]
+            if upright and token.kind == "letters" and not _is_upright(token.text):
+                raise UnreadableError(f"the letters {token.text!r} behind the words {' '.join(words)!r} are a factor")
+            upright = upright or token.kind == "text"
             words.append(word)
         if not words:
             return ""
@@ -107,6 +113,11 @@ class Units:
             return f"{plain(upper)} / {plain(lower)}"
         cursor.at = start
         return None
+
+
+def _is_upright(run: str) -> bool:
+    """Whether letters that stand outside of the text with which a unit began may belong to it all the same."""
+    return len(run) == 1 or run.lower() in CANONICAL or is_word(run, after_value=True) or read_unit(run) == run
 
 
 def _counts_one(value: Node) -> bool:

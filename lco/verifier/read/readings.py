@@ -34,6 +34,7 @@ _HEAD = regex(
 _HEDGES = regex(
     r"\b(?:not|no|never|neither|nor|either|or|if|unless|isn'?t|aren'?t|wasn'?t|wrong|incorrect|false|cannot|can'?t|maybe|perhaps"
     r"|might|could|possibly|without"
+    r"|doubt|doubtful|nobody|unlikely|impossible|whether|untrue|denies|deny"
     r"|than|least|most|except|n't|instead|guess|unless|only if|given|suppose|assume|let)\b",
     re.IGNORECASE,
 )

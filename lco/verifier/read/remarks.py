@@ -66,7 +66,7 @@ def remark(words: list[str], single: bool, counted: bool) -> str:
     kept = [word for word in words if word not in _FILLERS]
     if len(kept) == 1 and kept[0] in _ALONE:
         return kept[0]
-    return "" if single or counted or any(map(_is_plural, kept)) else " ".join(kept)
+    return "" if single or counted or any(map(is_plural, kept)) else " ".join(kept)
 
 
 def are_pairs(words: list[str]) -> bool:
@@ -79,12 +79,13 @@ def _describes(following: list[str]) -> bool:
     for word in following:
         if word in _JOINTS:
             return False
-        if _is_plural(word):
+        if is_plural(word):
             return True
     return False
 
 
-def _is_plural(word: str) -> bool:
+def is_plural(word: str) -> bool:
+    """Whether a word (small letters) is a plural, or names a mass or a gain that may be counted like one."""
     if word in _PLURALS:
         return True
     return word.endswith("s") and len(word) > 2 and not word.endswith(_NO_PLURALS) and word not in _NO_NOUNS

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from lco.verifier.patterns import regex
-from lco.verifier.read.remarks import PAIRS, are_pairs, remark
+from lco.verifier.read.remarks import PAIRS, are_pairs, is_plural, remark
 
 _NAMES = """
 $: $ dollar dollars usd buck bucks us$ 美元
@@ -182,6 +182,16 @@ _NEVER_LAST = frozenset(
         "greater short shy off up down"
     ).split()
 )
+# What may stand behind "times" where the times are counted or compared ("7 times a day", "7 times faster").
+_BEHIND_TIMES = frozenset(
+    (
+        "in per a an each apiece every total altogether overall exactly more left remaining daily weekly monthly yearly "
+        "annually hourly faster slower heavier lighter brighter stronger weaker taller longer wider deeper older younger "
+        "hotter colder richer cheaper louder closer farther further"
+    ).split()
+)
+# Words behind which "of x" is a factor and not what is counted ("7 lots of x", but "7 values of x").
+_AMOUNTS = frozenset("unit units lot lots time times per each apiece".split())
 # Units that are a part of one: where the reference has no unit, they are worked out.
 PARTS_OF_ONE = {"%": 100, "‰": 1000, "bp": 10**4, "ppm": 10**6, "ppb": 10**9, "ppt": 10**12}
 _IN_WORDS = (
@@ -231,6 +241,8 @@ def read_unit(text: str, single: bool = False) -> str | None:
     if last in _NEVER_LAST or (labels and last.endswith("ed") and last not in _NO_PARTICIPLES):
         return None
     low = [word.lower() for word in words]
+    if _multiplies(words, low):
+        return None
     if labels:
         said = remark(low, single, bool(powers) or any(word in _COUNTED for word in low))
         return (
@@ -239,6 +251,51 @@ def read_unit(text: str, single: bool = False) -> str | None:
     if state.paired:
         return "pair" if are_pairs(low) else "label pair"
     return _written(powers)
+
+
+def _multiplies(words: list[str], low: list[str]) -> bool:
+    """Whether the words make a product of the number before them: a letter that stands for a value, or something behind
+    "times"."""
+    for at, word in enumerate(words):
+        if at and low[at - 1] == "times" and low[at] not in _BEHIND_TIMES:
+            return True
+        if _is_letters(word) and not _is_symbol(word, words, low, at) and not _is_name(words, low, at):
+            return True
+    return False
+
+
+def _is_letters(word: str) -> bool:
+    """Whether a word is one letter, or two or three in which nobody hears a word ("xy"); 平 and ° are none."""
+    if not (word.isascii() and word.isalpha()):
+        return False
+    return len(word) == 1 or (len(word) <= 3 and word.islower() and not re.search(r"[aeiou]|[^x]y$", word))
+
+
+def _is_symbol(word: str, words: list[str], low: list[str], at: int) -> bool:
+    """Whether letters are a unit's symbol or an article; behind a word that is spelled out in the plural they are none
+    ("7 meters m"), unless a negative power says so."""
+    following = words[at + 1] if at + 1 < len(words) else ""
+    if word in ("a", "fl") or low[at] in _SQUARE or low[at] in _CUBIC:
+        return following != ""
+    known = word in CANONICAL or word == "A" or _PREFIXED.fullmatch(word) is not None
+    if at == 0 or not known:
+        return known or (at == 0 and low[at] in CANONICAL)
+    before = next((other for other in reversed(low[:at]) if other not in "*·"), "")
+    spelled_out = is_plural(before) and before != "degrees"
+    return len(word) > 1 or not spelled_out or following.lstrip("^{ ").startswith("-")
+
+
+def _is_name(words: list[str], low: list[str], at: int) -> bool:
+    """Whether a letter names what was counted or where: "values of x", "students in class A", "x intercepts"."""
+    if len(words[at]) > 1:
+        return False
+    if at + 1 < len(words) and is_plural(low[at + 1]):
+        return not any(is_plural(word) or word in CANONICAL or word in _AMOUNTS for word in low[:at])
+    joint = max((place for place in range(at) if low[place] in ("of", "in")), default=0)
+    counted = [word for word in low[:joint] if word not in _GENERIC or word in _COUNTED]
+    if not counted or any(word in CANONICAL or word in _AMOUNTS for word in counted):
+        return False
+    return joint == at - 1 or (words[at].isupper() and not is_plural(low[at - 1]))
 
 
 class _State:
