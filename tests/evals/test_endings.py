@@ -1,4 +1,4 @@
-"""Stop strings and the budget of a thought: the same in training, in `lco evaluate`, and, what it has of them, in stock lm_eval."""
+"""Stop strings and the budget of a thought: the same in training, `lco evaluate` and, as far as it has them, stock lm_eval."""
 
 import json
 
