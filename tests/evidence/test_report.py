@@ -114,7 +114,9 @@ def test_records_that_make_no_table_are_refused_with_a_remedy(tmp_path):
     with pytest.raises(UserError, match=r"2 evaluations at T = 1 \(t, lco_gsm8k\).*one task each, a folder a task"):
         tables(tmp_path / "r")
     records.write(tmp_path / "r" / "grpo.json", {**grpo, "evaluations": grpo["evaluations"][1:]})
-    with pytest.raises(UserError, match=r"grpo seed 0 has no evaluation at T = 1.*`lco evaluate --temperature 1"):
+    with pytest.raises(
+        UserError, match=r"grpo seed 0 has no evaluation at T = 1.*--tasks TASK --temperature 1 --samples 8"
+    ):
         tables(tmp_path / "r")
     records.write(tmp_path / "r" / "grpo.json", grpo)
     start = record("start", None, 2)

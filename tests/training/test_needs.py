@@ -104,7 +104,7 @@ def test_rewards_are_computed_while_the_next_rows_are_generated(tmp_path, monkey
         return generated(self, *arguments)
 
     whole = lines(train(small(tmp_path / "whole", steps=1, eval_every=0)))
-    monkeypatch.setattr(transformers.TransformersSampler.__init__, "__defaults__", (8, None))
+    monkeypatch.setattr(transformers.TransformersSampler.__init__, "__defaults__", (8, None, None))
     monkeypatch.setattr(Collector, "verify_rows", judge)
     monkeypatch.setattr(transformers.TransformersSampler, "_sample", sample)
     folder = train(small(tmp_path / "parts", steps=1, eval_every=0))
