@@ -267,19 +267,22 @@ def test_an_adapter_alone_learns_under_peft(tmp_path):
 @pytest.mark.parametrize("method", ["lco_kld", "lco_lch"])
 def test_under_autocast_to_bfloat16_the_gradient_is_that_of_float32_but_for_rounding(tmp_path, method):
     """TRL's default. The body runs in bfloat16, the head's mathematics stay float32."""
-    found = []
+    found, rollout = [], None
     for bf16 in (False, True):
         trainer = trainer_of(tmp_path, method, {"beta": 0.5}, bf16=bf16)
         model = trainer.accelerator.prepare_model(trainer.model)
         model.train()
         examples = [{"prompt": [{"role": "user", "content": q}]} for q in QUESTIONS[:4] for _ in range(4)]
         torch.manual_seed(0)
-        inputs = trainer._prepare_inputs(examples) if not found else found[0][1]
+        inputs = trainer._prepare_inputs(examples)
+        if rollout is None:
+            rollout = inputs, trainer._buffered_inputs
+        inputs, trainer._buffered_inputs = rollout  # the same rows for both
         loss = trainer._compute_loss(model, inputs)
         loss.backward()
-        found.append((gradients(trainer.model).float(), inputs))
+        found.append(gradients(trainer.model).float())
         teardown_function()
-    (exact, _), (rough, _) = found
+    exact, rough = found
     assert 0 < float((exact - rough).norm() / exact.norm()) < 0.1
 
 
