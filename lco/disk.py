@@ -19,7 +19,7 @@ from lco.errors import UserError
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 """What the system says where nothing more can be written."""
 
-FULL_IN_WORDS = ("No space left on device", "PytorchStreamWriter failed", "Read-only file system")
+FULL_IN_WORDS = ("No space left on device", "PytorchStreamWriter failed", "Read-only file system", "File too large")
 """How libraries that hide the system's error say it."""
 
 
@@ -119,7 +119,9 @@ def full_disk_named(folder: Path, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # safetensors has a class of its own that derives from no other
         words = str(error)
         if getattr(error, "errno", None) not in FULL and not any(known in words for known in FULL_IN_WORDS):
             raise

@@ -120,6 +120,10 @@ def test_flags_may_be_abbreviated_and_values_may_begin_with_a_dash(capsys):
         (["--processes", "4"], "processes is 4 and has no effect: it is read only with --engine deepspeed"),
         (["--zero-stage", "3"], "zero_stage is 3 and has no effect: it is read only with --engine deepspeed"),
         (["--vllm-cache-gib", "2"], "vllm_cache_gib is 2.0 and has no effect: it is read only with --rollouts vllm"),
+        (
+            ["--stop", ";", "--method", "sft"],
+            "stop is [';'] and has no effect: it is read only where responses are sampled",
+        ),
         (["--critic-lr", "1"], "critic_lr is 1.0 and has no effect: it is read only by a method with a critic"),
         (["--split", "test", "--problems", "mine.jsonl"], "split is 'test' and has no effect: it is read only for"),
         (["--eval-problems", "9"], "eval_problems is 9 and has no effect: it is read only with --eval-every"),

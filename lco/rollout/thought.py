@@ -107,7 +107,13 @@ def closing_ids(tokenizer: Any, budget: int) -> tuple[int, ...]:
             f"thought_tokens is {budget}, but the chat template of {tokenizer.name_or_path} shows no thought that could be "
             "closed; leave it out, or give a model that thinks"
         )
-    return tuple(tokenizer.encode(f"\n{mark}\n\n", add_special_tokens=False))
+    ids = tuple(tokenizer.encode(f"\n{mark}\n\n", add_special_tokens=False))
+    if mark not in response_decoder(tokenizer)(ids):
+        raise UserError(
+            f"thought_tokens is {budget}, but the tokenizer of {tokenizer.name_or_path} cannot write {mark}, so no thought can "
+            "be closed; leave it out"
+        )
+    return ids
 
 
 def is_in_thought(response: str) -> bool:

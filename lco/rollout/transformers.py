@@ -78,6 +78,11 @@ class TransformersSampler:
         self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, draws: torch.Generator
     ) -> list[Row]:
         logits, cache, mask = self._prefill([ids for _, ids in prompts], sampling.samples)
+        if not bool(torch.isfinite(logits).all()):
+            raise UserError(
+                "the model's logits are no finite numbers, so nothing can be sampled: its weights have diverged; lower --lr, or "
+                "give another model"
+            )
         count = len(logits)
         positions = mask.sum(1, keepdim=True)
         stops = torch.tensor(sampling.stop_token_ids, dtype=torch.int64, device=logits.device)

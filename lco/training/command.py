@@ -19,6 +19,7 @@ from lco.methods import METHODS, method_named
 from lco.outside import is_place, refuse_untyped
 from lco.problems.local import parse_columns
 from lco.problems.rewards import parse_terms
+from lco.runs.folder import read_object
 from lco.training.launch import CONFIGURATION, become_rank, end_rank, launch_ranks
 from lco.training.resolve import resolve
 
@@ -166,6 +167,13 @@ def config_of_run(arguments: argparse.Namespace) -> str:
     if not arguments.out or not (arguments.resume or arguments.start_over):
         return ""
     file = Path(arguments.out) / "config.json"
+    if file.is_file() and read_object(file) is None:
+        if arguments.start_over and arguments.model:
+            return ""  # made again from what is typed
+        raise UserError(
+            f"{file} says what the run is, and is damaged; restore it, or make the run again with --start-over and all its "
+            "flags (--model …)"
+        )
     if file.is_file():
         return str(file)
     if not arguments.model:

@@ -6,6 +6,7 @@ no effect in a run. `resolve` in resolve.py asks for all of it, once.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 from collections.abc import Mapping
@@ -274,6 +275,7 @@ def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
     named = SETS.get(experiment.problems)
     deepspeed = (experiment.engine == "deepspeed", "with --engine deepspeed")
     validation = (experiment.eval_every > 0, "with --eval-every")
+    sampled = (objective.source != "demonstrations" or validation[0], "where responses are sampled")
     readers = {
         "split": (named is not None or is_hub_id(experiment.problems), "for named problem sets"),
         "vllm_cache_gib": (experiment.rollouts == "vllm", "with --rollouts vllm"),
@@ -283,13 +285,19 @@ def describe_unread(experiment: Experiment, objective: Objective) -> list[str]:
         "critic_lr": (objective.critic, "by a method with a critic"),
         "eval_split": (validation[0] and not experiment.eval_share, "with --eval-every and without --eval-share"),
         "eval_problems": validation,
+        "stop": sampled,
+        "thought_tokens": sampled,
     }
     known = fields()
     return [
         f"{name} is {getattr(experiment, name)!r} and has no effect: it is read only {where}"
         for name, (read_here, where) in readers.items()
-        if not read_here and getattr(experiment, name) != known[name].default
+        if not read_here and getattr(experiment, name) != default_of(known[name])
     ]
+
+
+def default_of(spec: dataclasses.Field[Any]) -> Any:
+    return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
 
 
 def check_fixed_models(experiment: Experiment, used: Mapping[str, str]) -> None:

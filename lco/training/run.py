@@ -10,6 +10,7 @@ runs/<problems>/<method>/seed-<n>/
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -70,7 +71,10 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
         stack.enter_context(disk.full_disk_named(folder, "free some space, then continue with --resume"))
         start = restore(plan, loaded) if resume else 0
         if resume and start == plan.experiment.steps:
-            say(f"{folder} has its {start} rollouts behind it; give more --steps to go on")
+            if not (folder / "checkpoints" / "final").is_dir():
+                export_final(loaded, folder)  # it ended between its last checkpoint and this
+            if rank == 0:
+                say(f"{folder} has its {start} rollouts behind it; give more --steps to go on")
             return folder
         sampler = loaded.collector.sampler = start_sampler(plan, loaded, world)
         if sampler is not None:
@@ -307,6 +311,7 @@ def export_final(loaded: Loaded, folder: Path) -> None:
     weights = dict(engine.named_weights())
     if engine.rank == 0:
         final, partial = folder / "checkpoints" / "final", folder / "checkpoints" / ".final.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # of an export that did not come to its end
         export(engine.policy.model, loaded.tokenizer, partial, weights)
         disk.flush_tree(partial)
         partial.replace(final)

@@ -14,7 +14,7 @@ from lco.rollout.records import Row, Sampling
 from lco.rollout.stop import StopSampler, cut_at_stop
 from lco.rollout.transformers import TransformersSampler
 from tests.conftest import START
-from tests.rollout.conftest import VOCABULARY, save, trainer_gap
+from tests.rollout.conftest import VOCABULARY, save, small_model, trainer_gap
 
 # Lengths differ, one prompt holds the pad id, one the end token of the checkpoint, two are equal but for their group.
 PROMPTS = [("a", (1, 5, 6, 9)), ("b", (1, 8)), ("c", (1, 0, 0, 4, 5, 6, 7, 8, 0, 10)), ("d", (1, 8)), ("e", (3,))]
@@ -208,3 +208,13 @@ def test_a_rank_without_rows_keeps_calling_the_model_until_all_have_theirs(model
     rows = TransformersSampler(model, any_rank=any_rank).sample(PROMPTS, sampling(stop_token_ids=()), seed=3)
     assert asked == [True] * 12 + [False] * 6
     assert rows == TransformersSampler(model).sample(PROMPTS, sampling(stop_token_ids=()), seed=3)
+
+
+def test_a_model_that_has_diverged_is_named(model):
+    lost = small_model(seed=4)
+    with torch.no_grad():
+        lost.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(
+        UserError, match="the model's logits are no finite numbers, so nothing can be sampled: its weights"
+    ):
+        TransformersSampler(lost).sample(PROMPTS, SAMPLING, seed=1)

@@ -119,6 +119,11 @@ def test_a_model_that_shows_no_thought_is_refused_and_one_that_does_is_read():
     tokenizer = AutoTokenizer.from_pretrained(START / "llama")
     with pytest.raises(UserError, match=r"thought_tokens is 5, but the chat template of .* shows no thought"):
         with_thought_budget(None, tokenizer, 5)
+    template = tokenizer.chat_template
+    tokenizer.chat_template += "{{ '<think>' }}"
+    with pytest.raises(UserError, match="cannot write </think>, so no thought can be closed; leave it out"):
+        with_thought_budget(None, tokenizer, 5)
+    tokenizer.chat_template = template
     tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in ("<think>", "</think>")])
     tokenizer.chat_template += "{{ '<think>' }}"
     found = with_thought_budget(None, tokenizer, 5)

@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 
+from lco.cli import main
 from lco.errors import UserError
 from lco.methods import METHODS
 from lco.stopping import Stopped
@@ -348,3 +349,34 @@ def test_a_resume_needs_no_more_than_the_runs_folder(tmp_path):
     assert main(["train", "--resume", "--out", str(folder), "--steps", "2"]) == 0
     assert [line["step"] for line in lines(folder)] == [1, 2]
     assert main(["train", "--resume", "--start-over", "--out", str(folder)]) == 2
+
+
+def test_a_run_that_ended_before_its_last_model_was_written_gets_it_on_resume(tmp_path):
+    """And what an export left half-written is no part of it."""
+    folder = train(small(tmp_path / "run", eval_every=0))
+    expected = weights(folder)
+    final = folder / "checkpoints" / "final"
+    final.rename(final.with_name(".final.partial"))
+    (final.with_name(".final.partial") / "stray.bin").write_text("x")
+    train(small(tmp_path / "run", eval_every=0), resume=True)
+    found = weights(folder)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert not (final / "stray.bin").exists()
+    assert not final.with_name(".final.partial").exists()
+
+
+def test_a_run_whose_configuration_is_damaged_is_made_again_from_what_is_typed(tmp_path, capsys):
+    folder = train(small(tmp_path / "run", steps=1, eval_every=0))
+    (folder / "config.json").write_text("")
+    flags = ["--out", str(folder)]
+    for flag in ("--resume", "--start-over"):
+        assert main(["train", flag, *flags]) == 2
+        assert "config.json says what the run is, and is damaged; restore it, or make the run again with" in (
+            capsys.readouterr().err
+        )
+    small_flags = (
+        "--extraction hash --max-prompt-tokens 32 --prompts-per-step 2 --samples 2 --steps 1 --limit 50 --device cpu "
+        f"--method grpo --model {START / 'llama'}"
+    )
+    assert main(["train", "--start-over", *flags, *small_flags.split()]) == 0
+    assert len(lines(folder)) == 1
