@@ -77,10 +77,11 @@ def test_steps_equal_plain_torchs(tmp_path, processes, cases):
 
 
 def check_float32(case, steps):
-    """Deviations are float32's noise, after AdamW's division by √v; none comes near an update's size (1e-3)."""
+    """Deviations are float32's noise, after AdamW's division by √v, which makes most of it where a gradient is near its ε; none
+    comes near an update's size (1e-3), and all of them together (`drift`) are a ten-thousandth of the way."""
     for number, step in enumerate(steps):
         skipped = "nan" in case and number == 1
-        assert step["off"] < (1e-6 if number == 0 or skipped else 5e-6), (case, number, step)
+        assert step["off"] < (2e-6 if number == 0 or skipped else 5e-6), (case, number, step)
         assert step["drift"] < 3e-5, (case, number, step)
         assert step["statistics"] < 5e-5, (case, number, step)
         # From the second step on they are those of parameters that differ by the noise above.
