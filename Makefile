@@ -27,7 +27,7 @@ llama-%: setup
 smollm2-% octothinker-%: setup
 	@$(RUN) -m reproduce.llama $@ $(ARGS)
 
-test: lint ## lint, types and all tests but the long ones (10 minutes on 2 cores)
+test: lint ## lint, types and all tests but the long ones (12 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not long and not gpu" -n 2 --dist loadfile
 
 test-long: long-inputs setup ## real models, kill tests, fuzzing; LCO_DATA_DIR and LCO_MODEL_DIR name their input (three quarters of an hour on 2 cores)

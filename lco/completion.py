@@ -6,7 +6,6 @@ bash: eval "$(register-python-argcomplete lco)" (docs/install.md)
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Iterable
 
 from lco.config import fields
@@ -39,10 +38,9 @@ def extraction_rules() -> Iterable[str]:
 
 
 def tasks() -> Iterable[str]:
-    from lco.evaluation.tasks import tasks_folder
+    from lco.evaluation.tasks import read_task_files, tasks_folder, written_names
 
-    texts = (file.read_text(encoding="utf-8") for file in sorted(tasks_folder().glob("*.yaml")))
-    return [name for text in texts for name in re.findall(r"^task:\s*([\w.-]+)\s*$", text, re.MULTILINE)]
+    return written_names(read_task_files(tasks_folder()))
 
 
 NAMES: dict[str, Names] = {

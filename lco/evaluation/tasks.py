@@ -71,8 +71,17 @@ def check_names(tasks: Sequence[str], folder: Path) -> None:
     Raises:
         UserError: a task of which no file in the folder speaks.
     """
-    text = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder.rglob("*.yaml")))
-    names = re.findall(r"^task:\s*([\w.-]+)\s*$", text, re.MULTILINE)
+    text = read_task_files(folder)
     for name in tasks:
         if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text):
-            raise UserError(f"there is no task {name!r}{nearest(name, names)}")
+            raise UserError(f"there is no task {name!r}{nearest(name, written_names(text))}")
+
+
+def read_task_files(folder: Path) -> str:
+    """The text of all task files, one behind the other."""
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder.rglob("*.yaml")))
+
+
+def written_names(text: str) -> list[str]:
+    """The names that task files give, as far as they can be told without lm-eval."""
+    return re.findall(r"^task:\s*([\w.-]+)\s*$", text, re.MULTILINE)

@@ -83,12 +83,7 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
         compare_policies(plan, loaded)
         open_folder(plan, loaded, start)
         track = stack.enter_context(tracker_of(plan, loaded, start))
-        try:
-            loop(plan, loaded, start, on_step, track)
-        except UserError:
-            if rank == 0 and not run_folder.finished_rollouts(folder):
-                run_folder.remove_run(folder)  # refused at its first rollout: nothing was learnt, and nothing stays
-            raise
+        loop(plan, loaded, start, on_step, track)
     return folder
 
 

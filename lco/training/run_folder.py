@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from lco.config import Experiment, fields
 from lco.disk import write_text
 from lco.errors import UserError
+from lco.runs.folder import read_object
 
 MAY_CHANGE_ON_RESUME = {"steps", "save_every", "keep", "eval_every", "out", "micro_batch", "vllm_cache_gib", "track"}
 """Keys that change neither what was done nor, but for rounding, what is still to do."""
@@ -80,16 +81,7 @@ def has_begun(folder: Path) -> bool:
     """Whether the folder holds a run: a configuration that can be read, or anything that a run has done."""
     if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").exists():
         return True
-    return read_json(folder / "config.json") is not None and read_json(folder / "manifest.json") is not None
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return read_object(folder / "config.json") is not None and read_object(folder / "manifest.json") is not None
 
 
 def remove(path: Path) -> None:
@@ -151,7 +143,7 @@ def same_run(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> 
         UserError: it is a run of another configuration, other data, other models or another number of ranks, or what it
             was cannot be read.
     """
-    recorded, before = read_json(folder / "config.json"), read_json(folder / "manifest.json")
+    recorded, before = read_object(folder / "config.json"), read_object(folder / "manifest.json")
     for name, found in (("config.json", recorded), ("manifest.json", before)):
         if found is None:
             raise UserError(

@@ -22,13 +22,24 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=at_least_one, default=2, metavar="N", help="runs at a time (default: 2)")
 
 
+def add_parts(parser: argparse.ArgumentParser, *parts: str) -> None:
+    """Which parts of a study are made; the last one makes tables or figures from the records alone."""
+
+    def part(text: str) -> str:
+        if text not in parts:
+            raise argparse.ArgumentTypeError(f"there is no part {text!r}; give {', '.join(parts[:-1])} or {parts[-1]}")
+        return text
+
+    parser.add_argument("parts", nargs="*", type=part, metavar="PART", help=f"{', '.join(parts)} (default: all)")
+
+
 def at_least_one(text: str) -> int:
     """
     Raises:
         argparse.ArgumentTypeError: it is not a whole number above zero.
     """
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero; give 1 or more")
     return int(text)
 
 

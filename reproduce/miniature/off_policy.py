@@ -42,7 +42,7 @@ from lco.disk import read_lines, write_json
 from lco.errors import UserError
 from lco.evidence.records import curves, rounded
 from lco.provenance import collect
-from reproduce.common.entry import add_processes, at_least_one, command_parser, run_command
+from reproduce.common.entry import add_parts, add_processes, at_least_one, command_parser, run_command
 from reproduce.common.reuse import read_object
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing, refuse_others
 from reproduce.miniature import budget
@@ -208,7 +208,7 @@ def read_records() -> list[dict[str, Any]]:
 
 def options() -> argparse.Namespace:
     parser = command_parser(MODULE, __doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, figures (default: all)")
+    add_parts(parser, *PARTS, "figures")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
     parser.add_argument(
         "--staleness", nargs="+", type=int, default=list(STALENESS), choices=STALENESS, help="these cells alone"
@@ -220,11 +220,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/off_policy"), help="where the runs go")
     parser.add_argument("--report", type=Path, default=RECORDS / "report", help="where tables and figures go")
     add_processes(parser)
-    chosen = parser.parse_args()
-    for part in chosen.parts:
-        if part not in {*PARTS, "figures"}:
-            parser.error(f"there is no part {part!r}; give {', '.join(PARTS)} or figures")
-    return chosen
+    return parser.parse_args()
 
 
 def run(chosen: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from lco.config import Experiment
 from lco.disk import read_lines
 from lco.evidence.records import curves, rounded
 from lco.provenance import collect
-from reproduce.common.entry import add_processes, command_parser, run_command
+from reproduce.common.entry import add_parts, add_processes, command_parser, run_command
 from reproduce.common.reuse import read_object
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing, refuse_others
 from reproduce.miniature import budget
@@ -100,17 +100,13 @@ def read_records(part: str) -> dict[str, list[Record]]:
 
 def options() -> argparse.Namespace:
     parser = command_parser(MODULE, __doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="support, beta, tables (default: all)")
+    add_parts(parser, *PARTS, "tables")
     parser.add_argument("--out", type=Path, default=Path("runs/sensitivity"), help="where the runs go")
     parser.add_argument(
         "--seeds", type=int, default=len(SEEDS), choices=range(1, len(SEEDS) + 1), help="the first N seeds"
     )
     add_processes(parser)
-    chosen = parser.parse_args()
-    for part in chosen.parts:
-        if part not in {*PARTS, "tables"}:
-            parser.error(f"there is no part {part!r}; give support, beta or tables")
-    return chosen
+    return parser.parse_args()
 
 
 def run(chosen: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 from lco.disk import read_lines
 from lco.evidence.records import curves, rounded
 from lco.provenance import collect
-from reproduce.common.entry import add_processes, command_parser, run_command
+from reproduce.common.entry import add_parts, add_processes, command_parser, run_command
 from reproduce.common.study import RESULTS, Cell, Record, Study, make_missing
 from reproduce.miniature import budget
 
@@ -131,15 +131,11 @@ def read_records(part: str) -> list[dict[str, Any]]:
 
 def options() -> argparse.Namespace:
     parser = command_parser(MODULE, __doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, figures (default: all)")
+    add_parts(parser, *PARTS, "figures")
     parser.add_argument("--out", type=Path, default=Path("runs/stability"), help="where the runs go")
     parser.add_argument("--report", type=Path, default=RECORDS / "report", help="where tables and figures go")
     add_processes(parser)
-    chosen = parser.parse_args()
-    for part in chosen.parts:
-        if part not in {*PARTS, "figures"}:
-            parser.error(f"there is no part {part!r}; give {', '.join(PARTS)} or figures")
-    return chosen
+    return parser.parse_args()
 
 
 def run(chosen: argparse.Namespace) -> None:

@@ -96,7 +96,7 @@ def test_a_number_of_processes_that_is_none_is_named(capsys, text):
     assert parser.parse_args(["--processes", "3"]).processes == 3
     with pytest.raises(SystemExit):
         parser.parse_args([f"--processes={text}"])
-    assert f"'{text}' is not a number of processes; give 1 or more" in capsys.readouterr().err
+    assert f"'{text}' is no whole number above zero; give 1 or more" in capsys.readouterr().err
 
 
 def command(out, pause, cells):
