@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lco.cli import main
+from lco.cli import COMMANDS, main
 from lco.config import from_mapping
 from lco.methods import METHODS
 from lco.training.command import preset_settings
 from lco.training.resolve import resolve
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "verify", "methods", "table", "leaderboard", "problems", "lab"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -193,6 +191,41 @@ def test_a_mistyped_name_costs_no_import_of_what_takes_seconds(arguments):
         "sys.exit(code if not {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules) else 99)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 2
+
+
+VERIFIER_ALONE = """
+import importlib.abc, json, sys
+from pathlib import Path
+
+class OnlyTheVerifiers(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"lco", "sympy", "mpmath", *sys.stdlib_module_names}:
+            return None
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, OnlyTheVerifiers())
+from lco.cli import main
+print(json.dumps([main(arguments) for arguments in json.loads(sys.argv[1])]))
+"""
+
+
+def test_where_only_the_verifiers_extra_is_installed_every_command_works_or_says_what_it_lacks(tmp_path):
+    record = "results/lco_wider/llama/grpo/seed-0.json"
+    given = {
+        "train": ["--method", "grpo", "--model", "m"], "serve": ["m"], "evaluate": ["--model", "m", "--tasks", "lco_gsm8k"],
+        "verify": [record], "watch": [str(tmp_path)], "samples": [str(tmp_path)], "record": ["--check", record],
+        "card": [str(tmp_path)],
+    }  # fmt: skip
+    asked = [[name, *given.get(name, [])] for name in COMMANDS]
+    command = [sys.executable, "-c", VERIFIER_ALONE, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout.splitlines()[-1])
+    said = done.stderr.splitlines()
+    assert set(codes) <= {0, 2}
+    assert len(said) == codes.count(2)
+    lacking = [line for line in said if line.startswith("lco: this command needs ") and "`make setup`" in line]
+    assert len(lacking) > 5
 
 
 def test_the_document_of_methods_is_what_the_code_says(capsys):
