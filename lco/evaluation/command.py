@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lco.disk import full_disk_named, write_json
 from lco.errors import UserError
 from lco.evaluation.tasks import check_names, load_tasks, tasks_folder
+from lco.provenance import collect
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data_dir and not Path(arguments.data_dir).is_dir():
         raise UserError(f"there is no folder {arguments.data_dir}; give the folder of JSON Lines with --data-dir")
     from lco import models  # torch, then transformers, then lm-eval: each only once what is asked so far can be done
-    from lco.disk import full_disk_named, write_json
-    from lco.provenance import collect
 
     models.resolve_device(arguments.device)
     models.load_config(arguments.model)
@@ -159,7 +159,7 @@ def line(task: str, found: dict[str, Any]) -> str:
 
 def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     """(lm-eval model, its sampler, the model's name, class and weight hash) for a model folder or hub id."""
-    from lco import models
+    from lco import models  # as above
     from lco.evaluation.language_model import SamplerLM
     from lco.problems.prompts import end_token_ids, with_thinking
     from lco.problems.responses import response_decoder

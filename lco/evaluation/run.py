@@ -60,7 +60,7 @@ def evaluate(
             samples > 1 at temperature 0, or a prompt of any task that is longer than the context allows; all are found
             before anything is sampled.
     """
-    from lm_eval import simple_evaluate
+    from lm_eval import simple_evaluate  # seconds, which a refused number does not cost
 
     check_numbers(samples, limit, model.temperature, model.max_new_tokens)
     ready = tasks if isinstance(tasks, Tasks) else load_tasks(tasks, data_dir, tasks_dir)

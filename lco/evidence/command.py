@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lco.errors import UserError
+from lco.evidence.formats import latex, markdown, visible
+from lco.evidence.reported import whole_ledger
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -26,10 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lco.errors import UserError
-    from lco.evidence.formats import latex, markdown, visible
-    from lco.evidence.report import build
-    from lco.evidence.reported import whole_ledger
+    from lco.evidence.report import build  # numpy and matplotlib, which --help does without
 
     if arguments.reported:
         print(markdown(whole_ledger()) if arguments.format == "md" else latex(whole_ledger()))

@@ -14,7 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lco.disk import full_disk_named, sha256, write_text
 from lco.errors import UserError
+from lco.evidence.names import row_key
+from lco.evidence.samples import choose_samples
+from lco.runs.folder import read_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return check(arguments.paths, arguments.runs)
-    from lco.disk import full_disk_named
-
     if arguments.evaluations and len(arguments.paths) > 1:
         raise UserError("--evaluations belongs to one run; record the runs one by one")
     for folder in arguments.paths:
@@ -61,8 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def lacking(folder: Path, place: Path) -> str:
     """What a run's record lacks, in brackets; "" where it has all."""
-    from lco.runs.folder import read_run
-
     run = read_run(folder)
     said = [] if run.done >= run.steps else [f"unfinished: {run.done} of {run.steps} rollouts"]
     said += [] if beside(place).exists() else ["no results in its evals/: nothing of it can stand in a table"]
@@ -75,10 +75,7 @@ def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
     Raises:
         UserError: no run, results of another model, or another record in the way.
     """
-    from lco.disk import write_text
-    from lco.evidence import records
-    from lco.evidence.names import row_key
-    from lco.evidence.samples import choose_samples
+    from lco.evidence import records  # numpy, which --help does without
 
     results = {file: read_result(file) for file in (files or sorted((folder / "evals").glob("*.json")))}
     final = hash_of_final(folder, results)
@@ -240,8 +237,6 @@ def refuse_other_than_run(file: Path, record: Mapping[str, Any], run: Path) -> N
 
 def hashes_of_runs(runs: Path | None) -> dict[str, dict[str, str]]:
     """{run folder: the hashes of the files that records are made from} of all runs below a folder."""
-    from lco.disk import sha256
-
     found: dict[str, dict[str, str]] = {}
     for manifest in sorted(runs.rglob("manifest.json")) if runs is not None else ():
         files = (manifest.with_name(name) for name in ("config.json", "manifest.json", "metrics.jsonl"))

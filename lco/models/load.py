@@ -1,4 +1,7 @@
-"""Configurations, tokenizers and weights, each loaded whole or refused in one sentence."""
+"""Configurations, tokenizers and weights, each loaded whole or refused in one sentence.
+
+transformers is imported where it is asked, seconds that a wrong device or folder does not cost.
+"""
 
 from __future__ import annotations
 

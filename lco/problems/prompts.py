@@ -79,7 +79,7 @@ def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     Raises:
         UserError: the tokenizer has no chat template, or the template refuses the messages.
     """
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError  # which a list of the styles does not need
 
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(

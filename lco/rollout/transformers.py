@@ -127,7 +127,7 @@ class TransformersSampler:
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]], samples: int) -> tuple[Tensor, Any, Tensor]:
         """Reads each prompt once, then repeats it for its samples: logits [B, V], cache, attention mask [B, S]."""
-        from transformers import DynamicCache
+        from transformers import DynamicCache  # transformers, which whoever has a model has loaded
 
         device, longest = self.model.device, max(map(len, prompts))
         ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
@@ -161,7 +161,7 @@ def check_cache(model: Any) -> None:
         UserError: it carries a recurrent state (Mamba, Jamba, linear attention), in which padding leaves its traces and
             rows cannot be told apart.
     """
-    from transformers import DynamicCache
+    from transformers import DynamicCache  # as above
     from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
     plain = model._supports_default_dynamic_cache() and not model._is_stateful

@@ -145,7 +145,7 @@ def become_rank(experiment: Experiment) -> None:
     die_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     if experiment.device != "cpu":
-        import torch
+        import torch  # which the process that starts the ranks does without
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -39,7 +39,9 @@ from lco.rollout.memory import weight_bytes
 from lco.rollout.records import Sampler, Sampling
 from lco.rollout.stop import StopSampler
 from lco.rollout.thought import closing_ids, with_thought_budget
+from lco.rollout.transformers import TransformersSampler
 from lco.training.collector import Collector
+from lco.training.deepspeed import DeepSpeedEngine
 from lco.training.engine import Engine, TorchEngine
 from lco.training.learner import Learner
 from lco.training.manifest import describe_models, describe_run
@@ -325,8 +327,6 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, ends: Sequence[int
 def build_engine(policy: PolicyModel, experiment: Experiment) -> Engine:
     if experiment.engine == "torch":
         return TorchEngine(policy, experiment)
-    from lco.training.deepspeed import DeepSpeedEngine
-
     return DeepSpeedEngine(policy, experiment)
 
 
@@ -347,8 +347,6 @@ def start_engine_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | No
     if plan.objective.source == "demonstrations" and not experiment.eval_every:
         return None
     if experiment.rollouts == "transformers":
-        from lco.rollout.transformers import TransformersSampler
-
         # ZeRO-3 gathers weights inside every forward, so its ranks must sample in step.
         in_step = experiment.engine == "deepspeed" and experiment.zero_stage == 3
         decode = response_decoder(loaded.tokenizer)

@@ -15,6 +15,7 @@ from lco.config import Experiment
 from lco.disk import in_words, write_json
 from lco.errors import UserError
 from lco.evaluation.tasks import check_names, tasks_folder
+from lco.methods import METHODS as REGISTERED
 from lco.methods import check_method
 from lco.problems.rewards import ALONE
 from reproduce.common import memory, reuse
@@ -122,8 +123,6 @@ def planned(run: Experiment) -> dict[str, Any]:
 
 def settings_of(method: str, common: Experiment, budget: str) -> tuple[Experiment, str]:
     """(a method's configuration, where it comes from): the suite's budget, or over it what its paper says."""
-    from lco.methods import METHODS as REGISTERED  # torch, which a mistyped name does without
-
     run = dataclasses.replace(common, method=method)
     if budget != "paper":
         return run, f"the suite's {'short budget' if budget == 'short' else 'budget'}, the method's default knobs"

@@ -28,6 +28,7 @@ from lco.config import Experiment, dump
 from lco.disk import read_lines, write_text
 from lco.errors import UserError
 from lco.evidence import records
+from lco.methods import METHODS
 from lco.stopping import Stopped
 from lco.training.launch import die_with_parent, wait
 from reproduce.common import reuse
@@ -182,8 +183,7 @@ def describe_first_steps(record: Record) -> str:
 
 def draw_curves(folder: Path) -> None:
     """The learning curves of the records in the folder."""
-    from lco.evidence.plots import learning_curves  # matplotlib, and torch for the methods' titles: after the work
-    from lco.methods import METHODS
+    from lco.evidence.plots import learning_curves  # matplotlib: after the work
 
     learning_curves(records.read_all(folder), {name: m.title for name, m in METHODS.items()}, folder / "curves")
 
