@@ -62,7 +62,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClaimVerdict:
     """What the records say: a word, the numbers it is computed from, and how many records these rest on."""
 
     word: str
@@ -100,19 +100,19 @@ def claim_of(values: Mapping[str, Any], file: Path) -> Claim:
     return Claim(**{key: value for key, value in own.items() if key in known}, given=given)
 
 
-def judge(claim: Claim, folder: Path) -> Verdict:
+def judge(claim: Claim, folder: Path) -> ClaimVerdict:
     """The verdict on a claim from the records below `folder`/`claim.results`; not tested where none are there.
 
     Supported: every effect speaks for it. Contradicted: every one against it. Mixed: anything else.
     """
     if claim.test == "untested" or not (folder / claim.results).is_dir():
-        return Verdict(UNTESTED)
+        return ClaimVerdict(UNTESTED)
     effects, records = TESTS[claim.test](claim, folder / claim.results)
     if not effects:
-        return Verdict(UNTESTED)
+        return ClaimVerdict(UNTESTED)
     signs = {effect.sign for effect in effects}
     word = SUPPORTED if signs == {1} else CONTRADICTED if signs == {-1} else MIXED
-    return Verdict(word, tuple(effects), records)
+    return ClaimVerdict(word, tuple(effects), records)
 
 
 Found = tuple[list[Effect], int]
@@ -227,7 +227,7 @@ TESTS: Mapping[str, Callable[[Claim, Path], Found]] = {
 }
 
 
-def table_of(judged: Sequence[tuple[Claim, Verdict]]) -> Table:
+def table_of(judged: Sequence[tuple[Claim, ClaimVerdict]]) -> Table:
     """A row a claim: its words and source, the verdict, and every number that it is computed from."""
     rows = tuple(
         (
