@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from lco import models
 from lco.cli import main
 from lco.errors import UserError
+from lco.evaluation.command import check_file
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
+from lco.evaluation.tasks import load_tasks
 from lco.evidence.records import distil_evaluation
 from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
 from lco.rollout.transformers import TransformersSampler
@@ -208,14 +211,36 @@ def test_the_command_names_model_prompt_and_problems_and_replaces_no_other_resul
     assert file.read_bytes() == before
     assert command("--samples", "2", "--temperature", "1", *out, "--limit", "4") == 2
     assert "holds a result with another limit (3, and this call has 4); give another --out" in capsys.readouterr().err
-    for more, key in ((["--max-new-tokens", "4"], "sampling.max_new_tokens"), (["--dtype", "bfloat16"], "model.sha256"),
+    for more, key in ((["--max-new-tokens", "4"], "sampling.max_new_tokens"), (["--dtype", "bfloat16"], "dtype"),
                       (["--seed", "1"], "sampling.seed")):  # fmt: skip
         assert command("--samples", "2", "--temperature", "1", *out, *more) == 2
-        assert f"holds a result with another {key}" in capsys.readouterr().err
+        assert f"holds a result with another {key} (" in capsys.readouterr().err
     assert file.read_bytes() == before
     file.write_text("{")
     assert command("--samples", "2", "--temperature", "1", *out) == 2
     assert "holds no result that can be read" in capsys.readouterr().err
+
+
+def test_outside_a_checkout_nothing_is_said_of_git(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert command("--out", str(tmp_path / "out")) == 0
+    said = capfd.readouterr()
+    assert "git" not in said.err + said.out
+    assert len(said.out.splitlines()) == 1
+
+
+def test_a_result_that_had_a_value_which_this_call_leaves_out_is_another(tmp_path):
+    file, deciding = tmp_path / "a.json", {"sampling": {"seed": 0}, "prompt": {"chat_template_sha256": "b"}}
+    for before, key in (
+        ({"sampling": {"seed": 0, "stop": ["."]}, "prompt": {"chat_template_sha256": "b"}}, "sampling.stop"),
+        ({"sampling": {"seed": 0}, "prompt": {"chat_template_sha256": "a", "thinking": "on"}}, "prompt.thinking"),
+        ({"prompt": {"chat_template_sha256": "b"}}, "sampling.seed"),
+    ):
+        file.write_text(json.dumps({**before, "scores": {}}))
+        with pytest.raises(UserError, match=f"another {re.escape(key)} "):
+            check_file(file, deciding)
+    file.write_text(json.dumps({**deciding, "scores": {}}))
+    check_file(file, deciding)
 
 
 def test_what_was_scored_before_a_failure_is_written(tmp_path, monkeypatch):
@@ -331,6 +356,42 @@ def test_what_a_task_cannot_mean_is_said_before_the_first_sample(tmp_path, monke
     monkeypatch.setattr(TransformersSampler, "sample", reached)
     with pytest.raises(UserError, match=words):
         evaluate(language_model(), ["lco_mine"], limit=2, tasks_dir=own_task(tmp_path, more, columns))
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda f: f["task"].write_text("task: lco_mine\ndataset_kwargs: {set: mine\noutput_type: x\n"),
+         r"lco_mine\.yaml, line 3: not YAML \(expected ',' or '}', but got ':'\)"),
+        (lambda f: f["base"].write_text("a: b: c\n"),
+         r"base\.yaml, line 1: not YAML \(mapping values are not allowed here\)"),
+        (lambda f: f["task"].write_bytes(b"task: lco_mine\ntext: '\xe9'\n"),
+         r"lco_mine\.yaml: not YAML \(.*invalid continuation byte"),
+        (lambda f: f["task"].write_text("- lco_mine\n"), r"lco_mine\.yaml: expected one YAML object"),
+        (lambda f: f["base"].unlink(), r"base\.yaml: No such file or directory; .*lco_mine\.yaml includes it"),
+        (lambda f: f["base"].write_text("include: lco_mine.yaml\n"), r"lco_mine\.yaml includes itself, by lco_mine"),
+        (lambda f: f["task"].rename(f["task"].with_suffix(".yml")), r"end in \.yaml, and 'lco_mine' stands in .*lco_mine\.yml"),
+        (lambda f: f["code"].write_text("def load(\n"), r"lco_mine cannot be loaded: SyntaxError: .*mine\.py, line 1"),
+        (lambda f: f["code"].write_text("pass\n"), r"lco_mine cannot be loaded: AttributeError: .* has no function 'load'"),
+        (lambda f: f["code"].write_text("def load(**_):\n    return [][0]\n"),
+         r"lco_mine cannot be loaded: IndexError: list index out of range \(mine\.py, line 2\); mend the files in"),
+    ],
+    ids=["syntax", "syntax of what is included", "bytes", "list", "absent", "circle", "ending", "code", "function", "raises"],
+)  # fmt: skip
+def test_a_task_file_that_cannot_be_read_is_named_and_is_not_called_a_missing_task(tmp_path, edit, words):
+    own_task(tmp_path)
+    names = {"task": "lco_mine.yaml", "base": "base.yaml", "code": "mine.py"}
+    files = {name: tmp_path / file for name, file in names.items()}
+    files["base"].write_text(f"include: {Path('evals/_base.yaml').resolve()}\n")
+    files["task"].write_text(TASK.format(base="base.yaml", more=""))
+    edit(files)
+    with pytest.raises(UserError, match=words):
+        load_tasks(["lco_mine"], "", str(tmp_path))
+
+
+def test_a_broken_file_beside_it_does_not_stop_a_task(tmp_path):
+    (tmp_path / "other.yaml").write_text("task: {\n")
+    assert list(load_tasks(["lco_mine"], "", own_task(tmp_path)).tasks) == ["lco_mine"]
 
 
 def test_a_thought_that_the_prompt_opens_is_judged_with_it(monkeypatch):
