@@ -52,7 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_names(arguments.tasks, tasks_folder(arguments.tasks_dir))
     if arguments.data_dir and not Path(arguments.data_dir).is_dir():
         raise UserError(f"there is no folder {arguments.data_dir}; give the folder of JSON Lines with --data-dir")
-    from lco import models  # torch, then transformers, then lm-eval: each only once what is asked so far can be done
+    from lco import models
+
+    models.check_device(arguments.device)
+    models.check_local(arguments.model)
+    # Then torch, transformers, lm-eval: each only once what is asked so far can be done.
     from lco.disk import full_disk_named, write_json
     from lco.provenance import collect
 
