@@ -284,13 +284,13 @@ def start_rows(start: Record | None) -> list[tuple[str, ...]]:
     if start is None:
         return [("start, not evaluated", "", "", "", *gap, "", "", "", "")]
     base, base_greedy, cool = sampled(start)["scores"]["pass@1"], greedy(start)["scores"]["pass@1"], cooled(start)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", "",
          *shares([sampled(start)]), "", majority_of([start])),
         ("start, greedy", percent(base_greedy), "", points(base_greedy - base), *gap, *shares([greedy(start)]), "", ""),
     ]  # fmt: skip
     if cool is not None:
-        chosen = " (chosen on validation)" if "cooled_on_validation" in start["experiment"] else ""
+        chosen = " (chosen on validation)" if "cooled_on_validation" in start.get("experiment", {}) else ""
         score = cool["scores"]["pass@1"]
         name = f"start, T = {cool['sampling']['temperature']:g}{chosen}"
         rows.append((name, percent(score), "", points(score - base), *gap, *shares([cool]), "", ""))
