@@ -19,7 +19,7 @@ def test_the_words_beside_the_verifiers_speed_are_the_records():
 
 
 def test_the_ratio_is_that_of_the_seconds_of_both():
-    seconds = {name: 0.0 for name in ("lco.verifier", "math-verify")}
+    seconds = dict.fromkeys(("lco.verifier", "math-verify"), 0.0)
     for row in RECORD["beside"]:
         seconds[row["grader"]] += row["count"] / row["verdicts_per_second"]
     assert seconds["math-verify"] / seconds["lco.verifier"] == pytest.approx(RECORD["ratio"], rel=0.01)
