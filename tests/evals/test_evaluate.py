@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,11 @@ from lco.errors import UserError
 from lco.evaluation.command import check_file
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
-from lco.evaluation.tasks import load_tasks
 from lco.evidence.records import distil_evaluation
 from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
 from lco.rollout.transformers import TransformersSampler
 from tests.conftest import START
+from tests.evals.own_task import own_task
 
 
 def language_model(temperature=None, limit=None):
@@ -309,30 +308,6 @@ def test_stock_lm_eval_runs_the_tasks_whatever_the_checkpoint_says(tmp_path):
     assert "####" in logged
 
 
-TASK = """
-include: {base}
-task: lco_mine
-custom_dataset: !function mine.load
-doc_to_text: "{{{{problem}}}}"
-{more}
-"""
-
-MINE = """
-import datasets
-
-def load(**_):
-    rows = [{"id": str(i), "problem": f"Ann has {i} pens .", "answer": str(i), **MORE} for i in range(3)]
-    return {"test": datasets.Dataset.from_list(rows)}
-"""
-
-
-def own_task(folder, more="", columns=None):
-    """A task beside the suite's own, on problems of no set that the suite knows."""
-    (folder / "lco_mine.yaml").write_text(TASK.format(base=Path("evals/_base.yaml").resolve(), more=more))
-    (folder / "mine.py").write_text(f"MORE = {columns or {}!r}\n{MINE}")
-    return str(folder)
-
-
 def test_a_task_on_problems_of_ones_own_brings_its_own_rules(tmp_path):
     folder = own_task(tmp_path, columns={"set": "mine", "extraction": "hash"})
     found = evaluate(language_model(0.0, limit=8), ["lco_mine"], limit=2, tasks_dir=folder)["lco_mine"]
@@ -356,42 +331,6 @@ def test_what_a_task_cannot_mean_is_said_before_the_first_sample(tmp_path, monke
     monkeypatch.setattr(TransformersSampler, "sample", reached)
     with pytest.raises(UserError, match=words):
         evaluate(language_model(), ["lco_mine"], limit=2, tasks_dir=own_task(tmp_path, more, columns))
-
-
-@pytest.mark.parametrize(
-    ("edit", "words"),
-    [
-        (lambda f: f["task"].write_text("task: lco_mine\ndataset_kwargs: {set: mine\noutput_type: x\n"),
-         r"lco_mine\.yaml, line 3: not YAML \(expected ',' or '}', but got ':'\)"),
-        (lambda f: f["base"].write_text("a: b: c\n"),
-         r"base\.yaml, line 1: not YAML \(mapping values are not allowed here\)"),
-        (lambda f: f["task"].write_bytes(b"task: lco_mine\ntext: '\xe9'\n"),
-         r"lco_mine\.yaml: not YAML \(.*invalid continuation byte"),
-        (lambda f: f["task"].write_text("- lco_mine\n"), r"lco_mine\.yaml: expected one YAML object"),
-        (lambda f: f["base"].unlink(), r"base\.yaml: No such file or directory; .*lco_mine\.yaml includes it"),
-        (lambda f: f["base"].write_text("include: lco_mine.yaml\n"), r"lco_mine\.yaml includes itself, by base"),
-        (lambda f: f["task"].rename(f["task"].with_suffix(".yml")), r"end in \.yaml, and 'lco_mine' stands in .*lco_mine\.yml"),
-        (lambda f: f["code"].write_text("def load(\n"), r"lco_mine cannot be loaded: SyntaxError: .*mine\.py, line 1"),
-        (lambda f: f["code"].write_text("pass\n"), r"lco_mine cannot be loaded: AttributeError: .* has no function 'load'"),
-        (lambda f: f["code"].write_text("def load(**_):\n    return [][0]\n"),
-         r"lco_mine cannot be loaded: IndexError: list index out of range \(mine\.py, line 2\); mend the files in"),
-    ],
-    ids=["syntax", "syntax of what is included", "bytes", "list", "absent", "circle", "ending", "code", "function", "raises"],
-)  # fmt: skip
-def test_a_task_file_that_cannot_be_read_is_named_and_is_not_called_a_missing_task(tmp_path, edit, words):
-    own_task(tmp_path)
-    names = {"task": "lco_mine.yaml", "base": "base.yaml", "code": "mine.py"}
-    files = {name: tmp_path / file for name, file in names.items()}
-    files["base"].write_text(f"include: {Path('evals/_base.yaml').resolve()}\n")
-    files["task"].write_text(TASK.format(base="base.yaml", more=""))
-    edit(files)
-    with pytest.raises(UserError, match=words):
-        load_tasks(["lco_mine"], "", str(tmp_path))
-
-
-def test_a_broken_file_beside_it_does_not_stop_a_task(tmp_path):
-    (tmp_path / "other.yaml").write_text("task: {\n")
-    assert list(load_tasks(["lco_mine"], "", own_task(tmp_path)).tasks) == ["lco_mine"]
 
 
 def test_a_thought_that_the_prompt_opens_is_judged_with_it(monkeypatch):
