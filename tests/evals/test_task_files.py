@@ -20,7 +20,7 @@ from tests.evals.own_task import TASK, own_task
          r"lco_mine\.yaml: not YAML \(.*invalid continuation byte"),
         (lambda f: f["task"].write_text("- lco_mine\n"), r"lco_mine\.yaml: expected one YAML object"),
         (lambda f: f["base"].unlink(), r"base\.yaml: No such file or directory; .*lco_mine\.yaml includes it"),
-        (lambda f: f["base"].write_text("include: lco_mine.yaml\n"), r"lco_mine\.yaml includes itself, by base"),
+        (lambda f: f["base"].write_text("include: lco_mine.yaml\n"), r"base\.yaml includes itself, by base\.yaml and lco_mine"),
         (lambda f: f["task"].rename(f["task"].with_suffix(".yml")), r"end in \.yaml, and 'lco_mine' stands in .*lco_mine\.yml"),
         (lambda f: f["code"].write_text("def load(\n"), r"lco_mine cannot be loaded: SyntaxError: .*mine\.py, line 1"),
         (lambda f: f["code"].write_text("pass\n"), r"lco_mine cannot be loaded: AttributeError: .* has no function 'load'"),
