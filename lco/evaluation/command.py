@@ -54,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_names(arguments.tasks, tasks_folder(arguments.tasks_dir))
     if arguments.data_dir and not Path(arguments.data_dir).is_dir():
         raise UserError(f"there is no folder {arguments.data_dir}; give the folder of JSON Lines with --data-dir")
-    from lco import models  # torch, then transformers, then lm-eval: each only once what is asked so far can be done
+    from lco import models
+
+    models.check_device(arguments.device)
+    models.check_local(arguments.model)
+    # Then torch, transformers, lm-eval: each only once what is asked so far can be done.
 
     models.resolve_device(arguments.device)
     models.load_config(arguments.model)
@@ -119,7 +123,7 @@ def check_file(file: Path, deciding: dict[str, Any]) -> None:
     """A result may be made again, but never replaces one that anything else decided.
 
     Raises:
-        UserError: the file holds something else; the first value that differs is named.
+        UserError: the file holds something else; a value that differs is named.
     """
     if not file.exists():
         return
@@ -129,13 +133,20 @@ def check_file(file: Path, deciding: dict[str, Any]) -> None:
         before = None
     if not isinstance(before, dict):
         raise UserError(f"{file} holds no result that can be read; give another --out, or move it away")
-    was, now = flat(before), flat(json.loads(json.dumps(deciding)))
-    for key, value in now.items():
-        if was.get(key) != value:
+    was = flat({key: before[key] for key in deciding if key in before})
+    now = flat(json.loads(json.dumps(deciding)))
+    for key in sorted(now | was, key=is_hash):
+        if was.get(key) != now.get(key):
             raise UserError(
-                f"{file} holds a result with another {key} ({was.get(key)!r}, and this call has {value!r}); give another "
+                f"{file} holds a result with another {key} ({was.get(key)!r}, and this call has {now.get(key)!r}); give another "
                 "--out, or move it away"
             )
+
+
+def is_hash(key: str) -> bool:
+    """Whether a value is a hash, which only says that something is another: what differs by name (a dtype, --thinking) and
+    changes a hash too is named first."""
+    return key.endswith("sha256")
 
 
 def flat(value: dict[str, Any], stem: str = "") -> dict[str, Any]:

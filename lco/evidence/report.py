@@ -69,7 +69,7 @@ def sections(found: Sequence[Record], names: Mapping[str, str]) -> list[page.Sec
     """
     looks, parts = styles(runs_of(found)), []
     for model_class, runs in by_model(found).items():
-        ranked = standings(model_class, runs)
+        ranked = standings(runs)
         tables = comparison(model_class, runs, names, ranked), differences(model_class, runs, names)
         parts.append(page.section(model_class, runs, ranked, tables, names, looks))
     return parts

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lco.console import say
 from lco.errors import UserError
 from lco.methods import METHODS, method_named
+from lco.methods.knobs import to_table
 from lco.methods.new import write_skeleton
 from lco.methods.outside import announced
 
@@ -35,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check what every method must do (gradient, padding, order of rows, …); exit code 2 if not",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable list")
+    parser.add_argument(
+        "--knobs", action="store_true", help="the suite's knobs and ranges, as lco/methods/knobs.json has them"
+    )
     parser.add_argument("--markdown", action="store_true", help="all pages, as docs/methods.md has them")
 
 
@@ -47,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         return check(arguments.check)
     if arguments.name:
         print(page(method_named(arguments.name)))
+    elif arguments.knobs:
+        print(to_table(METHODS.values()), end="")
     elif arguments.markdown:
         print(document(METHODS.values()))
     elif arguments.json:

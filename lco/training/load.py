@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +38,7 @@ from lco.rollout.records import Sampler, Sampling
 from lco.rollout.stop import StopSampler
 from lco.rollout.thought import closing_ids, with_thought_budget
 from lco.rollout.transformers import TransformersSampler
+from lco.scratch import scratch_folder
 from lco.training.collector import Collector
 from lco.training.deepspeed import DeepSpeedEngine
 from lco.training.engine import Engine, TorchEngine
@@ -393,6 +392,6 @@ def folder_for_vllm(where: str, policy: PolicyModel) -> Iterator[str]:
     if not where.endswith(".gguf"):
         yield where
         return
-    with tempfile.TemporaryDirectory(prefix="lco-gguf-") as folder:
-        export(policy.model, models.load_tokenizer(where), Path(folder), dict(policy.named_weights()))
-        yield folder
+    with scratch_folder() as folder:
+        export(policy.model, models.load_tokenizer(where), folder, dict(policy.named_weights()))
+        yield str(folder)
