@@ -172,7 +172,8 @@ def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     """(lm-eval model, its sampler, the model's name, class and weight hash) for a model folder or hub id."""
     from lco import models  # as above
     from lco.evaluation.language_model import SamplerLM
-    from lco.problems.prompts import end_token_ids, with_thinking
+    from lco.models.end_tokens import end_token_ids
+    from lco.problems.prompts import with_thinking
     from lco.problems.responses import response_decoder
     from lco.rollout.records import Sampler
     from lco.rollout.stop import StopSampler

@@ -18,6 +18,7 @@ from lco.addresses import read_addresses
 from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
+from lco.models.end_tokens import end_token_ids
 from lco.models.export import export
 from lco.models.lora import add_adapters
 from lco.policy import PolicyModel, refuse_softcap
@@ -25,7 +26,6 @@ from lco.problems import Problem
 from lco.problems.prompts import (
     PromptStyle,
     encode_all,
-    end_token_ids,
     render,
     style_named,
     with_thinking,

@@ -15,7 +15,8 @@ from lco.evaluation.command import check_file
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
 from lco.evidence.records import distil_evaluation
-from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
+from lco.models.end_tokens import end_token_ids
+from lco.problems import STYLES, encode, load_problems, style_named
 from lco.rollout.transformers import TransformersSampler
 from tests.conftest import START
 from tests.evals.own_task import own_task
