@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from lco.disk import write_text
-    from lco.evidence.claims import judge, read_claims, table_of
+    from lco.evidence.claims import judge, read_claims, table_of, untested
     from lco.evidence.formats import markdown
 
     claims = read_claims(arguments.claims or arguments.results / "claims.toml")
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{'':<13}     {'+' if effect.sign > 0 else '-' if effect.sign < 0 else ' '} {effect.of} {effect.found}"
             )
         if not verdict.effects:
-            print(f"{'':<13}     {claim.takes or f'no records in {claim.results}'}")
+            print(f"{'':<13}     {untested(claim)}")
     if arguments.out:
         write_text(arguments.out, markdown(table_of(judged)))
         print(f"written to {arguments.out}")

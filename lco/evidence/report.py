@@ -27,8 +27,8 @@ BENCHMARKS = (
 )
 
 
-def build(source: Path, out: Path, title: str = "") -> list[Table]:
-    """Reads all records below `source` and writes the report into `out`; returns its tables.
+def build(source: Path, out: Path, title: str = "", beside: Sequence[Path] = ()) -> list[Table]:
+    """Reads all records below `source` and those beside it, and writes the report into `out`; returns its tables.
 
     Args:
         title: of the page; by default what the records' README is headed.
@@ -36,7 +36,7 @@ def build(source: Path, out: Path, title: str = "") -> list[Table]:
     Raises:
         UserError: the records cannot be read or do not belong into one table, or the folder cannot be written.
     """
-    found = records.read_all(source)
+    found = records.read_all(source, *beside)
     names = titles(found)
     if has_several_tasks(found):
         return build_benchmarks(found, names, out, title or heading(source, found))
