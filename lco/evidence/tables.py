@@ -14,7 +14,6 @@ from lco.errors import UserError
 from lco.evidence.check import SEAL
 from lco.evidence.formats import Table
 from lco.evidence.names import code_of, family, from_outside, is_control, rewards_of, row_key
-from lco.evidence.ranks import rank_ranges
 from lco.evidence.statistics import hierarchical_interval
 
 Record = Mapping[str, Any]
@@ -24,6 +23,11 @@ COMPARED = ("lco", "baseline")
 DATA = {"imitation": "right answers alone", "preference": "pairs of a right and a wrong answer"}
 """What those families learn from."""
 CONTROL = "rewards dealt out by chance, a control"
+RANKS = (
+    "ranks: the places that a method may have. One stands above another where their paired difference, over seeds and problems, "
+    "is told from chance (p below 5 %, by Holm over all pairs); others share their places. One seed tells nothing apart."
+)
+"""What the column is, beneath every table that has it."""
 
 
 def sampled(record: Record) -> Mapping[str, Any]:
@@ -261,11 +265,19 @@ def standings(records: Sequence[Record]) -> list[Standing]:
 
 
 def comparison(
-    model_class: str, records: Sequence[Record], titles: Mapping[str, str], ranked: Sequence[Standing]
+    model_class: str,
+    records: Sequence[Record],
+    titles: Mapping[str, str],
+    ranked: Sequence[Standing],
+    places: Mapping[str, str],
 ) -> Table:
-    """Start and methods of one class, the best first. `titles` maps method names to printed ones."""
+    """Start and methods of one class, the best first.
+
+    Args:
+        titles: {method: its printed name}.
+        places: {method: the ranks that are open to it}.
+    """
     start = start_of(records)
-    places = places_of(ranked)
     rows = [
         *start_rows(start),
         *(
@@ -323,17 +335,6 @@ def method_row(start: Record | None, title: str, standing: Standing) -> tuple[st
     )
 
 
-def places_of(ranked: Sequence[Standing]) -> dict[str, str]:
-    """{method: the ranks that it may have among those that are compared}, such as "2–4"."""
-    compared = [standing for standing in ranked if not standing.apart]
-    ranges = rank_ranges([rates(standing.runs).mean(0) for standing in compared])
-    return {s.method: places(*between) for s, between in zip(compared, ranges, strict=True)}
-
-
-def places(best: int, worst: int) -> str:
-    return str(best) if best == worst else f"{best}–{worst}"
-
-
 def majority_of(runs: Sequence[Record]) -> str:
     """maj@n at T = 1, mean over seeds; empty where an older record lacks it."""
     return share([sampled(run) for run in runs], "maj@n")
@@ -358,8 +359,7 @@ def notes(records: Sequence[Record], start: Record | None) -> tuple[str, ...]:
         "collapsed: runs whose pass@1 on validation problems ended below half of its best.",
         "no answer, cut: per cent of the responses in which the verifier found none, and that the token limit cut; at T = 1, "
         "mean over seeds, in the start's other rows at their own temperature.",
-        "ranks: the places that a method may have, where methods whose difference a paired permutation test over problems does "
-        "not tell from chance (5 %, not corrected) share them; of these seeds, not of others.",
+        RANKS,
         f"maj@n: per cent of the problems that the majority of {task['samples']} samples answers.",
     )
 

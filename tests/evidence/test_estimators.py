@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lco.evidence.majority import group_answers, group_sizes, majority, majority_at
-from lco.evidence.ranks import permutation_p, rank_ranges
 from lco.evidence.statistics import (
     hierarchical_difference,
     hierarchical_interval,
@@ -142,33 +141,6 @@ def test_the_probability_of_improvement_is_mann_whitneys_u():
     assert probability_of_improvement(a, b) == pytest.approx(expected)
     assert probability_of_improvement(a, a) == pytest.approx(0.5)
     assert probability_of_improvement(a + 1, a) == 1
-
-
-@pytest.mark.parametrize("problems", [5, 10])
-def test_the_permutation_test_is_scipys(problems):
-    """Both try all signs: 2⁵ and 2¹⁰."""
-    from scipy.stats import permutation_test
-
-    difference = np.random.default_rng(problems).integers(-3, 5, problems) / 4
-    peer = permutation_test((difference,), np.sum, permutation_type="samples", n_resamples=np.inf)
-    assert permutation_p(difference[None])[0] == pytest.approx(peer.pvalue)
-
-
-def test_drawn_signs_come_near_all_signs_and_give_no_zero():
-    difference = np.array([[1.0] * 9 + [-1.0] * 5 + [0.0] * 30])
-    exact = 2 * sum(math.comb(14, i) for i in range(6)) / 2**14  # a coin for each problem that differs
-    assert permutation_p(difference)[0] == pytest.approx(exact, abs=0.02)
-    assert permutation_p(np.ones((1, 60)))[0] == pytest.approx(1 / 10_001)
-
-
-def test_ranks_are_ranges_where_methods_cannot_be_told_apart():
-    rng = np.random.default_rng(8)
-    base = rng.random(200) * 0.5
-    noise = [rng.normal(0, 0.01, 200) for _ in range(4)]
-    scores = [base + 0.4 + noise[0], base + 0.2 + noise[1], base + 0.2 + noise[2], base + noise[3]]
-    assert rank_ranges(scores) == [(1, 1), (2, 3), (2, 3), (4, 4)]
-    assert rank_ranges([base, base, base]) == [(1, 3)] * 3
-    assert rank_ranges([base]) == [(1, 1)]
 
 
 def test_intervals_cover_the_mean_and_degenerate_cases_are_points():
