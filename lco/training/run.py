@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -263,19 +264,20 @@ def rounded_seconds(seconds: dict[str, float]) -> dict[str, float]:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], int]]:
-    """The first Ctrl-C (or SIGTERM, or SIGHUP) asks the loop to stop after the current rollout, a second one interrupts at
-    once. Yields what tells the signal's number, 0 before there was one."""
-    asked = 0
+    """The first Ctrl-C (or SIGTERM, or SIGHUP) asks the loop to stop after the current rollout, a second Ctrl-C interrupts at
+    once. A second SIGTERM does not: a scheduler sends it to every process of a job, and a launcher sends its own after it.
+    Yields what tells the first signal's number, 0 before there was one."""
+    heard: list[int] = []
 
     def ask(number: int, _: Any) -> None:
-        nonlocal asked
-        if asked:
+        if number == signal.SIGINT and number in heard:
             raise Stopped(number)
-        asked = number
-        say("stopping after this rollout; press Ctrl-C again to stop at once")
+        heard.append(number)
+        if len(heard) == 1:
+            say("stopping after this rollout; press Ctrl-C again to stop at once")
 
     with answered(ask):
-        yield lambda: asked
+        yield lambda: heard[0] if heard else 0
 
 
 def save(loaded: Loaded, experiment: Experiment, step: int, whole: set[int]) -> None:
