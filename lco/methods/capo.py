@@ -107,6 +107,14 @@ SETTINGS = {
 RECIPE = "the released recipes, Qwen2.5-Math-7B on MATH, without their warm-up and cosine"
 STATISTICS = ("step_slope", "step_spread")
 
+
+def conflict(hyper: Hyper) -> str | None:
+    low, high = hyper["hessian_low"], hyper["delta_hessian"]
+    if hyper["hessian_rule"] == "band" and low > high:
+        return f"hessian_low is {low}, above delta_hessian {high}: no token lies between"
+    return dual_clip_conflict(hyper)
+
+
 CAPO = Method(
     name="capo",
     page=__doc__,
@@ -145,7 +153,7 @@ CAPO = Method(
     paper_preset=Preset(settings=SETTINGS, source=RECIPE),
     needs=needs,
     prepare=Prepare(STATISTICS, mask_tokens("seq_mean_token_mean")),
-    conflict=dual_clip_conflict,
+    conflict=conflict,
     metrics=base_metrics,
     certainty="formulae and released code certain; that each token has a step of its own, in the paper, is from a secondary page",
 )  # fmt: skip

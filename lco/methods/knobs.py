@@ -4,6 +4,7 @@ is answered at once: knobs.json has what the methods' own files say (`lco method
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -134,6 +135,8 @@ def coerce(name: str, value: Any, default: Any) -> Any:
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
             raise UserError(f"{name} is {value!r}: give a {kind} such as {default}") from None
+        if not math.isfinite(number):
+            raise UserError(f"{name} is {number}; give a finite number such as {default}")
         return number
     return value
 

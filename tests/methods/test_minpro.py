@@ -12,7 +12,7 @@ from lco.methods.minpro import prefix_minimum, prefix_ratio
 from tests.methods.test_generic import gradient_of
 
 P_OLD, P_NEW = torch.tensor([[0.5, 0.2, 0.9]]).double(), torch.tensor([[0.6, 0.15, 0.95]]).double()
-FREE = {"clip_low": 1.0, "clip_high": math.inf}
+FREE = {"clip_low": 1.0, "clip_high": 1e9}
 
 
 def weights(log_ratios, mask=None, advantage=1.0, **hyper):

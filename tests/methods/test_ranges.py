@@ -43,6 +43,9 @@ def test_every_number_has_a_range_that_holds_its_default_and_ends_where_it_says(
         ("pmd_mean", {"least_success": 0.9, "most_success": 0.1}, "no group lies between"),
         ("lco_kld", {"beta": math.nan}, "beta is nan"),
         ("ppo", {"lam": math.inf}, "lam is inf"),
+        ("lco_kld", {"beta": "inf"}, r"lco_kld: beta is inf; give a finite number"),
+        ("grpo", {"beta": math.inf}, r"grpo: beta is inf; give a finite number"),
+        ("capo", {"hessian_rule": "band", "hessian_low": 0.1}, r"hessian_low is 0\.1, above delta_hessian 0\.01"),
     ],
 )
 def test_values_outside_are_refused_by_name(method, hyper, words):
