@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 from lco.errors import UserError
@@ -40,6 +41,8 @@ BUDGET = {"rows": "rows", "response_tokens": "tokens", "updates_skipped": "updat
 """Budget → the curve whose sum it is."""
 COUNTED = {"no_answer": "no_answer", "truncated": "truncated", "maj@n": "majority"}
 """Score → its list of counts per problem. `majority` is the share of the tied largest answers that is right."""
+SHARES = ("accuracy", "no_answer", "truncated", "pass@1", "greedy")
+"""Curves of shares, which lie between 0 and 1."""
 TOLERANCE = 1e-5
 """Records keep six digits."""
 
@@ -174,7 +177,8 @@ def is_number(value: Any) -> bool:
 
 
 def check_curves(curves: Mapping[str, Any], where: str) -> None:
-    """Every curve has as many values as there are rollouts, and every validation curve as there are validations."""
+    """Every curve has as many values as there are rollouts, and every validation curve as there are validations; steps go up,
+    and a share lies between 0 and 1."""
     for name, curve in curves.items():
         if name == "validation":
             present(curve, ("step", "pass@1", "greedy"), f"{where}: validation")
@@ -185,6 +189,11 @@ def check_curves(curves: Mapping[str, Any], where: str) -> None:
         steps = curves.get("step", curve)
         if len(curve) != len(steps):
             raise UserError(f"{where}: curve {name!r} has {len(curve)} values for {len(steps)} steps")
+        if name == "step" and (None in curve or any(a >= b for a, b in pairwise(curve))):
+            raise UserError(f"{where}: curve 'step' has steps that do not go up; {RESTORE}")
+        outside = [value for value in curve if name in SHARES and value is not None and not 0 <= value <= 1]
+        if outside:
+            raise UserError(f"{where}: curve {name!r} has {outside[0]}, which is no share from 0 to 1; {RESTORE}")
 
 
 def check_budget(budget: Mapping[str, Any], curves: Mapping[str, Any], where: str) -> None:

@@ -243,6 +243,17 @@ def test_whatever_stands_in_a_record_is_read_or_refused_in_words(tmp_path, junk)
         (lambda r: r["curves"].update(entropy=["1"] * 4), "curve 'entropy' is not a list of numbers"),
         (lambda r: r["curves"].update(validation={"step": [0]}), "validation: key 'pass@1' is missing"),
         (lambda r: r["curves"].update(validation={"step": [0], "pass@1": [0], "greedy": []}), "'greedy' has 0 values for 1"),
+        (lambda r: r["curves"].update(accuracy=[0.5, 0.5, 2, 0.5]), "curve 'accuracy' has 2, which is no share from 0 to 1"),
+        (
+            lambda r: r["curves"].update(validation={"step": [0, 4], "pass@1": [0.1, -0.5], "greedy": [0.5, 0.6]}),
+            "validation: curve 'pass@1' has -0.5, which is no share",
+        ),
+        (
+            lambda r: r["curves"].update(validation={"step": [4, 0], "pass@1": [0.1, 0.5], "greedy": [0.5, 0.6]}),
+            "validation: curve 'step' has steps that do not go up",
+        ),
+        (lambda r: r["curves"].update(step=[1, 2, 2, 4]), "curve 'step' has steps that do not go up"),
+        (lambda r: r["curves"].update(step=[1, 2, 3, None]), "curve 'step' has steps that do not go up"),
         (lambda r: r["curves"].update(tokens=[1000, 1000, 1000, 999]), "response_tokens is 4000, its rollouts add up to 3999"),
         (lambda r: r["budget"].update(rollouts=5), "rollouts is 5, its rollouts add up to 4"),
         (lambda r: r["budget"].update(rows="16"), 'budget: rows is "16"; expected a number'),
