@@ -1,4 +1,4 @@
-"""Problems from files: JSON Lines with at least `id`, `problem` and `answer` on a line, one JSON list, CSV, Parquet.
+"""Problems from files: JSON Lines with at least `problem` and `answer` on a line, one JSON list, CSV, Parquet.
 
 Lines end at a newline and nowhere else: some texts contain U+2028 or U+0085, at which `str.splitlines` would cut.
 """
@@ -52,8 +52,8 @@ def read_problems(
     """All problems of a file, in order: JSON Lines, one JSON list, CSV or Parquet.
 
     Args:
-        columns: {problem, answer, …: what the file calls it}, where it calls it something else. With them, and in tables,
-            a file needs no ids: the number of the row is one.
+        columns: {problem, answer, …: what the file calls it}, where it calls it something else. A file needs no ids: the
+            number of the row is one where the first row has none, with `columns`, and in tables.
         on_fault: called with what is wrong with a row, which is then left out; raises it by default.
 
     Raises:
@@ -72,7 +72,8 @@ def problems_of(
     numbered: bool,
     on_fault: OnFault = raise_fault,
 ) -> list[Problem]:
-    """Rows, each with where it stands, → problems; see `read_problems`. `numbered` rows without an id have their number."""
+    """Rows, each with where it stands, → problems; see `read_problems`. `numbered` rows without an id have their number, as have
+    those of a file whose first row has none."""
     stem, problems, seen = Path(name).stem, list[Problem](), dict[str, str]()
     first = next(rows, None)
     if first is None:
@@ -84,6 +85,7 @@ def problems_of(
             record = parse_json(row, where) if isinstance(row, str) else row
             if number == 1:
                 check_columns(record, columns, name)
+                numbered = numbered or not any(key.lower() in {"id"} | OTHER_NAMES["id"] for key in record)
             problem = problem_of(renamed(record, columns, f"{stem}-{number}" if numbered else ""), where)
             if problem.id in seen:
                 raise UserError(f"{where}: id {problem.id!r} stands on {seen[problem.id]} too; ids are unique")
@@ -233,7 +235,7 @@ def text_of(record: dict[str, Any], key: str, where: str) -> str:
         remedy = (
             f"{meant!r} was probably meant, rename it to {key!r} or give --columns {key}={meant}"
             if meant
-            else "a line needs id, problem and answer"
+            else "a line needs problem and answer, and an id where others have one"
         )
         raise UserError(f"{where}: key {key!r} is missing; {remedy}")
     value = record[key]

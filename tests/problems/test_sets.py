@@ -57,6 +57,16 @@ def test_broken_lines_are_named(tmp_path, line, words):
         read_problems(write(tmp_path / "p.jsonl", GOOD, line))
 
 
+def test_where_the_first_line_has_no_id_numbers_are_ids(tmp_path):
+    bare = '{"problem": "1 + 1", "answer": "2"}'
+    found = read_problems(write(tmp_path / "own.jsonl", bare, bare, '{"id": "x", "problem": "2", "answer": "2"}'))
+    assert [p.id for p in found] == ["own-1", "own-2", "x"]
+    with pytest.raises(
+        UserError, match="line 2: key 'id' is missing; a line needs problem and answer, and an id where"
+    ):
+        read_problems(write(tmp_path / "own.jsonl", GOOD, bare))
+
+
 def test_a_list_in_one_file_is_read_as_lines_are(tmp_path):
     rows = [json.loads(GOOD)]
     for name, text in (
