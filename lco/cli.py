@@ -36,10 +36,6 @@ COMMANDS = {
 }
 """command → the module that has its `add_arguments(parser)` and `run(arguments) → exit code`, and its line of help"""
 
-HEAVY = ("torch", "transformers", "datasets", "lm_eval", "matplotlib", "numpy", "safetensors", "tqdm")
-"""Packages that an installation of the verifier alone does without."""
-
-
 OTHER_NAMES = {
     "learning-rate": "lr", "batch-size": "prompts-per-step", "train-batch-size": "prompts-per-step",
     "num-generations": "samples", "n": "samples", "rollout-n": "samples", "max-tokens": "max-new-tokens",
@@ -105,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lco: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in HEAVY:
-            raise
+        if (error.name or "lco").partition(".")[0] in ("lco", *sys.stdlib_module_names):
+            raise  # the suite's own mistake, or a damaged Python
         print(
             f"lco: this command needs {error.name}, which is not installed; install the whole suite with `make setup` "
             "(docs/install.md), the extra `verifier` is for `lco verify` alone",

@@ -1,5 +1,7 @@
 """What the shell's Tab key offers, beside commands and flags: names of methods, problem sets, tasks, and every fixed choice.
 
+Names are imported where they are offered, because a person waits for every Tab.
+
 bash: eval "$(register-python-argcomplete lco)" (docs/install.md)
 """
 
@@ -14,7 +16,7 @@ Names = Callable[[], Iterable[str]]
 
 
 def methods() -> Iterable[str]:
-    from lco.methods import METHODS  # torch, seconds that only such a word costs
+    from lco.methods import METHODS
 
     return METHODS
 

@@ -87,9 +87,14 @@ def from_yaml(text: str, path: str) -> Any:
     try:
         return yaml.load(text, Loader)  # a safe loader: plain values alone
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{path}{line}: not YAML ({getattr(error, 'problem', None) or error})") from None
+        raise not_yaml(path, error) from None
+
+
+def not_yaml(path: str | Path, error: Exception) -> UserError:
+    """What YAML's own library says is wrong with a file, and in which line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    line = f", line {mark.line + 1}" if mark is not None else ""
+    return UserError(f"{path}{line}: not YAML ({problem or ' '.join(str(error).split())})")
 
 
 def write(experiment: Experiment, form: str) -> str:

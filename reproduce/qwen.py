@@ -46,7 +46,14 @@ QWEN = Family(
     scales=(
         Scale("0.5b", models("0.5B"), "qwen2", qwen2(896, 24, 14, 2, 4864, 151936, True), gpus=1),
         Scale("1.5b", models("1.5B", math=True), "qwen2", qwen2(1536, 28, 12, 2, 8960, 151936, True), gpus=1),
-        Scale("3b", models("3B"), "qwen2", qwen2(2048, 36, 16, 2, 11008, 151936, True), gpus=2),
+        Scale(
+            "3b",
+            models("3B"),
+            "qwen2",
+            qwen2(2048, 36, 16, 2, 11008, 151936, True),
+            gpus=2,
+            licence="Qwen Research License: not for commercial use, nor is what is trained from it",
+        ),
         Scale("7b", models("7B", math=True), "qwen2", qwen2(3584, 28, 28, 4, 18944, 152064, False), 8, ZERO_3),
         Scale("qwen3-1.7b", {"base": "Qwen/Qwen3-1.7B-Base"}, "qwen3", qwen3(2048, 28, 16, 6144, True), gpus=1),
         Scale("qwen3-4b", {"base": "Qwen/Qwen3-4B-Base"}, "qwen3", qwen3(2560, 36, 32, 9728, True), gpus=4),

@@ -14,15 +14,15 @@ from lco.training.run import train as train_plan
 START = Path(__file__).parent.parent / "reproduce" / "miniature" / "start"
 
 
-def tiny_model(kind="qwen", tied=True, vocabulary=64, seed=0, **extra):
-    """A random two-layer model of a real transformers class, float32, in evaluation mode."""
+def tiny_model(kind="qwen", tied=True, vocabulary=64, seed=0, layers=2, **extra):
+    """A random model of two layers, or more, of a real transformers class, float32, in evaluation mode."""
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     config_class, model_class = {"qwen": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[
         kind
     ]
     config = config_class(
-        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=tied, initializer_range=0.2,
         bos_token_id=1, eos_token_id=2, pad_token_id=0, **extra,
     )  # fmt: skip

@@ -1,22 +1,24 @@
 """The command line: help that teaches, one sentence for a mistake, nothing heavy where it is not needed."""
 
+import dataclasses
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lco.cli import main
+from lco.cli import COMMANDS, main
 from lco.config import from_mapping
 from lco.methods import METHODS
+from lco.methods.knobs import TABLE, from_table
 from lco.training.command import preset_settings
 from lco.training.resolve import resolve
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "verify", "methods", "table", "leaderboard", "problems", "lab"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -188,11 +190,99 @@ def test_verify_imports_nothing_heavy():
     ],
 )
 def test_a_mistyped_name_costs_no_import_of_what_takes_seconds(arguments):
+    assert without_heavy_imports(arguments)[0] == 2
+
+
+def without_heavy_imports(arguments, **variables):
+    """(exit code, what was said) of a command that has to do without what takes seconds; 99 where it did not."""
     code = (
         f"import sys; from lco.cli import main; code = main({arguments!r}); "
         "sys.exit(code if not {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules) else 99)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 2
+    environment = {**os.environ, **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hyper", "words"),
+    [
+        (["grpo", "beta=-0.1"], "grpo: beta is -0.1; give a value at least 0"),
+        (["lco_kld", "beta=0"], "lco_kld: beta is 0.0; give a value above 0"),
+        (["kimi", "tauu=1"], "kimi has no hyper-parameter 'tauu'; did you mean 'tau'?"),
+        (["lco_kld", "beta_dpo=1"], "lco_kld: beta_dpo is 1.0, which only estimator=dpo_ratio"),
+        (["grpo", "ddof=5"], "grpo: ddof is 5"),
+    ],
+)
+def test_a_knob_out_of_range_is_refused_before_torch_is_imported(hyper, words):
+    code, said = without_heavy_imports(["train", "--model", "m", "--method", hyper[0], "--hyper", hyper[1]])
+    assert code == 2, said
+    assert words in said
+
+
+def test_no_cuda_is_said_before_torch_is_imported():
+    if Path("/dev/kfd").exists():
+        pytest.skip("the driver of an AMD device is here, of which only torch can tell")
+    for command in (["train", "--model", "m"], ["evaluate", "--model", "m", "--tasks", "lco_miniature"]):
+        code, said = without_heavy_imports([*command, "--device", "cuda"], CUDA_VISIBLE_DEVICES="")
+        assert code == 2, said
+        assert said == "lco: device is 'cuda' but PyTorch sees no CUDA device; use --device cpu\n"
+
+
+def test_a_model_without_weights_is_named_before_torch_is_imported(tmp_path):
+    folder = shutil.copytree(Path("reproduce/miniature/start/llama"), tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    for command in (["train"], ["evaluate", "--tasks", "lco_miniature"]):
+        code, said = without_heavy_imports([*command, "--model", str(folder)])
+        assert code == 2, said
+        assert said == f"lco: cannot load {folder}: it holds no weights (*.safetensors); get it again, whole\n"
+
+
+def test_the_table_of_knobs_is_what_the_methods_say(capsys):
+    """Where this fails: lco methods --knobs > lco/methods/knobs.json"""
+    main(["methods", "--knobs"])
+    text = capsys.readouterr().out
+    assert text == TABLE.read_text(encoding="utf-8")
+    known = from_table(text)
+    assert known.keys() == METHODS.keys()
+    for name, method in METHODS.items():
+        said = {key: dataclasses.replace(knob, help="", source="suite") for key, knob in method.hyperparameters.items()}
+        assert known[name] == said
+
+
+VERIFIER_ALONE = """
+import importlib.abc, json, sys
+from pathlib import Path
+
+class OnlyTheVerifiers(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"lco", "sympy", "mpmath", *sys.stdlib_module_names}:
+            return None
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, OnlyTheVerifiers())
+from lco.cli import main
+print(json.dumps([main(arguments) for arguments in json.loads(sys.argv[1])]))
+"""
+
+
+def test_where_only_the_verifiers_extra_is_installed_every_command_works_or_says_what_it_lacks(tmp_path):
+    record = "results/lco_wider/llama/grpo/seed-0.json"
+    given = {
+        "train": ["--method", "grpo", "--model", "m"], "serve": ["m"], "evaluate": ["--model", "m", "--tasks", "lco_gsm8k"],
+        "verify": [record], "watch": [str(tmp_path)], "samples": [str(tmp_path)], "record": ["--check", record],
+        "card": [str(tmp_path)],
+    }  # fmt: skip
+    asked = [[name, *given.get(name, [])] for name in COMMANDS]
+    command = [sys.executable, "-c", VERIFIER_ALONE, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout.splitlines()[-1])
+    said = done.stderr.splitlines()
+    assert set(codes) <= {0, 2}
+    assert len(said) == codes.count(2)
+    lacking = [line for line in said if line.startswith("lco: this command needs ") and "`make setup`" in line]
+    assert len(lacking) > 5
 
 
 def test_the_document_of_methods_is_what_the_code_says(capsys):

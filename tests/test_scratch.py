@@ -1,10 +1,12 @@
 """Temporary folders of a killed process go when the next one is made; those in use stay."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 
-from lco.scratch import scratch_folder
+from lco.scratch import DAY, scratch_folder
 
 OWNER = """
 import sys, time
@@ -42,3 +44,16 @@ def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(tmp_path):
         alive.kill()
     assert left not in found
     assert found == {used, str(mine), str(tmp_path / "lco-scratch-half-made"), str(tmp_path / "of-somebody")}
+
+
+def test_what_was_killed_before_it_had_an_owner_goes_after_a_day(tmp_path):
+    now = time.time()
+    for name, age in (("old", DAY + 60), ("young", DAY - 3600)):
+        folder = tmp_path / f"lco-scratch-{name}"
+        folder.mkdir()
+        (folder / ".owner.new").write_text("")  # between its making and its renaming
+        os.utime(folder, (now - age, now - age))
+    (tmp_path / "lco-scratch-link").symlink_to(tmp_path / "lco-scratch-young")
+    with scratch_folder(tmp_path) as mine:
+        found = {path.name for path in tmp_path.iterdir()}
+    assert found == {mine.name, "lco-scratch-young", "lco-scratch-link"}

@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lco.disk import full_disk_named, write_json
 from lco.errors import UserError
 from lco.evaluation.tasks import check_names, load_tasks, tasks_folder
+from lco.provenance import collect
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_names(arguments.tasks, tasks_folder(arguments.tasks_dir))
     if arguments.data_dir and not Path(arguments.data_dir).is_dir():
         raise UserError(f"there is no folder {arguments.data_dir}; give the folder of JSON Lines with --data-dir")
-    from lco import models  # torch, then transformers, then lm-eval: each only once what is asked so far can be done
-    from lco.disk import full_disk_named, write_json
-    from lco.provenance import collect
+    from lco import models
+
+    models.check_device(arguments.device)
+    models.check_local(arguments.model)
+    # Then torch, transformers, lm-eval: each only once what is asked so far can be done.
 
     models.resolve_device(arguments.device)
     models.load_config(arguments.model)
@@ -119,7 +123,7 @@ def check_file(file: Path, deciding: dict[str, Any]) -> None:
     """A result may be made again, but never replaces one that anything else decided.
 
     Raises:
-        UserError: the file holds something else; the first value that differs is named.
+        UserError: the file holds something else; a value that differs is named.
     """
     if not file.exists():
         return
@@ -129,13 +133,20 @@ def check_file(file: Path, deciding: dict[str, Any]) -> None:
         before = None
     if not isinstance(before, dict):
         raise UserError(f"{file} holds no result that can be read; give another --out, or move it away")
-    was, now = flat(before), flat(json.loads(json.dumps(deciding)))
-    for key, value in now.items():
-        if was.get(key) != value:
+    was = flat({key: before[key] for key in deciding if key in before})
+    now = flat(json.loads(json.dumps(deciding)))
+    for key in sorted(now | was, key=is_hash):
+        if was.get(key) != now.get(key):
             raise UserError(
-                f"{file} holds a result with another {key} ({was.get(key)!r}, and this call has {value!r}); give another "
+                f"{file} holds a result with another {key} ({was.get(key)!r}, and this call has {now.get(key)!r}); give another "
                 "--out, or move it away"
             )
+
+
+def is_hash(key: str) -> bool:
+    """Whether a value is a hash, which only says that something is another: what differs by name (a dtype, --thinking) and
+    changes a hash too is named first."""
+    return key.endswith("sha256")
 
 
 def flat(value: dict[str, Any], stem: str = "") -> dict[str, Any]:
@@ -159,9 +170,10 @@ def line(task: str, found: dict[str, Any]) -> str:
 
 def load(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     """(lm-eval model, its sampler, the model's name, class and weight hash) for a model folder or hub id."""
-    from lco import models
+    from lco import models  # as above
     from lco.evaluation.language_model import SamplerLM
-    from lco.problems.prompts import end_token_ids, with_thinking
+    from lco.models.end_tokens import end_token_ids
+    from lco.problems.prompts import with_thinking
     from lco.problems.responses import response_decoder
     from lco.rollout.records import Sampler
     from lco.rollout.stop import StopSampler

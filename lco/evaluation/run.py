@@ -23,6 +23,9 @@ from lco.rollout.records import Sampling
 OnResult = Callable[[str, dict[str, Any]], None]
 """(task, result or what decides it)"""
 
+FEWSHOT_SEED = 1234
+"""lm_eval's own default: a task with examples shows those of stock lm_eval."""
+
 FIELDS = tuple(Problem.__dataclass_fields__)
 
 
@@ -60,7 +63,8 @@ def evaluate(
             samples > 1 at temperature 0, or a prompt of any task that is longer than the context allows; all are found
             before anything is sampled.
     """
-    from lm_eval import simple_evaluate
+    # Seconds, which a refused number does not cost; and its simple_evaluate also asks git and the machine what nobody reads here.
+    from lm_eval.evaluator import evaluate as run_tasks
 
     check_numbers(samples, limit, model.temperature, model.max_new_tokens)
     ready = tasks if isinstance(tasks, Tasks) else load_tasks(tasks, data_dir, tasks_dir)
@@ -68,9 +72,15 @@ def evaluate(
     deciding: dict[str, dict[str, Any]] = {}
     for name, task in ready.tasks.items():
         task.set_config("repeats", samples)
+        if task.get_config("num_fewshot") is None:
+            task.set_config("num_fewshot", 0)
+        task.set_fewshot_seed(FEWSHOT_SEED)
         task.build_all_requests(
-            limit=limit or None, apply_chat_template=True, chat_template=model.apply_chat_template
-        )  # fmt: skip
+            limit=limit or None,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+            chat_template=model.apply_chat_template,
+        )
         check_documents(name, [request.doc for request in task.instances])
         sampling, prompts = model.readable(name, samples, task.instances)
         deciding[name] = {
@@ -81,9 +91,10 @@ def evaluate(
             before_sampling(name, deciding[name])
     results = {}
     for name, task in ready.tasks.items():
-        found = simple_evaluate(
-            model, tasks=[task], task_manager=ready.manager,
-            limit=limit or None, apply_chat_template=True, log_samples=True, bootstrap_iters=0, metadata=ready.metadata,
+        task.set_fewshot_seed(FEWSHOT_SEED)  # its requests are built once more, with the same examples
+        found = run_tasks(
+            model, {"tasks": {name: task}, "groups": {}, "group_map": {}},
+            limit=limit or None, apply_chat_template=True, fewshot_as_multiturn=True, log_samples=True, bootstrap_iters=0,
         )  # fmt: skip
         assert found is not None
         results[name] = {"task": name, **deciding[name], **result(model, name, found["samples"][name], samples)}

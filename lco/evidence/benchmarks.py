@@ -20,10 +20,10 @@ from lco.evidence.differences import differences_over
 from lco.evidence.formats import Table
 from lco.evidence.kinds import Kind, column_name, kind_of, paired, rates_of
 from lco.evidence.names import code_of, from_outside, rewards_of
-from lco.evidence.ranks import rank_ranges
+from lco.evidence.pairs import places_of
 from lco.evidence.reported import Reported, reported_table
 from lco.evidence.statistics import hierarchical_interval, iqm, stratified_difference
-from lco.evidence.tables import Record, by_model, label, percent, places, runs_of, set_apart
+from lco.evidence.tables import RANKS, Record, by_model, label, percent, runs_of, set_apart
 
 START = "start"
 
@@ -138,13 +138,12 @@ def means_of(row: Row, averaged: Sequence[Kind]) -> tuple[str, str]:
 
 def ranks_of(rows: Sequence[Row], averaged: Sequence[Kind]) -> dict[str, str]:
     """{method: the places that it may have among those that are compared and have every column}."""
-    found: dict[str, np.ndarray] = {}
-    for row in rows:
-        rates = [rates_of(row.runs, kind) for kind in averaged]
-        if row.method != START and not row.apart and all(map(len, rates)):
-            # Every column counts alike, however many problems it has.
-            found[row.method] = np.concatenate([of_kind.mean(0) / of_kind.shape[1] for of_kind in rates])
-    return {method: places(*span) for method, span in zip(found, rank_ranges(list(found.values())), strict=True)}
+    compared = {
+        row.method: row.runs
+        for row in rows
+        if row.method != START and not row.apart and all(len(rates_of(row.runs, kind)) for kind in averaged)
+    }
+    return places_of(compared, averaged)
 
 
 def clear_winner(rows: Sequence[Row], kinds: Sequence[Kind]) -> int | None:
@@ -187,8 +186,8 @@ def notes(rows: Sequence[Row]) -> tuple[str, ...]:
         "Mean of the seeds in per cent, with a 95 % interval over problems and seeds. “not run”: the records have no such "
         "evaluation. IQM: interquartile mean over columns and seeds.",
         "Bold: the paired difference to the next row is above zero with its whole 95 % interval, over seeds and problems; no "
-        "bold from one seed. ranks: the places that a method may have, where methods whose difference a paired permutation test "
-        "over problems does not tell from chance (5 %, not corrected) share them.",
+        "bold from one seed.",
+        RANKS,
     ]
     apart: dict[str, list[str]] = {}
     for row in rows:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from lco import __version__
 from lco.evidence.formats import markdown_text
+from lco.methods import METHODS
 
 MARK = "<!-- written by lco card -->"
 """In every card, so that a card is replaced and a README that a person wrote is not."""
@@ -85,8 +86,6 @@ def render_card(record: Mapping[str, Any], licence: Licence, hub_id: str, proble
         hub_id: the base model's, "" where it came from a folder.
         problems_used: how many problems the run drew from.
     """
-    from lco.methods import METHODS  # torch, which the module's other functions do without
-
     method, experiment = METHODS.get(record["method"]), record["experiment"]
     hyper = method.bind(experiment["hyper"]).hyper if method else experiment["hyper"]
     title = record.get("title") or (method.title if method else record["method"])

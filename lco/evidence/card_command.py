@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lco.disk import full_disk_named, write_text
 from lco.errors import UserError
 
 
@@ -43,8 +44,7 @@ def write_card(folder: Path, files: list[Path] | None, record_file: Path | None,
     Raises:
         UserError: no finished run, results of another model, a record of another run, or a README of somebody's own in the way.
     """
-    from lco.disk import full_disk_named, write_text
-    from lco.evidence import records
+    from lco.evidence import records  # numpy, and torch for the hash of weights, which --help does without
     from lco.evidence.card import MARK, licence_of, render_card
     from lco.evidence.record_command import hash_of_final, read_result
 
@@ -69,7 +69,7 @@ def write_card(folder: Path, files: list[Path] | None, record_file: Path | None,
 
 def base_model(model: str) -> tuple[Path | None, str]:
     """(the folder of a run's base model where there is one on this machine, its hub id or "")."""
-    from lco.models.place import cached
+    from lco.models.place import cached  # torch comes with its folder
 
     path = Path(model).expanduser()
     if path.exists():
@@ -88,7 +88,7 @@ def plan_of(file: Path, record: Mapping[str, Any]) -> str | None:
     Raises:
         UserError: it is no record, or one of another run.
     """
-    from lco.evidence import records
+    from lco.evidence import records  # as above
 
     found = records.read_json(file) if file.is_file() else None
     if found is None:

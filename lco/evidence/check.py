@@ -18,7 +18,7 @@ from typing import Any
 from lco.errors import UserError
 from lco.evidence.majority import majority
 from lco.evidence.names import KEYS as NAMES
-from lco.evidence.statistics import pass_at_k
+from lco.evidence.statistics import interval, pass_at_k
 
 EARLIER = "lco-result/1"
 """The schema of records that were made before any run could become one; they are still read."""
@@ -127,8 +127,6 @@ def check_intervals(record: Mapping[str, Any], where: str) -> None:
         UserError: an interval is not the one that the counts give. It takes a tenth of a second an evaluation, so only who
             checks a record asks for it.
     """
-    from lco.evidence.statistics import interval
-
     for i, evaluation in enumerate(record["evaluations"]):
         samples, told = evaluation["samples"], evaluation["scores"].get("interval")
         if samples is None or told is None or not evaluation["correct"]:

@@ -18,7 +18,8 @@ from lco.errors import UserError, nearest
 from lco.evidence.check import SEAL, seal
 from lco.evidence.formats import Table
 from lco.evidence.kinds import kind_of, paired
-from lco.evidence.records import read_all
+from lco.evidence.names import CONTROLLED, row_key
+from lco.evidence.records import read_records
 from lco.evidence.statistics import hierarchical_difference, pass_at_k, stratified_difference
 from lco.evidence.tables import Record, by_model, collapsed, comparable, points, runs_of, sampled
 
@@ -32,10 +33,10 @@ class Claim:
     Attributes:
         id, words, said: what it is called, what it says, where it is said.
         test: the name of a function in `TESTS`, or "untested".
-        results: the folder of records, below that of the claims.
+        results: the folders of records, below that of the claims.
         methods, than: which methods it is about, and which they are held against.
         supports, refutes: what the records would have to show.
-        takes: of an untested claim, what a test would take.
+        takes: what a test would take that has not been made yet.
         given: further values of the test.
     """
 
@@ -43,7 +44,7 @@ class Claim:
     words: str
     said: str
     test: str
-    results: str = ""
+    results: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     than: tuple[str, ...] = ()
     supports: str = ""
@@ -62,7 +63,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClaimVerdict:
     """What the records say: a word, the numbers it is computed from, and how many records these rest on."""
 
     word: str
@@ -96,31 +97,45 @@ def claim_of(values: Mapping[str, Any], file: Path) -> Claim:
     for key in needed:
         if not own.get(key):
             raise UserError(f"{file}: claim {own['id']!r} has no {key!r}")
+    if isinstance(own.get("results"), str):
+        own["results"] = (own["results"],)
     given = {key: value for key, value in own.items() if key not in known}
     return Claim(**{key: value for key, value in own.items() if key in known}, given=given)
 
 
-def judge(claim: Claim, folder: Path) -> Verdict:
-    """The verdict on a claim from the records below `folder`/`claim.results`; not tested where none are there.
+def judge(claim: Claim, folder: Path) -> ClaimVerdict:
+    """The verdict on a claim from the records below its folders in `folder`; not tested where one of these is missing.
 
     Supported: every effect speaks for it. Contradicted: every one against it. Mixed: anything else.
     """
-    if claim.test == "untested" or not (folder / claim.results).is_dir():
-        return Verdict(UNTESTED)
-    effects, records = TESTS[claim.test](claim, folder / claim.results)
+    folders = [folder / name for name in claim.results]
+    if claim.test == "untested" or not all(place.is_dir() for place in folders):
+        return ClaimVerdict(UNTESTED)
+    effects, records = TESTS[claim.test](claim, folders)
     if not effects:
-        return Verdict(UNTESTED)
+        return ClaimVerdict(UNTESTED)
     signs = {effect.sign for effect in effects}
     word = SUPPORTED if signs == {1} else CONTRADICTED if signs == {-1} else MIXED
-    return Verdict(word, tuple(effects), records)
+    return ClaimVerdict(word, tuple(effects), records)
 
 
 Found = tuple[list[Effect], int]
 
 
-def pairs_of(claim: Claim, folder: Path) -> Iterator[tuple[str, str, str, Sequence[Record], Sequence[Record]]]:
+def files_below(folders: Sequence[Path]) -> list[Path]:
+    return [file for folder in folders for file in sorted(folder.rglob("*.json"))]
+
+
+def models_below(folders: Sequence[Path]) -> dict[str, list[Record]]:
+    """{model: its records} of all folders together."""
+    return by_model(record for _, record in read_records(files_below(folders)))
+
+
+def pairs_of(
+    claim: Claim, folders: Sequence[Path]
+) -> Iterator[tuple[str, str, str, Sequence[Record], Sequence[Record]]]:
     """(model, method, other, records of either) wherever both have a seed in common; what is compared is comparable."""
-    for model, records in by_model(read_all(folder)).items():
+    for model, records in models_below(folders).items():
         comparable(records)
         runs = runs_of(records)
         for method in claim.methods:
@@ -129,10 +144,10 @@ def pairs_of(claim: Claim, folder: Path) -> Iterator[tuple[str, str, str, Sequen
                     yield model, method, other, runs[method], runs[other]
 
 
-def above(claim: Claim, folder: Path) -> Found:
+def above(claim: Claim, folders: Sequence[Path]) -> Found:
     """Paired differences of pass@1 at T = 1, by seed and problem: above zero, below it, or not to be told."""
     effects, used = [], set[str]()
-    for model, method, other, a, b in pairs_of(claim, folder):
+    for model, method, other, a, b in pairs_of(claim, folders):
         mean, low, high, _ = stratified_difference(paired(a, b, [kind_of(sampled(a[0]))]))
         sign = 1 if low > 0 else -1 if high < 0 else 0
         effects.append(Effect(f"{model}: {method} − {other}", f"{points(mean)} [{points(low)}, {points(high)}]", sign))
@@ -140,16 +155,16 @@ def above(claim: Claim, folder: Path) -> Found:
     return effects, len(used)
 
 
-def level(claim: Claim, folder: Path) -> Found:
+def level(claim: Claim, folders: Sequence[Path]) -> Found:
     """The same differences: no difference that could be told speaks for the claim, any other against it."""
-    effects, used = above(claim, folder)
+    effects, used = above(claim, folders)
     return [Effect(e.of, e.found, -1 if e.sign else 1) for e in effects], used
 
 
-def keeps_pass_at_k(claim: Claim, folder: Path) -> Found:
+def keeps_pass_at_k(claim: Claim, folders: Sequence[Path]) -> Found:
     """pass@1 and pass@n of a method's runs against the start model, problem by problem."""
     effects, used = [], set[str]()
-    for model, records in by_model(read_all(folder)).items():
+    for model, records in models_below(folders).items():
         start = [record for record in records if record["method"] == "start"]
         runs = runs_of(records)
         for method in claim.methods if start else ():
@@ -161,6 +176,27 @@ def keeps_pass_at_k(claim: Claim, folder: Path) -> Found:
             shown = (f"{points(mean)} [{points(low)}, {points(high)}]" for mean, low, high in (first, last))
             effects.append(Effect(f"{model}: {method}", "pass@1 {}, pass@n {}".format(*shown), sign))
             used |= keys(runs[method]) | keys(start)
+    return effects, len(used)
+
+
+def gains_are_the_rewards(claim: Claim, folders: Sequence[Path]) -> Found:
+    """pass@1 against the start model under the verifier's rewards, and of the same method under random ones.
+
+    For the claim: a gain with the verifier, and none that can be told without. Against it: a gain without.
+    """
+    effects, used = [], set[str]()
+    for model, records in models_below(folders).items():
+        start = [record for record in records if record["method"] == "start"]
+        runs = runs_of(records)
+        for method in claim.methods if start else ():
+            dealt = method + CONTROLLED
+            if not {method, dealt} <= runs.keys():
+                continue
+            rewarded, random = (differences_at(runs[name], start[0], 1) for name in (method, dealt))
+            sign = -1 if random[1] > 0 else 1 if rewarded[1] > 0 else 0
+            shown = (f"{points(mean)} [{points(low)}, {points(high)}]" for mean, low, high in (rewarded, random))
+            effects.append(Effect(f"{model}: {method}", "verifier's {}, random {}".format(*shown), sign))
+            used |= keys(runs[method]) | keys(runs[dealt]) | keys(start)
     return effects, len(used)
 
 
@@ -176,9 +212,9 @@ def differences_at(runs: Sequence[Record], start: Record, k: int) -> tuple[float
     return mean, low, high
 
 
-def stands_where_others_fall(claim: Claim, folder: Path) -> Found:
+def stands_where_others_fall(claim: Claim, folders: Sequence[Path]) -> Found:
     """Shares of seeds that collapsed at one learning rate and number of updates a rollout, of the methods and the others."""
-    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in files_below(folders)]
     chosen = [c for c in cells if c["lr"] == claim.given["lr"] and c["updates_per_rollout"] == claim.given["updates"]]
     effects = []
     for method in (*claim.methods, *claim.than):
@@ -191,14 +227,39 @@ def stands_where_others_fall(claim: Claim, folder: Path) -> Found:
     return effects, len([cell for cell in chosen if cell["method"] in (*claim.methods, *claim.than)])
 
 
-def measured_in_the_laboratory(claim: Claim, folder: Path) -> Found:
+def ends_above_by_a_knob(claim: Claim, folders: Sequence[Path]) -> Found:
+    """Differences of pass@1 on validation problems after the last rollout between two values of a knob, all else equal, seed by
+    seed: above in every seed, below in every seed, or neither. One seed tells nothing."""
+    knob, value, other = (claim.given[key] for key in ("knob", "value", "other"))
+    runs: dict[str, dict[Any, dict[int, float]]] = {}
+    used = 0
+    for record in (json.loads(file.read_text(encoding="utf-8")) for file in files_below(folders)):
+        hyper = dict(record["hyper"])
+        if record["method"] not in claim.methods or (found := hyper.pop(knob, None)) not in (value, other):
+            continue
+        of = ", ".join([record["method"], *(f"{name} {hyper[name]}" for name in sorted(hyper))])
+        runs.setdefault(of, {}).setdefault(found, {})[record["seed"]] = record["curves"]["validation"]["pass@1"][-1]
+        used += 1
+    effects = []
+    for of, ends in sorted(runs.items()):
+        mine, theirs = ends.get(value, {}), ends.get(other, {})
+        gaps = [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+        if gaps:
+            alike = len(gaps) > 1
+            sign = 1 if alike and min(gaps) > 0 else -1 if alike and max(gaps) < 0 else 0
+            shown = f"{points(sum(gaps) / len(gaps))}, by seed {', '.join(map(points, gaps))}"
+            effects.append(Effect(f"{of}: {knob} {value} − {other}", shown, sign))
+    return effects, used
+
+
+def measured_in_the_laboratory(claim: Claim, folders: Sequence[Path]) -> Found:
     """What `lco lab --record` kept of the experiments that the claim names, as far as they are about what the paper says.
 
     Raises:
         UserError: the file was changed.
     """
     effects = []
-    for file in sorted(folder.glob("*.json")):
+    for file in files_below(folders):
         record = json.loads(file.read_text(encoding="utf-8"))
         if "lab" not in record:
             continue
@@ -215,26 +276,33 @@ def measured_in_the_laboratory(claim: Claim, folder: Path) -> Found:
 
 
 def keys(records: Sequence[Record]) -> set[str]:
-    return {f"{r['model']['sha256']}/{r['method']}/{r['seed']}" for r in records}
+    return {f"{r['model']['sha256']}/{row_key(r)}/{r['seed']}" for r in records}
 
 
-TESTS: Mapping[str, Callable[[Claim, Path], Found]] = {
+TESTS: Mapping[str, Callable[[Claim, Sequence[Path]], Found]] = {
     "above": above,
     "level": level,
     "keeps_pass_at_k": keeps_pass_at_k,
+    "gains_are_the_rewards": gains_are_the_rewards,
     "stands_where_others_fall": stands_where_others_fall,
+    "ends_above_by_a_knob": ends_above_by_a_knob,
     "measured_in_the_laboratory": measured_in_the_laboratory,
 }
 
 
-def table_of(judged: Sequence[tuple[Claim, Verdict]]) -> Table:
+def untested(claim: Claim) -> str:
+    """What a claim lacks that no record speaks of."""
+    return claim.takes or f"no records in {' and '.join(claim.results)}"
+
+
+def table_of(judged: Sequence[tuple[Claim, ClaimVerdict]]) -> Table:
     """A row a claim: its words and source, the verdict, and every number that it is computed from."""
     rows = tuple(
         (
             claim.words,
             claim.said,
             verdict.word,
-            "; ".join(f"{e.of} {e.found}" for e in verdict.effects) or claim.takes or f"no records in {claim.results}",
+            "; ".join(f"{e.of} {e.found}" for e in verdict.effects) or untested(claim),
             str(verdict.records or ""),
         )
         for claim, verdict in judged

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lco.disk import write_text
+from lco.evidence.formats import markdown
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -18,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lco.disk import write_text
-    from lco.evidence.claims import judge, read_claims, table_of
-    from lco.evidence.formats import markdown
+    from lco.evidence.claims import judge, read_claims, table_of, untested  # numpy, which --help does without
 
     claims = read_claims(arguments.claims or arguments.results / "claims.toml")
     judged = [(claim, judge(claim, arguments.results)) for claim in claims]
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{'':<13}     {'+' if effect.sign > 0 else '-' if effect.sign < 0 else ' '} {effect.of} {effect.found}"
             )
         if not verdict.effects:
-            print(f"{'':<13}     {claim.takes or f'no records in {claim.results}'}")
+            print(f"{'':<13}     {untested(claim)}")
     if arguments.out:
         write_text(arguments.out, markdown(table_of(judged)))
         print(f"written to {arguments.out}")

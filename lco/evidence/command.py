@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lco.errors import UserError
+from lco.evidence.formats import latex, markdown, visible
+from lco.evidence.reported import whole_ledger
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -12,10 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same records give the same bytes."
     )
     parser.epilog = "example: lco table --results results/miniature --out results/miniature/report"
-    parser.add_argument("--results", type=Path, default=Path("results/miniature"), help="folder of records")
-    parser.add_argument("--out", type=Path, help="where the report goes (default: RESULTS/report)")
     parser.add_argument(
-        "--title", default="", help="title of the page (default: what the README in --results is headed)"
+        "--results",
+        type=Path,
+        nargs="+",
+        default=[Path("results/miniature")],
+        metavar="FOLDER",
+        help="folders of records (default: results/miniature); several stand in one table",
+    )
+    parser.add_argument("--out", type=Path, help="where the report goes (default: report/ in the first of them)")
+    parser.add_argument(
+        "--title", default="", help="title of the page (default: what the README in the first folder is headed)"
     )
     parser.add_argument(
         "--reported",
@@ -26,17 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lco.errors import UserError
-    from lco.evidence.formats import latex, markdown, visible
-    from lco.evidence.report import build
-    from lco.evidence.reported import whole_ledger
+    from lco.evidence.report import build  # numpy and matplotlib, which --help does without
 
     if arguments.reported:
         print(markdown(whole_ledger()) if arguments.format == "md" else latex(whole_ledger()))
         return 0
-    out = arguments.out or arguments.results / "report"
+    source, *beside = arguments.results
+    out = arguments.out or source / "report"
     try:
-        tables = build(arguments.results, out, arguments.title)
+        tables = build(source, out, arguments.title, beside)
     except UserError as error:  # it names what stands in somebody's record
         raise UserError(visible(str(error))) from None
     for table in tables:

@@ -27,10 +27,19 @@ MARKDOWN = re.compile(
 BLOCK = re.compile(r"^(\d*)([#+=.)*-])")
 """What would make a heading or a list of a line of text."""
 ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+SIGNS = {
+    "±": "pm", "−": "-", "≤": "leq", "≥": "geq", "≠": "neq", "→": "rightarrow", "∞": "infty",
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "κ": "kappa",
+    "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "χ": "chi",
+    "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi",
+    "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
+"""What TeX sets in formulas alone."""
 TEX = str.maketrans(
-    {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "−": "$-$", "$": r"\$", "{": r"\{", "}": r"\}",
+    {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
      "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
-     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "ρ": r"$\rho$", "π": r"$\pi$", "β": r"$\beta$"}
+     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+     **{sign: "$-$" if name == "-" else f"$\\{name}$" for sign, name in SIGNS.items()}}
 )  # fmt: skip
 
 

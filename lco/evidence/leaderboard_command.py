@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lco.errors import UserError
+from lco.evidence.formats import visible
+
 DESCRIPTION = """\
 Makes a leaderboard of the result records below a folder: one HTML file that holds everything and asks nobody for anything.
 It can be read without script. With script a table is sorted by any column (a click on its head) and filtered by model
@@ -41,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from lco.errors import UserError
-    from lco.evidence.formats import visible
-    from lco.evidence.leaderboard import build
+    from lco.evidence.leaderboard import build  # numpy and jinja2, which --help does without
 
     out = arguments.out or arguments.results[0] / "leaderboard"
     try:

@@ -17,6 +17,8 @@ from lco.evidence.formats import visible
 
 KEYS = ("title", "family", "source")
 """By these names in a record, a run's manifest and `lco.methods.Method`."""
+CONTROLLED = "-random"
+"""What follows a method's name where its rewards were random."""
 
 
 @cache
@@ -50,7 +52,7 @@ def is_control(record: Mapping[str, Any]) -> bool:
 
 def row_key(record: Mapping[str, Any]) -> str:
     """What keeps the rows of a table apart: the method, and the same under random rewards."""
-    return f"{record['method']}-random" if is_control(record) else record["method"]
+    return record["method"] + (CONTROLLED if is_control(record) else "")
 
 
 def titles(records: Iterable[Mapping[str, Any]] = ()) -> dict[str, str]:

@@ -29,7 +29,7 @@ TEXTS = ("task", "response")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunLine:
     """One record: `link` leads from the page to its file, `samples` to the file beside it, "" where there is none."""
 
     seed: str
@@ -72,7 +72,7 @@ class Opened:
     knobs: tuple[tuple[str, str], ...]
     cost: tuple[tuple[str, str], ...]
     evaluations: Table
-    runs: tuple[Run, ...]
+    runs: tuple[RunLine, ...]
     samples: tuple[Sample, ...]
     note: str
 
@@ -171,11 +171,11 @@ def evaluations(runs: Sequence[Record]) -> Table:
     return Table("", header, rows)
 
 
-def run_of(board: Board, record: Record, place: Path, page: Path) -> Run:
+def run_of(board: Board, record: Record, place: Path, page: Path) -> RunLine:
     found = [e["scores"]["pass@1"] for e in record["evaluations"] if kind_of(e) in board.main]
     seconds, source = record["seconds"].get("total"), record["provenance"]
     samples = beside(place)
-    return Run(
+    return RunLine(
         "" if record["seed"] is None else str(record["seed"]),
         percent(sum(found) / len(found)) if len(found) == len(board.main) else "not run",
         commit(record),

@@ -44,14 +44,15 @@ class Section:
     """What the page shows of one class of models.
 
     Attributes:
-        start, sharpened: pass@1 of the start model as it samples, and at its best without training.
+        start, sharpened: pass@1 of the start model as it samples, and at its best without training; None where it was not
+            evaluated.
         ticks: from the lower end of the bars' axis to its upper end.
         kinds, looks: of the table's rows, their CSS class and their line's style.
     """
 
     name: str
-    start: float
-    sharpened: float
+    start: float | None
+    sharpened: float | None
     ticks: tuple[float, ...]
     bars: tuple[Bar, ...]
     table: Table
@@ -77,7 +78,7 @@ def section(
     name: str, records: Sequence[Record], ranked: Sequence[Standing], tables: tuple[Table, Table | None],
     titles: Mapping[str, str], looks: Mapping[str, Style],
 ) -> Section:  # fmt: skip
-    start = start_of(name, records)
+    start = start_of(records)
     before = len(tables[0].rows) - len(ranked)
     bars = tuple(
         Bar(
@@ -85,8 +86,9 @@ def section(
             tuple(s.scores) if len(s.scores) > 1 else (), spread(s.scores), bool(s.apart),
         ) for s in ranked
     )  # fmt: skip
-    base, best = sampled(start)["scores"]["pass@1"], sharpened(start)
-    seen = [base, best, *(value for bar in bars for value in (bar.low, bar.high, *bar.seeds))]
+    base, best = (None, None) if start is None else (sampled(start)["scores"]["pass@1"], sharpened(start))
+    lines = [value for value in (base, best) if value is not None]
+    seen = [*lines, *(value for bar in bars for value in (bar.low, bar.high, *bar.seeds))]
     return Section(
         name, base, best, ticks(min(seen), max(seen)), bars, tables[0],
         (*["start"] * before, *("apart" if s.apart else "" for s in ranked)),

@@ -1,4 +1,4 @@
-"""Every method of a board against every other, and how much of their order those pairs support.
+"""Every method of a table or board against every other, and how much of their order those pairs support.
 
 A resampled mean of differences is the difference of resampled means where both sides are drawn alike, so each method is
 resampled once and the pairs are subtractions: twenty methods cost twenty times one, not a hundred and ninety.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lco.evidence.benchmarks import Kind, rates_of
+from lco.evidence.kinds import Kind, rates_of
 from lco.evidence.statistics import Array, hierarchical_means, holm, percentiles, two_sided
 from lco.evidence.tables import Record
 
@@ -25,7 +25,7 @@ class Pair:
     """Method a minus method b, shares in [−1, 1].
 
     Attributes:
-        p, holm: two-sided, and corrected over all pairs of the board; None from one common seed, which knows of no other.
+        p, holm: two-sided, and corrected over all pairs; None from one common seed, which knows of no other.
         seeds: that both have.
     """
 
@@ -91,3 +91,12 @@ def open_ranks(methods: Sequence[str], pairs: Sequence[Pair]) -> dict[str, tuple
             above[worse] += 1
             below[better] += 1
     return {method: (1 + above[method], len(methods) - below[method]) for method in methods}
+
+
+def places_of(runs: Mapping[str, Sequence[Record]], kinds: Sequence[Kind]) -> dict[str, str]:
+    """{method: its open ranks}, such as "2–4", from its runs' evaluations of these kinds, which all of them have."""
+    return {method: written(*found) for method, found in open_ranks(list(runs), pairs_of(runs, kinds)).items()}
+
+
+def written(best: int, worst: int) -> str:
+    return str(best) if best == worst else f"{best}–{worst}"

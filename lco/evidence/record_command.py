@@ -1,6 +1,7 @@
 """`lco record`: a run folder → its record, or records checked.
 
 lco evaluate --model RUN/checkpoints/final --tasks lco_gsm8k --samples 8 --temperature 1 --out RUN/evals
+lco record --start START-evals/*.json records/<model>/start.json, of the model that the runs start from
 lco record RUN --out records          records/<model>/<method>-seed-<n>.json, and .samples.jsonl beside it
 lco record --check records/*/*.json   what is wrong with them, whoever made them
 """
@@ -14,7 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lco.disk import full_disk_named, sha256, write_text
 from lco.errors import UserError
+from lco.evidence.names import row_key
+from lco.evidence.samples import choose_samples
+from lco.runs.folder import read_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: lco record runs/gsm8k/lco_kld/seed-0 --out records; then lco record --check records/*/*.json"
     )
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="run folders; with --check files of records"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="run folders; with --check files of records, with --start results",
     )
     parser.add_argument("--out", type=Path, default=Path("records"), help="where records go (default: records)")
     parser.add_argument(
@@ -38,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--check", action="store_true", help="check records in place of making them")
     parser.add_argument(
+        "--start",
+        action="store_true",
+        help="make the record of the model that runs start from, by which tables know gains: PATHs are its results of `lco "
+        "evaluate`, with the --dtype of the runs",
+    )
+    parser.add_argument(
         "--runs",
         type=Path,
         metavar="FOLDER",
@@ -48,8 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return check(arguments.paths, arguments.runs)
-    from lco.disk import full_disk_named
-
+    if arguments.start:
+        if arguments.evaluations:
+            raise UserError("--evaluations belongs to a run; name the start model's results alone with --start")
+        with full_disk_named(arguments.out, "free some space, or give another --out"):
+            print(make_start(arguments.paths, arguments.out))
+        return 0
     if arguments.evaluations and len(arguments.paths) > 1:
         raise UserError("--evaluations belongs to one run; record the runs one by one")
     for folder in arguments.paths:
@@ -61,8 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def lacking(folder: Path, place: Path) -> str:
     """What a run's record lacks, in brackets; "" where it has all."""
-    from lco.runs.folder import read_run
-
     run = read_run(folder)
     said = [] if run.done >= run.steps else [f"unfinished: {run.done} of {run.steps} rollouts"]
     said += [] if beside(place).exists() else ["no results in its evals/: nothing of it can stand in a table"]
@@ -75,10 +92,7 @@ def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
     Raises:
         UserError: no run, results of another model, or another record in the way.
     """
-    from lco.disk import write_text
-    from lco.evidence import records
-    from lco.evidence.names import row_key
-    from lco.evidence.samples import choose_samples
+    from lco.evidence import records  # numpy, which --help does without
 
     results = {file: read_result(file) for file in (files or sorted((folder / "evals").glob("*.json")))}
     final = hash_of_final(folder, results)
@@ -86,9 +100,42 @@ def make(folder: Path, files: Sequence[Path] | None, out: Path) -> Path:
     digest = hashlib.sha256(samples.encode()).hexdigest() if results else None
     record = records.distil(folder, results.values(), final, digest)
     place = out / record["model"]["name"] / f"{row_key(record)}-seed-{record['seed']}.json"
+    return keep(place, record, samples if results else None)
+
+
+def make_start(files: Sequence[Path], out: Path) -> Path:
+    """Writes the record of a start model and its samples; returns the record's place.
+
+    Raises:
+        UserError: the results are of several models, or another record is in the way.
+    """
+    from lco.evidence import records  # numpy, which --help does without
+
+    results = {file: read_result(file) for file in files}
+    for file, found in results.items():
+        if not {"provenance", "problems_sha256"} <= found.keys():
+            raise UserError(f"{file} does not say what made it; make it again with `lco evaluate`")
+    refuse_alike(results)
+    first, model = next((file, found["model"]) for file, found in results.items())
+    other = next((file for file, found in results.items() if found["model"] != model), None)
+    if other is not None:
+        raise UserError(f"{first} and {other} are of two models, or of two dtypes of one; record them one by one")
+    samples = choose_samples(results.values())
+    record = records.distil_start(list(results.values()), hashlib.sha256(samples.encode()).hexdigest())
+    return keep(out / record["model"]["name"] / "start.json", record, samples)
+
+
+def keep(place: Path, record: dict[str, Any], samples: str | None) -> Path:
+    """Writes a record, and its samples beside it; returns its place.
+
+    Raises:
+        UserError: another record is in the way.
+    """
+    from lco.evidence import records  # numpy, which --help does without
+
     if place.exists() and not goes_on(records.read_json(place), records.sealed(record)):
         raise UserError(f"{place} holds another record; give another --out, or move it away")
-    if results:
+    if samples is not None:
         write_text(beside(place), samples)
     records.write(place, record)
     return place
@@ -98,6 +145,7 @@ def goes_on(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
     """Whether a record is of the same run as an older one, has all its evaluations, and perhaps more."""
     if (
         old is None
+        or old.get("model") != new["model"]
         or old.get("source_sha256") != new["source_sha256"]
         or old.get("final_sha256") != new["final_sha256"]
     ):
@@ -145,15 +193,24 @@ def hash_of_final(folder: Path, results: Mapping[Path, Mapping[str, Any]]) -> st
         return None
     dtypes = {str(found.get("dtype", "float32")) for found in results.values()} | {"float32"}
     hashes = {dtype: models.weights_sha256(models.load_model(str(final), dtype, "cpu")) for dtype in sorted(dtypes)}
-    kinds: dict[tuple[Any, ...], Path] = {}
+    refuse_alike(results)
     for file, found in results.items():
         if found["model"]["sha256"] != hashes[str(found.get("dtype", "float32"))]:
             raise UserError(f"{file} is of another model than {final}; evaluate that one, or leave the file out")
+    return hashes["float32"]
+
+
+def refuse_alike(results: Mapping[Path, Mapping[str, Any]]) -> None:
+    """
+    Raises:
+        UserError: two results are of the same task and sampling values.
+    """
+    kinds: dict[tuple[Any, ...], Path] = {}
+    for file, found in results.items():
         kind = (found["task"], found["limit"], json.dumps(found["sampling"], sort_keys=True))
         if kind in kinds:
             raise UserError(f"{file} and {kinds[kind]} are the same task with the same sampling values; leave one out")
         kinds[kind] = file
-    return hashes["float32"]
 
 
 def check(files: Sequence[Path], runs: Path | None) -> int:
@@ -240,8 +297,6 @@ def refuse_other_than_run(file: Path, record: Mapping[str, Any], run: Path) -> N
 
 def hashes_of_runs(runs: Path | None) -> dict[str, dict[str, str]]:
     """{run folder: the hashes of the files that records are made from} of all runs below a folder."""
-    from lco.disk import sha256
-
     found: dict[str, dict[str, str]] = {}
     for manifest in sorted(runs.rglob("manifest.json")) if runs is not None else ():
         files = (manifest.with_name(name) for name in ("config.json", "manifest.json", "metrics.jsonl"))

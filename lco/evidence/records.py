@@ -318,24 +318,31 @@ def layout(value: Any, indent: int = 0) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def read_all(folder: Path) -> list[dict[str, Any]]:
-    """All result records below a folder, in order of their paths; other JSON files are passed over.
+def read_all(folder: Path, *beside: Path) -> list[dict[str, Any]]:
+    """All result records below a folder, and below those beside it, in order of their paths; other JSON files are passed over.
 
     Raises:
-        UserError: no record, a file that is not JSON, a broken record, or two records of one run.
+        UserError: a folder without a record, a file that is not JSON, a broken record, or two records of one run.
     """
-    found = [record for _, record in read_records(sorted(folder.rglob("*.json")))]
-    if not found:
-        runs = sorted(path.parent for path in folder.rglob("metrics.jsonl"))
-        if runs:
-            raise UserError(
-                f"{runs[0]} is the folder of a run; make its record with `lco record {runs[0]}`, after `lco evaluate` of its "
-                "checkpoints/final"
-            )
-        if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}; give the folder of the records with --results")
-        raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")
-    return found
+    folders = (folder, *beside)
+    found = read_records(path for place in folders for path in sorted(place.rglob("*.json")))
+    for place in folders:
+        if not any(path.is_relative_to(place) for path, _ in found):
+            refuse_empty(place)
+    return [record for _, record in found]
+
+
+def refuse_empty(folder: Path) -> NoReturn:
+    """Says what a folder without a record lacks."""
+    runs = sorted(path.parent for path in folder.rglob("metrics.jsonl"))
+    if runs:
+        raise UserError(
+            f"{runs[0]} is the folder of a run; make its record with `lco record {runs[0]}`, after `lco evaluate` of its "
+            "checkpoints/final"
+        )
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; give the folder of the records with --results")
+    raise UserError(f"there is no result record below {folder}; make one with `make reproduce`")
 
 
 def read_records(paths: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:

@@ -10,9 +10,11 @@ from lco.evidence.benchmarks import benchmark_tables, has_several_tasks
 from lco.evidence.differences import differences
 from lco.evidence.folders import replacing
 from lco.evidence.formats import Table, latex, markdown
+from lco.evidence.kinds import kind_of
 from lco.evidence.names import titles
+from lco.evidence.pairs import places_of
 from lco.evidence.styles import styles
-from lco.evidence.tables import Record, by_model, comparison, runs_of, standings
+from lco.evidence.tables import Record, by_model, comparison, runs_of, sampled, standings
 
 LEAD = (
     "Every run of a model starts from the same weights and has the same prompts, samples, token limit and updates; rows marked * "
@@ -27,8 +29,8 @@ BENCHMARKS = (
 )
 
 
-def build(source: Path, out: Path, title: str = "") -> list[Table]:
-    """Reads all records below `source` and writes the report into `out`; returns its tables.
+def build(source: Path, out: Path, title: str = "", beside: Sequence[Path] = ()) -> list[Table]:
+    """Reads all records below `source` and those beside it, and writes the report into `out`; returns its tables.
 
     Args:
         title: of the page; by default what the records' README is headed.
@@ -36,7 +38,7 @@ def build(source: Path, out: Path, title: str = "") -> list[Table]:
     Raises:
         UserError: the records cannot be read or do not belong into one table, or the folder cannot be written.
     """
-    found = records.read_all(source)
+    found = records.read_all(source, *beside)
     names = titles(found)
     if has_several_tasks(found):
         return build_benchmarks(found, names, out, title or heading(source, found))
@@ -69,8 +71,10 @@ def sections(found: Sequence[Record], names: Mapping[str, str]) -> list[page.Sec
     """
     looks, parts = styles(runs_of(found)), []
     for model_class, runs in by_model(found).items():
-        ranked = standings(model_class, runs)
-        tables = comparison(model_class, runs, names, ranked), differences(model_class, runs, names)
+        ranked = standings(runs)
+        compared = {standing.method: standing.runs for standing in ranked if not standing.apart}
+        places = places_of(compared, [kind_of(sampled(ranked[0].runs[0]))]) if compared else {}
+        tables = comparison(model_class, runs, names, ranked, places), differences(model_class, runs, names)
         parts.append(page.section(model_class, runs, ranked, tables, names, looks))
     return parts
 

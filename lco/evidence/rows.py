@@ -10,7 +10,7 @@ from typing import Any
 
 from lco.evidence.benchmarks import Kind, budget_of, column_name, kind_of, rates_of
 from lco.evidence.names import family, source
-from lco.evidence.pairs import resampled
+from lco.evidence.pairs import resampled, written
 from lco.evidence.statistics import percentiles
 from lco.evidence.styles import Style
 from lco.evidence.tables import Record, collapsed, percent, points
@@ -156,7 +156,7 @@ def with_rank(found: Row, range_: tuple[int, int] | None) -> Row:
     cell = EMPTY
     if range_:
         best, worst = range_
-        cell = Cell(str(best) if best == worst else f"{best}–{worst}", best + worst / 1000)
+        cell = Cell(written(best, worst), best + worst / 1000)
     return replace(found, cells=(found.cells[0], cell, *found.cells[2:]))
 
 

@@ -110,24 +110,6 @@ def percentiles(values: Array, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def paired_bootstrap(a: Sequence[float], b: Sequence[float], seed: int = 0) -> tuple[float, float, float, float]:
-    """Mean difference a − b over the same problems, its 95 % interval, and a two-sided p-value (floor 1/10 001)."""
-    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(len(difference), size=(RESAMPLES, len(difference)))
-    means = difference[draws].mean(1)
-    low, high = percentiles(means, 0.95)
-    return float(difference.mean()), low, high, two_sided(means)
-
-
-def mcnemar(b: int, c: int) -> float:
-    """Exact two-sided p for b and c discordant problems: min(1, 2 P[Bin(b + c, ½) ≤ min(b, c)])."""
-    n = b + c
-    if n == 0:
-        return 1.0
-    tail = sum(math.comb(n, i) for i in range(min(b, c) + 1)) / 2**n
-    return min(1.0, 2 * tail)
-
-
 def mcnemar_mid_p(b: int, c: int) -> float:
     """Two-sided mid-p for b and c discordant problems: what is further from equal, and half of what is as far.
 

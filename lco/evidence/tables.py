@@ -14,7 +14,6 @@ from lco.errors import UserError
 from lco.evidence.check import SEAL
 from lco.evidence.formats import Table
 from lco.evidence.names import code_of, family, from_outside, is_control, rewards_of, row_key
-from lco.evidence.ranks import rank_ranges
 from lco.evidence.statistics import hierarchical_interval
 
 Record = Mapping[str, Any]
@@ -24,6 +23,11 @@ COMPARED = ("lco", "baseline")
 DATA = {"imitation": "right answers alone", "preference": "pairs of a right and a wrong answer"}
 """What those families learn from."""
 CONTROL = "rewards dealt out by chance, a control"
+RANKS = (
+    "ranks: the places that a method may have. One stands above another where their paired difference, over seeds and problems, "
+    "is told from chance (p below 5 %, by Holm over all pairs); others share their places. One seed tells nothing apart."
+)
+"""What the column is, beneath every table that has it."""
 
 
 def sampled(record: Record) -> Mapping[str, Any]:
@@ -35,7 +39,10 @@ def greedy(record: Record) -> Mapping[str, Any]:
     return evaluation(record, lambda t: t == 0, "at T = 0", "--temperature 0")
 
 
-def cooled(record: Record) -> Mapping[str, Any]:
+def cooled(record: Record) -> Mapping[str, Any] | None:
+    """Its evaluation at a lower temperature, None where there is none."""
+    if not any(0 < e["sampling"]["temperature"] < 1 for e in record["evaluations"]):
+        return None
     return evaluation(record, lambda t: 0 < t < 1, "between T = 0 and 1", "--temperature 0.6 --samples 8")
 
 
@@ -47,9 +54,15 @@ def evaluation(record: Record, wanted: Callable[[float], bool], where: str, flag
     """
     found = [e for e in record["evaluations"] if wanted(e["sampling"]["temperature"])]
     if not found:
+        start = record["method"] == "start"
+        model, evals, again = (
+            ("START", "START-evals", "--start START-evals/*.json")
+            if start
+            else ("RUN/checkpoints/final", "RUN/evals", "RUN")
+        )
         raise UserError(
             f"{label(record)} has no evaluation {where}; a table needs one at T = 1 and one at T = 0 of a task: run `lco "
-            f"evaluate --model RUN/checkpoints/final --tasks TASK {flags} --out RUN/evals`, then `lco record RUN` again"
+            f"evaluate --model {model} --tasks TASK {flags} --out {evals}`, then `lco record {again}` again"
         )
     if len(found) > 1:
         tasks = ", ".join(str(e["task"]) for e in found)
@@ -198,23 +211,15 @@ def shares(evaluations: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return share(evaluations, "no_answer"), share(evaluations, "truncated")
 
 
-def start_of(model_class: str, records: Sequence[Record]) -> Record:
-    """
-    Raises:
-        UserError: the start model has no record, from which every gain is measured.
-    """
-    found = next((r for r in records if r["method"] == "start"), None)
-    if found is None:
-        raise UserError(
-            f"{model_class}: the record of the start model is missing, from which every gain is measured; put it beside the "
-            'others, a record with "method": "start" and evaluations at T = 1, at T = 0 and between them'
-        )
-    return found
+def start_of(records: Iterable[Record]) -> Record | None:
+    """The start model's record, from which every gain is measured; None where it was not evaluated."""
+    return next((record for record in records if record["method"] == "start"), None)
 
 
 def sharpened(start: Record) -> float:
     """The better of what the start model scores greedily and cooled, which needs no training."""
-    return max(e["scores"]["pass@1"] for e in (greedy(start), cooled(start)))
+    found = (greedy(start), cooled(start))
+    return max(float(e["scores"]["pass@1"]) for e in found if e is not None)
 
 
 @dataclass(frozen=True)
@@ -239,14 +244,13 @@ class Standing:
         return statistics.fmean(self.scores)
 
 
-def standings(model_class: str, records: Sequence[Record]) -> list[Standing]:
+def standings(records: Sequence[Record]) -> list[Standing]:
     """The methods of one class, the highest mean first, those that stand apart last.
 
     Raises:
-        UserError: the records may not stand in one table, or lack one of the start model.
+        UserError: the records may not stand in one table.
     """
     comparable(records)
-    start_of(model_class, records)
     found = [
         Standing(
             method,
@@ -261,11 +265,19 @@ def standings(model_class: str, records: Sequence[Record]) -> list[Standing]:
 
 
 def comparison(
-    model_class: str, records: Sequence[Record], titles: Mapping[str, str], ranked: Sequence[Standing]
+    model_class: str,
+    records: Sequence[Record],
+    titles: Mapping[str, str],
+    ranked: Sequence[Standing],
+    places: Mapping[str, str],
 ) -> Table:
-    """Start and methods of one class, the best first. `titles` maps method names to printed ones."""
-    start = start_of(model_class, records)
-    places = places_of(ranked)
+    """Start and methods of one class, the best first.
+
+    Args:
+        titles: {method: its printed name}.
+        places: {method: the ranks that are open to it}.
+    """
+    start = start_of(records)
     rows = [
         *start_rows(start),
         *(
@@ -275,35 +287,46 @@ def comparison(
     ]
     header = ("method", "pass@1, T = 1", "95 % interval", "gain", "beyond sharpening", "greedy", "greedy gain", "pass@8",
               "seeds", "tokens", "collapsed", "no answer", "cut", "ranks", "maj@n")  # fmt: skip
-    return Table(model_class, header, tuple(rows), (*notes(sampled(start)), *remarks(records, titles)))
+    return Table(model_class, header, tuple(rows), (*notes(records, start), *remarks(records, titles)))
 
 
-def start_rows(start: Record) -> list[tuple[str, ...]]:
-    """The start model as it samples, greedily, and at the temperature that is its best on validation problems."""
-    base, base_greedy, cool = sampled(start)["scores"]["pass@1"], greedy(start)["scores"]["pass@1"], cooled(start)
+def start_rows(start: Record | None) -> list[tuple[str, ...]]:
+    """The start model as it samples, greedily, and at a lower temperature where it was evaluated there."""
     gap = ("", "", "", "", "", "", "")
-    return [
+    if start is None:
+        return [("start, not evaluated", "", "", "", *gap, "", "", "", "")]
+    base, base_greedy, cool = sampled(start)["scores"]["pass@1"], greedy(start)["scores"]["pass@1"], cooled(start)
+    rows: list[tuple[str, ...]] = [
         ("start, T = 1", percent(base), "", "", "", percent(base_greedy), "", pass_at(start), "", "", "",
          *shares([sampled(start)]), "", majority_of([start])),
         ("start, greedy", percent(base_greedy), "", points(base_greedy - base), *gap, *shares([greedy(start)]), "", ""),
-        (f"start, T = {cool['sampling']['temperature']:g} (chosen on validation)", percent(cool["scores"]["pass@1"]), "",
-         points(cool["scores"]["pass@1"] - base), *gap, *shares([cool]), "", ""),
     ]  # fmt: skip
+    if cool is not None:
+        chosen = " (chosen on validation)" if "cooled_on_validation" in start.get("experiment", {}) else ""
+        score = cool["scores"]["pass@1"]
+        name = f"start, T = {cool['sampling']['temperature']:g}{chosen}"
+        rows.append((name, percent(score), "", points(score - base), *gap, *shares([cool]), "", ""))
+    return rows
 
 
-def method_row(start: Record, title: str, standing: Standing) -> tuple[str, ...]:
+def method_row(start: Record | None, title: str, standing: Standing) -> tuple[str, ...]:
     runs, mean, (low, high) = standing.runs, standing.mean, standing.interval
     greedies = [greedy(r)["scores"]["pass@1"] for r in runs]
     watched = [r for r in runs if "validation" in r["curves"]]
     eights = [r for r in (sampled(run)["scores"]["pass@k"].get("8") for run in runs) if r is not None]
+    gain, beyond, greedy_gain = ("", "", "") if start is None else (
+        points(mean - sampled(start)["scores"]["pass@1"]),
+        points(mean - sharpened(start)),
+        points(statistics.fmean(greedies) - greedy(start)["scores"]["pass@1"]),
+    )  # fmt: skip
     return (
         title + (" *" if standing.apart else ""),
         spread(standing.scores),
         f"[{percent(low)}, {percent(high)}]",
-        points(mean - sampled(start)["scores"]["pass@1"]),
-        points(mean - sharpened(start)),
+        gain,
+        beyond,
         spread(greedies),
-        points(statistics.fmean(greedies) - greedy(start)["scores"]["pass@1"]),
+        greedy_gain,
         spread(eights) if len(eights) == len(runs) else "",
         ", ".join(percent(score) for score in standing.scores),
         f"{statistics.fmean([r['budget']['response_tokens'] for r in runs]) / 1000:.0f} k",
@@ -312,33 +335,31 @@ def method_row(start: Record, title: str, standing: Standing) -> tuple[str, ...]
     )
 
 
-def places_of(ranked: Sequence[Standing]) -> dict[str, str]:
-    """{method: the ranks that it may have among those that are compared}, such as "2–4"."""
-    compared = [standing for standing in ranked if not standing.apart]
-    ranges = rank_ranges([rates(standing.runs).mean(0) for standing in compared])
-    return {s.method: places(*between) for s, between in zip(compared, ranges, strict=True)}
-
-
-def places(best: int, worst: int) -> str:
-    return str(best) if best == worst else f"{best}–{worst}"
-
-
 def majority_of(runs: Sequence[Record]) -> str:
     """maj@n at T = 1, mean over seeds; empty where an older record lacks it."""
     return share([sampled(run) for run in runs], "maj@n")
 
 
-def notes(task: Mapping[str, Any]) -> tuple[str, ...]:
+GAINS = (
+    "gain: over the start at T = 1. beyond sharpening: over the better of the start's greedy and cooled rows, which "
+    "need no training."
+)
+NO_GAINS = (
+    "The start model was not evaluated, so no gain is known: `lco evaluate --model START` with the same task, samples and "
+    "temperatures (1 and 0), then `lco record --start` with its results."
+)
+
+
+def notes(records: Sequence[Record], start: Record | None) -> tuple[str, ...]:
+    task = sampled(start or records[0])
     return (
         f"{task['task']}: {task['problems']} test problems, {task['samples']} samples each at T = 1, read once at the end.",
         "pass@1: mean ± sample standard deviation over training seeds; the interval resamples seeds and problems.",
-        "gain: over the start at T = 1. beyond sharpening: over the better of the start's greedy and cooled rows, which "
-        "need no training.",
+        NO_GAINS if start is None else GAINS,
         "collapsed: runs whose pass@1 on validation problems ended below half of its best.",
         "no answer, cut: per cent of the responses in which the verifier found none, and that the token limit cut; at T = 1, "
         "mean over seeds, in the start's other rows at their own temperature.",
-        "ranks: the places that a method may have, where methods whose difference a paired permutation test over problems does "
-        "not tell from chance (5 %, not corrected) share them; of these seeds, not of others.",
+        RANKS,
         f"maj@n: per cent of the problems that the majority of {task['samples']} samples answers.",
     )
 

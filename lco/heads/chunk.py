@@ -283,6 +283,10 @@ class Chunk:
             return None
         return (1 - p).index_copy(0, extreme, self.others_old(extreme).sum(1))
 
+    def others(self, rows: Tensor) -> Tensor:
+        """1 − π(a) of some rows, [len(rows)], summed over the other tokens."""
+        return self.probs[rows].scatter_(1, self.tokens[rows, None], 0.0).sum(1)
+
     def others_old(self, rows: Tensor) -> Tensor:
         """π_old of some rows without their sampled tokens, [len(rows), V]."""
         return self.probs_old[rows].scatter_(1, self.tokens[rows, None], 0.0)
@@ -339,22 +343,23 @@ class Chunk:
 class LogitGradient:
     """∂loss/∂z as coefficients [C] on π, π_old, e_a and 1, plus whatever is not of that form ([C, V]).
 
-    `at` holds (indices [C, k], coefficients [C, k]) of a few tokens each. `rest` is a coefficient on π_old without its sampled
-    token. LCO-KLD uses it: its gradient at the sampled token is
-    π(a) − π*(a), while elsewhere the weight of π_old may be 10⁶, and a difference of such numbers would be noise.
+    `at` holds (indices [C, k], coefficients [C, k]) of a few tokens each. `others` and `rest` are coefficients on π and π_old
+    without their sampled token. LCO-KLD uses them: its gradient at the sampled token is π(a) − π*(a), while elsewhere the
+    weight of π_old may be 10⁶, and a difference of such numbers would be noise.
     """
 
     probs: Tensor
     probs_old: Tensor
     onehot: Tensor
     uniform: Tensor
+    others: Tensor
     rest: Tensor
     dense: Tensor | None = None
     at: list[tuple[Tensor, Tensor]] = field(default_factory=list, kw_only=True)
 
     @staticmethod
     def zeros(chunk: Chunk) -> LogitGradient:
-        return LogitGradient(*(chunk.zeros() for _ in range(5)))
+        return LogitGradient(*(chunk.zeros() for _ in range(6)))
 
     def add_dense(self, term: Tensor) -> None:
         """`term` is a buffer that nobody else reads."""
@@ -362,12 +367,12 @@ class LogitGradient:
 
     def assemble(self, chunk: Chunk) -> Tensor:
         """The gradient [C, V]. Overwrites the chunk's logits and probabilities: call it last."""
-        apart = bool(self.rest.any())
+        apart = bool(self.rest.any()) or bool(self.others.any())
         mixed = apart or bool(self.probs.any()) or bool(self.probs_old.any())
         if self.dense is not None and not mixed:
             gradient = self.dense
         else:
-            gradient = chunk.mixture(self.probs, self.probs_old + self.rest)
+            gradient = chunk.mixture(self.probs + self.others, self.probs_old + self.rest)
             if apart:
                 # What `onehot` takes away from here is as large, and made of the same logarithms.
                 old = (chunk.old_logit - chunk.lse_old).exp()

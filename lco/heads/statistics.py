@@ -131,9 +131,14 @@ def _kl_target_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
         g.rest += k * chunk.sparse.imitate
         g.onehot -= k * chunk.sparse.moved
     else:
-        g.probs += k
+        sure = chunk.logprob.exp() > 0.9
+        g.probs += k * ~sure
+        g.others += k * sure
         g.rest -= k * chunk.sparse.stay
-        g.onehot -= k * chunk.sparse.probability
+        # Where both are nearly 1, π(a) − q is the difference of what they leave to the others.
+        rows = sure.nonzero().squeeze(1)
+        at_token = (-k * chunk.sparse.probability).index_copy(0, rows, (k * chunk.sparse.others)[rows])
+        g.onehot += at_token.index_add(0, rows, chunk.others(rows) * -k[rows])
 
 
 def _kl_from_target(chunk: Chunk) -> Tensor:

@@ -7,9 +7,11 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from lco.disk import write_text
+from lco.evidence.folders import replacing
 from lco.provenance import collect
 
 
@@ -34,10 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from lco.evidence.folders import replacing
-    from lco.evidence.records import layout, rounded, sealed
+    from lco.evidence.records import layout, rounded, sealed  # numpy, and torch below, which --help does without
     from lco.lab.claims import plain
     from lco.lab.laboratory import measure
     from lco.lab.page import build
@@ -75,7 +74,7 @@ def record_of(verdicts: Iterable[Mapping[str, object]]) -> dict[str, object]:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """For products of 8 numbers, where more threads only wait for each other."""
-    import torch
+    import torch  # as above
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 from lco.console import say
 from lco.errors import UserError
+from lco.methods import METHODS, method_named
+from lco.methods.knobs import to_table
+from lco.methods.new import write_skeleton
+from lco.methods.outside import announced
 
 if TYPE_CHECKING:  # torch, which `--help` does without
     from lco.methods.method import Method
@@ -32,19 +36,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check what every method must do (gradient, padding, order of rows, …); exit code 2 if not",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable list")
+    parser.add_argument(
+        "--knobs", action="store_true", help="the suite's knobs and ranges, as lco/methods/knobs.json has them"
+    )
     parser.add_argument("--markdown", action="store_true", help="all pages, as docs/methods.md has them")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.new:
         return write(arguments.new)
-    from lco.methods import METHODS, method_named
     from lco.methods.pages import document, listing, page, summary  # torch, which `--help` does without
 
     if arguments.check:
         return check(arguments.check)
     if arguments.name:
         print(page(method_named(arguments.name)))
+    elif arguments.knobs:
+        print(to_table(METHODS.values()), end="")
     elif arguments.markdown:
         print(document(METHODS.values()))
     elif arguments.json:
@@ -56,9 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def everyone() -> Iterator[Method]:
     """The suite's methods, then those of installed packages; one that cannot be loaded is said and left out."""
-    from lco.methods import METHODS, method_named
-    from lco.methods.outside import announced
-
     yield from METHODS.values()
     for name in sorted(announced()):
         try:
@@ -72,8 +77,6 @@ def everyone() -> Iterator[Method]:
 
 
 def write(name: str) -> int:
-    from lco.methods.new import write_skeleton
-
     place = write_skeleton(name, Path())
     print(f"{place.partition(':')[0]} is a whole method; change it, then")
     print(f"  lco methods --check {place}\n  lco train --method {place} …")
@@ -85,8 +88,7 @@ def check(name: str) -> int:
     Raises:
         UserError: the method does not do what all must; the message names what.
     """
-    from lco.methods import method_named
-    from lco.methods.invariants import check_method, variants
+    from lco.methods.invariants import check_method, variants  # as above
 
     method = method_named(name)
     settings = variants(method)

@@ -171,10 +171,16 @@ def broadcast_advantage(signal: Signal, hyper: Hyper) -> dict[str, Tensor]:
 
 
 def needs(hyper: Hyper) -> Needs:
-    """What the lending method's advantage needs; its refill and warm-up are its own."""
+    """What the lending method's advantage reads; what its loss, its refill and its warm-up need stays its own."""
     method = lender(hyper["advantage"])
     found = Needs() if method is None else method.needs
-    return Needs(group=found.group, reference=found.reference, old_logprob=found.old_logprob)
+    return Needs(
+        group=found.group,
+        reference=found.reference,
+        old_logprob=found.old_logprob,
+        length_limit=found.length_limit,
+        row_norms=found.row_norms,
+    )
 
 
 def value_loss(hyper: Hyper) -> ValueFunction | None:

@@ -9,10 +9,12 @@ from typing import Any, cast
 from torch import Tensor
 
 from lco.config import REDUCTIONS
-from lco.errors import UserError, nearest
+from lco.errors import UserError
 from lco.heads import Target, TokenFunction, statistic
 from lco.heads.linear import HIDDEN_GRADIENT
 from lco.losses import Reduction
+from lco.methods.knobs import Hyper, Hyperparameter, read_values
+from lco.methods.knobs import When as When  # methods say it beside the rest
 from lco.methods.objective import (
     Family,
     Needs,
@@ -29,69 +31,6 @@ from lco.methods.objective import (
     report_nothing,
 )
 from lco.policy import ValueFunction
-
-Hyper = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class When:
-    """A knob is read only where another one has one of these values; without values, any but 0.
-
-    Attributes:
-        knob: the other one's name.
-        values: the values at which this one is read.
-    """
-
-    knob: str
-    values: tuple[Any, ...] = ()
-
-    def holds(self, hyper: Hyper) -> bool:
-        return hyper[self.knob] in self.values if self.values else bool(hyper[self.knob])
-
-    def __str__(self) -> str:
-        if not self.values:
-            return f"{self.knob} above 0"
-        return f"{self.knob}={' or '.join(str(v).lower() if isinstance(v, bool) else str(v) for v in self.values)}"
-
-
-@dataclass(frozen=True)
-class Hyperparameter:
-    """One knob of a method.
-
-    Attributes:
-        default: the suite's common setting.
-        help: what it means.
-        source: where the default comes from.
-        choices: the values that it may have; () where any of its type.
-        when: it is read only where all of these hold.
-        least, above, most: its range, least ≤ value, above < value, value ≤ most; None where there is no bound. A number
-            with neither `least` nor `above` may be any (a test holds that every other number has one of them).
-    """
-
-    default: Any
-    help: str
-    source: str = "suite"
-    choices: tuple[Any, ...] = ()
-    when: tuple[When, ...] = ()
-    least: float | None = None
-    above: float | None = None
-    most: float | None = None
-
-    def refuse_outside(self, name: str, value: Any) -> None:
-        """
-        Raises:
-            UserError: the value is not in the range; the message names both.
-        """
-        low = self.least is None or value >= self.least
-        strict = self.above is None or value > self.above
-        if not (low and strict and (self.most is None or value <= self.most)):
-            raise UserError(f"{name} is {value!r}; give a value {self.range}")
-
-    @property
-    def range(self) -> str:
-        """As in "above 0 and at most 1"; "" where there is no bound."""
-        bounds = (("at least", self.least), ("above", self.above), ("at most", self.most))
-        return " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
 
 
 @dataclass(frozen=True)
@@ -256,32 +195,11 @@ class Method:
 
     def read_values(self, overrides: Hyper) -> tuple[dict[str, Any], dict[str, Any]]:
         """(every knob with its value, those of them that are read); raises as `bind` says."""
-        values = {name: knob.default for name, knob in self.hyperparameters.items()}
-        for name, value in overrides.items():
-            if name not in values:
-                raise UserError(f"{self.name} has no hyper-parameter {name!r}{nearest(name, values)}")
-            knob = self.hyperparameters[name]
-            if knob.choices and value not in knob.choices:
-                raise UserError(f"{self.name}: {name} is {value!r}{nearest(value, knob.choices)}")
-            values[name] = coerce(f"{self.name}: {name}", value, knob.default)
-            if isinstance(values[name], int | float):
-                knob.refuse_outside(f"{self.name}: {name}", values[name])
-        unread = {
-            name: " and ".join(map(str, knob.when))
-            for name, knob in self.hyperparameters.items()
-            if not all(when.holds(values) for when in knob.when)
-        }
-        for name, readers in unread.items():
-            default = self.hyperparameters[name].default
-            if values[name] != default:
-                raise UserError(
-                    f"{self.name}: {name} is {values[name]!r}, which only {readers} reads; give that or leave {name} at its "
-                    f"default {default!r}"
-                )
+        values, read = read_values(self.name, self.hyperparameters, overrides)
         reason = self.conflict(values)
         if reason:
             raise UserError(f"{self.name}: {reason}")
-        return values, {name: value for name, value in values.items() if name not in unread}
+        return values, read
 
     def variant(self, name: str, title: str, summary: str, hyper: Hyper | None = None, **changes: Any) -> Method:
         """The same method under another name with other defaults, so that both can stand in one table.
@@ -315,27 +233,3 @@ def reported(statistics: tuple[str, ...], old: OldNeeds, target: Target | None) 
     if old.whole:
         names += ["kl_old", *(["kl_target"] if target is not None else [])]
     return (*names, *(name for name in statistics if name.startswith("outside_top")))
-
-
-def coerce(name: str, value: Any, default: Any) -> Any:
-    """A value of the default's type; command lines and JSON deliver 2 where 2.0 is meant.
-
-    Raises:
-        UserError: the value cannot mean what the default means.
-    """
-    if isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() in {"true", "false"}:
-            return str(value).lower() == "true"
-        raise UserError(f"{name} is {value!r}: give true or false")
-    if isinstance(default, int | float):
-        kind = "whole number" if isinstance(default, int) else "number"
-        try:
-            number = type(default)(value)
-            if isinstance(value, bool) or (isinstance(default, int) and number != float(value)):
-                raise ValueError
-        except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{name} is {value!r}: give a {kind} such as {default}") from None
-        return number
-    return value

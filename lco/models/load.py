@@ -1,19 +1,20 @@
-"""Configurations, tokenizers and weights, each loaded whole or refused in one sentence."""
+"""Configurations, tokenizers and weights, each loaded whole or refused in one sentence.
+
+transformers is imported where it is asked, seconds that a wrong device or folder does not cost.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from lco.errors import UserError
 from lco.models.fit import check_fit
-from lco.models.place import located
+from lco.models.place import check_weights, incomplete, lacks, located, some
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -53,6 +54,7 @@ def load_model(model: str, dtype: str, device: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     load_config(model)
+    check_weights(located(model)[0])
     network, found = _load(
         AutoModelForCausalLM, model, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True,
         ignore_mismatched_sizes=True,
@@ -83,17 +85,14 @@ def check_whole(model: str, found: dict[str, Any]) -> None:
     """
     faults = []
     if found["missing_keys"]:
-        faults.append(f"lacks the weights {some(found['missing_keys'])}, which would be random numbers")
+        faults.append(lacks(found["missing_keys"]))
     if found["mismatched_keys"]:
         shapes = [f"{name} ({list(there)}, not {list(wanted)})" for name, there, wanted in found["mismatched_keys"]]
         faults.append(f"has weights of another shape: {some(shapes)}")
     if found["unexpected_keys"]:
         faults.append(f"holds weights that its class does not read: {some(found['unexpected_keys'])}")
     if faults:
-        raise UserError(
-            f"{model} {', '.join(faults)}; its files are incomplete or belong to another class (a reward model, a "
-            "classifier) than config.json says: get it again, or give a causal language model"
-        )
+        raise incomplete(model, faults)
 
 
 def check_tied(model: str, network: Any) -> None:
@@ -128,13 +127,6 @@ def check_finite(model: str, network: nn.Module) -> None:
         )
 
 
-def some(names: Iterable[str], shown: int = 4) -> str:
-    """The first names, and how many more there are."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - shown} more" if len(ordered) > shown else ""
-    return ", ".join(ordered[:shown]) + more
-
-
 def _load(loader: Any, model: str, **arguments: Any) -> Any:
     where, extra = located(model)
     try:
@@ -142,35 +134,15 @@ def _load(loader: Any, model: str, **arguments: Any) -> Any:
             return loader.from_pretrained(where, trust_remote_code=False, **extra, **arguments)
     except Exception as error:
         # Files from outside can be wrong in any way, and every library below has exceptions of its own for it.
-        raise UserError(f"cannot load {model}: {reason(where, error)}; check the folder or hub id") from None
+        raise UserError(f"cannot load {model}: {reason(error)}; check the folder or hub id") from None
 
 
-def reason(where: str, error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What went wrong, in one line."""
-    folder = Path(where)
-    if isinstance(error, SafetensorError):
-        damaged = next((file for file in sorted(folder.glob("*.safetensors")) if not readable(file)), None)
-        if damaged is not None:
-            return f"{damaged.name} is cut or damaged ({error}), get it again"
-    if isinstance(error, OSError) and folder.is_dir() and not list(folder.glob("*.safetensors")):
-        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
-        if pickled is not None:
-            return (
-                f"{pickled.name} is pickled, which can run code, and only safetensors are read; save it as safetensors"
-            )
     text = str(error).strip().split("\n")[0].rstrip(".")
     if "custom code" in text:
         return "it needs code of its own, which is never run; give a model whose class is in transformers"
     return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"
-
-
-def readable(file: Path) -> bool:
-    """Whether a safetensors file has a whole header and as many bytes as that says."""
-    try:
-        with safe_open(file, "pt"):
-            return True
-    except SafetensorError:
-        return False
 
 
 @contextmanager
@@ -188,16 +160,3 @@ def quiet() -> Iterator[None]:
 
 def context_length(config: Any) -> int | None:
     return getattr(config, "max_position_embeddings", None)
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is CUDA where there is one.
-
-    Raises:
-        UserError: CUDA is asked for and absent.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is 'cuda' but PyTorch sees no CUDA device; use --device cpu")
-    return device

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,120 @@ def check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
         near = next((f"; did you mean {found}?" for found in models_near(path)), "; give the folder of a model")
         raise UserError(f"{path} has no config.json, so it is no model{near}")
+
+
+def check_local(model: str) -> None:
+    """What can be told of a model in an existing folder before torch is imported.
+
+    Raises:
+        UserError: as `check_folder` and `check_weights` say.
+    """
+    path = Path(model).expanduser()
+    if model and path.is_dir():
+        check_folder(path)
+        check_weights(str(path))
+
+
+def check_weights(where: str) -> None:
+    """Reads the heads of a folder's safetensors. What a class has to hold only its own code knows (`load_model` asks it).
+
+    Args:
+        where: the folder, or a hub id, of which nothing is known here.
+
+    Raises:
+        UserError: there are no weights, a file is absent or cut, or tensors are missing that the index names or, in
+            families whose layers are all alike, that most of the layers have.
+    """
+    folder = Path(where)
+    if not folder.is_dir() or list(folder.glob("*.gguf")):
+        return
+    if not list(folder.glob("*.safetensors")):
+        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+        why = "it holds no weights (*.safetensors); get it again, whole"
+        if pickled is not None:
+            why = (
+                f"{pickled.name} is pickled, which can run code, and only safetensors are read; save it as safetensors"
+            )
+        raise UserError(f"cannot load {where}: {why}")
+    index = folder / "model.safetensors.index.json"
+    named = {} if not index.is_file() or (folder / "model.safetensors").is_file() else read_json(index)
+    parts: Mapping[str, str] = named.get("weight_map", {})
+    lost = sorted({name for name in parts.values() if not (folder / name).is_file()})
+    if lost:
+        raise UserError(f"{where} lacks {some(lost)}, which its {index.name} names; get it again")
+    heads = {file.name: read_head(file) for file in sorted(folder.glob("*.safetensors"))}
+    names = {name for head in heads.values() for name in head}
+    missing = [name for name, file in parts.items() if name not in heads[file]]
+    missing += unlike_layers(read_json(folder / "config.json"), names)
+    if missing:
+        raise incomplete(where, [lacks(missing)])
+
+
+ALIKE = ("llama", "qwen2", "qwen3")
+"""`model_type` of families in which every layer has the same weights."""
+
+
+def unlike_layers(config: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Weights that one layer lacks and most of the others have; none where the family's layers differ."""
+    layers = config.get("num_hidden_layers")
+    if config.get("model_type") not in ALIKE or not isinstance(layers, int):
+        return []
+    found = [match.groups() for match in (re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name) for name in names) if match]
+    having: dict[str, set[int]] = {}
+    for number, name in found:
+        having.setdefault(name, set()).add(int(number))
+    usual = [name for name, there in having.items() if 2 * len(there) > layers]
+    return [f"model.layers.{i}.{name}" for name in usual for i in range(layers) if i not in having[name]]
+
+
+def read_head(file: Path) -> list[str]:
+    """The names in a safetensors file.
+
+    Raises:
+        UserError: its head is damaged, or it has fewer bytes than that says.
+    """
+    from safetensors import SafetensorError, safe_open  # which the commands that load no model do without
+
+    try:
+        with safe_open(file, "np") as tensors:
+            return list(tensors.keys())
+    except SafetensorError as error:
+        raise UserError(
+            f"cannot load {file.parent}: {file.name} is cut or damaged ({error}), get it again; check the folder or hub id"
+        ) from None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """
+    Raises:
+        UserError: the file holds no JSON object.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load {file.parent}: {file.name} is damaged ({error}); get it again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"cannot load {file.parent}: {file.name} is no JSON object; get it again")
+    return found
+
+
+def lacks(names: Iterable[str]) -> str:
+    return f"lacks the weights {some(names)}, which would be random numbers"
+
+
+def incomplete(model: str, faults: Iterable[str]) -> UserError:
+    """A model whose files and class hold different weights."""
+    return UserError(
+        f"{model} {', '.join(faults)}; its files are incomplete or belong to another class (a reward model, a classifier) than "
+        "config.json says: get it again, or give a causal language model"
+    )
+
+
+def some(names: Iterable[str], shown: int = 4) -> str:
+    """The first names, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - shown} more" if len(ordered) > shown else ""
+    return ", ".join(ordered[:shown]) + more
 
 
 def is_run(path: Path) -> bool:

@@ -37,7 +37,7 @@ def checkpoint_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) 
         model: decides the names; its own tensors are not read.
         weights: (name in the model, tensor), the tensors of a layer one after another.
     """
-    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.core_model_loading import revert_weight_conversion  # kept out of what only hashes weights
 
     network: Any = model
     for _, layer in itertools.groupby(weights, key=lambda weight: layer_of(weight[0])):

@@ -12,6 +12,7 @@ from lco.problems.local import parse_columns, read_problems
 from lco.problems.prompts import STYLES, encode_all, style_named
 from lco.problems.records import Problem
 from lco.problems.sets import SETS, is_held_out
+from lco.verifier import Pool, Rules
 
 T = TypeVar("T")
 
@@ -85,8 +86,6 @@ def report(found: Sequence[T], what: str, told: Callable[[T], str]) -> None:
 
 def unreadable(problems: Iterable[Problem]) -> list[Problem]:
     """Those whose own answer, in a box, the verifier does not find right."""
-    from lco.verifier import Pool, Rules  # processes, which a list does without
-
     chosen = list(problems)
     with Pool(workers=1) as pool:
         verdicts = pool.verify_many([(f"\\boxed{{{p.answer}}}", p.answer) for p in chosen], Rules())

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from lco.errors import UserError, nearest
@@ -79,7 +78,7 @@ def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     Raises:
         UserError: the tokenizer has no chat template, or the template refuses the messages.
     """
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError  # which a list of the styles does not need
 
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
@@ -197,32 +196,3 @@ def encode_all(tokenizer: Any, problems: Sequence[Problem], style: PromptStyle) 
             found += map(tuple, tokenizer(texts, add_special_tokens=False)["input_ids"])
             texts = []
     return found
-
-
-CHAT_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>")
-"""End tokens of the families' chat templates and base models; those that are in the vocabulary stop a row."""
-
-
-def end_token_ids(tokenizer: Any, model: str) -> tuple[int, ...]:
-    """All end tokens of a model: the tokenizer's, those of generation_config.json, and the family's chat markers.
-
-    Raises:
-        UserError: there is none, so no row could end.
-    """
-    from transformers import GenerationConfig
-
-    from lco.models.place import located  # here, because it brings torch, which a list of the styles does not need
-
-    found = {tokenizer.eos_token_id}
-    where = model if Path(model).exists() else located(model)[0]
-    try:
-        listed = GenerationConfig.from_pretrained(where).eos_token_id
-        found |= set(listed if isinstance(listed, list) else [listed])
-    except OSError:
-        pass  # a folder without generation_config.json
-    vocabulary = tokenizer.get_vocab()
-    found |= {vocabulary[token] for token in CHAT_ENDS if token in vocabulary}
-    ids = tuple(sorted(token for token in found if token is not None))
-    if not ids:
-        raise UserError(f"{model} names no end token; set eos_token in its tokenizer_config.json")
-    return ids

@@ -14,6 +14,17 @@ from torch import Tensor
 
 from lco.errors import UserError
 
+
+class DivergedError(UserError):
+    """The policy's logits are no finite numbers, so that nothing can be sampled from it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model's logits are no finite numbers, so nothing can be sampled: its weights have diverged; lower --lr, or "
+            "give another model"
+        )
+
+
 FinishReason = Literal["stop", "length"]
 
 

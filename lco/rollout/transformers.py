@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lco.errors import UserError
 from lco.problems.responses import completes
-from lco.rollout.records import FinishReason, OnRows, Row, Sampling, TopTokens
+from lco.rollout.records import DivergedError, FinishReason, OnRows, Row, Sampling, TopTokens
 
 ROWS_AT_ONCE = 512
 
@@ -78,11 +78,6 @@ class TransformersSampler:
         self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, draws: torch.Generator
     ) -> list[Row]:
         logits, cache, mask = self._prefill([ids for _, ids in prompts], sampling.samples)
-        if not bool(torch.isfinite(logits).all()):
-            raise UserError(
-                "the model's logits are no finite numbers, so nothing can be sampled: its weights have diverged; lower --lr, or "
-                "give another model"
-            )
         count = len(logits)
         positions = mask.sum(1, keepdim=True)
         stops = torch.tensor(sampling.stop_token_ids, dtype=torch.int64, device=logits.device)
@@ -92,6 +87,8 @@ class TransformersSampler:
         likeliest: list[tuple[Tensor, Tensor]] = []
         finish: list[FinishReason] = ["length"] * count
         for step in range(sampling.max_new_tokens):
+            if not bool(torch.isfinite(logits).all()):
+                raise DivergedError
             tokens, distribution = draw(logits, sampling, draws)
             chosen = distribution.gather(1, tokens[:, None]).squeeze(1)
             if sampling.top:
@@ -127,7 +124,7 @@ class TransformersSampler:
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]], samples: int) -> tuple[Tensor, Any, Tensor]:
         """Reads each prompt once, then repeats it for its samples: logits [B, V], cache, attention mask [B, S]."""
-        from transformers import DynamicCache
+        from transformers import DynamicCache  # transformers, which whoever has a model has loaded
 
         device, longest = self.model.device, max(map(len, prompts))
         ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
@@ -161,7 +158,7 @@ def check_cache(model: Any) -> None:
         UserError: it carries a recurrent state (Mamba, Jamba, linear attention), in which padding leaves its traces and
             rows cannot be told apart.
     """
-    from transformers import DynamicCache
+    from transformers import DynamicCache  # as above
     from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
     plain = model._supports_default_dynamic_cache() and not model._is_stateful

@@ -180,7 +180,7 @@ def start(model: str, folder: Path | None, arguments: Mapping[str, Any]) -> Any:
     Raises:
         UserError: vLLM refuses the model, or a cache too small for one row of max_model_len tokens.
     """
-    from vllm import LLM
+    from vllm import LLM  # vLLM, here and below, once an engine is made
 
     # A process of its own has printed its reason and reports only that it failed.
     refusals = (ValueError,) if folder is None else (ValueError, RuntimeError)

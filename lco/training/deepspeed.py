@@ -63,7 +63,7 @@ class DeepSpeedEngine:
     """One rank of several. Build it in every rank, under DeepSpeed's launcher or torchrun."""
 
     def __init__(self, policy: PolicyModel, experiment: Experiment) -> None:
-        import deepspeed
+        import deepspeed  # here and below, once an engine is made
 
         deepspeed.utils.logger.setLevel(logging.WARNING)
         cuda = torch.cuda.is_available() and experiment.device != "cpu"

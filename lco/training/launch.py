@@ -92,7 +92,7 @@ class Ended:
 def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mapping[str, str] | None = None) -> Ended:
     """Runs `python ARGUMENTS` once per rank with further environment variables, until all have ended."""
     command = [
-        *(sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world_info(processes)}"),
+        *(sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world_info(processes, cpu)}"),
         *("--master_addr=127.0.0.1", f"--master_port={free_port()}", "--no_local_rank", "--quiet"),
         *arguments,
     ]
@@ -158,7 +158,7 @@ def prepare_rank(cpu: bool) -> None:
     if CONFIGURATION not in os.environ and os.environ["LOCAL_RANK"] == "0":
         ready_extensions(say, cpu)
     if not cpu:
-        import torch
+        import torch  # which the process that starts the ranks does without
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -172,9 +172,22 @@ def end_rank() -> NoReturn:
     os._exit(0)
 
 
-def world_info(processes: int) -> str:
-    """The launcher's description of its ranks: this machine, slots 0 … processes − 1."""
-    return base64.urlsafe_b64encode(json.dumps({"localhost": list(range(processes))}).encode()).decode()
+def world_info(processes: int, cpu: bool) -> str:
+    """The launcher's description of its ranks: this machine, and a GPU for each of them, which the launcher shows them in place
+    of what CUDA_VISIBLE_DEVICES said: so the first of those that it names, or 0 … processes − 1.
+
+    Raises:
+        UserError: it names fewer.
+    """
+    words = (word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))
+    shown = [word for word in words if word not in ("", "-1")]
+    if shown and len(shown) < processes and not cpu:
+        raise UserError(
+            f"processes is {processes}, and CUDA_VISIBLE_DEVICES shows {len(shown)} GPU(s), {', '.join(shown)}; name one for "
+            "each process, or give --processes fewer"
+        )
+    slots = shown[:processes] if len(shown) >= processes else list(range(processes))
+    return base64.urlsafe_b64encode(json.dumps({"localhost": slots}).encode()).decode()
 
 
 def free_port() -> int:

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from lco.addresses import read_addresses
 from lco.config import Experiment
 from lco.console import say
 from lco.errors import UserError
+from lco.models.end_tokens import end_token_ids
 from lco.models.export import export
 from lco.models.lora import add_adapters
 from lco.policy import PolicyModel, refuse_softcap
@@ -27,7 +26,6 @@ from lco.problems import Problem
 from lco.problems.prompts import (
     PromptStyle,
     encode_all,
-    end_token_ids,
     render,
     style_named,
     with_thinking,
@@ -39,7 +37,10 @@ from lco.rollout.memory import weight_bytes
 from lco.rollout.records import Sampler, Sampling
 from lco.rollout.stop import StopSampler
 from lco.rollout.thought import closing_ids, with_thought_budget
+from lco.rollout.transformers import TransformersSampler
+from lco.scratch import scratch_folder
 from lco.training.collector import Collector
+from lco.training.deepspeed import DeepSpeedEngine
 from lco.training.engine import Engine, TorchEngine
 from lco.training.learner import Learner
 from lco.training.manifest import describe_models, describe_run
@@ -325,8 +326,6 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, ends: Sequence[int
 def build_engine(policy: PolicyModel, experiment: Experiment) -> Engine:
     if experiment.engine == "torch":
         return TorchEngine(policy, experiment)
-    from lco.training.deepspeed import DeepSpeedEngine
-
     return DeepSpeedEngine(policy, experiment)
 
 
@@ -347,8 +346,6 @@ def start_engine_sampler(plan: Plan, loaded: Loaded, world: int) -> Sampler | No
     if plan.objective.source == "demonstrations" and not experiment.eval_every:
         return None
     if experiment.rollouts == "transformers":
-        from lco.rollout.transformers import TransformersSampler
-
         # ZeRO-3 gathers weights inside every forward, so its ranks must sample in step.
         in_step = experiment.engine == "deepspeed" and experiment.zero_stage == 3
         decode = response_decoder(loaded.tokenizer)
@@ -395,6 +392,6 @@ def folder_for_vllm(where: str, policy: PolicyModel) -> Iterator[str]:
     if not where.endswith(".gguf"):
         yield where
         return
-    with tempfile.TemporaryDirectory(prefix="lco-gguf-") as folder:
-        export(policy.model, models.load_tokenizer(where), Path(folder), dict(policy.named_weights()))
-        yield folder
+    with scratch_folder() as folder:
+        export(policy.model, models.load_tokenizer(where), folder, dict(policy.named_weights()))
+        yield str(folder)

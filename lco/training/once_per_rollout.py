@@ -19,12 +19,12 @@ from lco.policy import FixedPolicy, HeadNorms, Snapshot, Statistics, TokenLoss
 from lco.rollout.records import Batch, select
 from lco.training.state import Behaviour, Policies, SnapshotsByRow
 
-Plan = Sequence[Sequence[int]]
+UpdatePlan = Sequence[Sequence[int]]
 """The rows of every optimizer step of a rollout, in order."""
 
 
 def measure_behaviour(
-    policies: Policies, objective: Objective, batch: Batch, plan: Plan, waits: bool = False
+    policies: Policies, objective: Objective, batch: Batch, plan: UpdatePlan, waits: bool = False
 ) -> Behaviour:
     """What is to be known of the current policy, which has sampled the batch, once it has moved.
 
@@ -44,7 +44,7 @@ def measure_behaviour(
 
 
 def ask_statistics(
-    policies: Policies, objective: Objective, batch: Batch, plan: Plan, moves: bool, compared: bool
+    policies: Policies, objective: Objective, batch: Batch, plan: UpdatePlan, moves: bool, compared: bool
 ) -> dict[str, Tensor]:
     """[B, T, …] each: the critic's values, and what the loss reads of π_old (`old_…`) where the policy `moves` before an update;
     `old_logprob` in any case where it is to be `compared` with the sampler's."""
@@ -139,7 +139,9 @@ def log_probability(s: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> Tensor:
     return s["logprob"]
 
 
-def snapshot_old_policy(policies: Policies, objective: Objective, batch: Batch, off_policy: Plan) -> SnapshotsByRow:
+def snapshot_old_policy(
+    policies: Policies, objective: Objective, batch: Batch, off_policy: UpdatePlan
+) -> SnapshotsByRow:
     """π_old of every row that this rank updates on once the policy has moved; empty where nothing has to be kept."""
     if not objective.old.whole or not off_policy:
         return {}
@@ -147,7 +149,7 @@ def snapshot_old_policy(policies: Policies, objective: Objective, batch: Batch, 
 
 
 def snapshot_fixed_policies(
-    policies: Policies, objective: Objective, batch: Batch, plan: Plan
+    policies: Policies, objective: Objective, batch: Batch, plan: UpdatePlan
 ) -> dict[str, SnapshotsByRow]:
     """The policies that the target reads, of every row that this rank updates on."""
     names = objective.target.fixed if objective.target else ()
@@ -155,7 +157,7 @@ def snapshot_fixed_policies(
 
 
 def snapshot_rows(
-    policies: Policies, unit: int, batch: Batch, plan: Plan, ask: Callable[[Batch, Snapshot], FixedPolicy]
+    policies: Policies, unit: int, batch: Batch, plan: UpdatePlan, ask: Callable[[Batch, Snapshot], FixedPolicy]
 ) -> SnapshotsByRow:
     """Hidden states and head of a policy at the rows of `plan` that are this rank's."""
     engine, size = policies.engine, policies.micro_batch

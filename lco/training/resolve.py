@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lco.config import Experiment
 from lco.errors import UserError
 from lco.methods import check_method, method_named
+from lco.methods.knobs import check_known
 from lco.problems.rewards import Term, terms_of
 from lco.training import rules
 
@@ -48,6 +49,8 @@ def resolve(experiment: Experiment) -> Plan:
     rules.check_installed(experiment)
     rules.check_lora(experiment)
     rules.check_servers(experiment, os.environ)
+    rules.check_machine(experiment)
+    check_known(experiment.method, experiment.hyper)
     method = method_named(experiment.method).with_reduction(experiment.reduction)  # which imports torch
     objective = method.bind(experiment.hyper)
     given = {

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lco import models
 from lco.addresses import URLS, read_addresses
 from lco.config import Experiment, fields
 from lco.errors import UserError, nearest
@@ -249,6 +250,16 @@ def check_servers(experiment: Experiment, variables: Mapping[str, str]) -> None:
             f"vLLM servers are named (--vllm-url, or {URLS} in the environment), but rollouts is {experiment.rollouts!r}; give "
             "--rollouts vllm-server, or leave the addresses out"
         )
+
+
+def check_machine(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: the device is not there, or a model's folder is not whole, as far as that is known before torch is imported.
+    """
+    models.check_device(experiment.device)
+    for name in ("model", "reference_model", "verifier_model", "dpo_model", "critic_model"):
+        models.check_local(getattr(experiment, name))
 
 
 def check_installed(experiment: Experiment) -> None:

@@ -31,13 +31,14 @@ from lco.rollout.agreement import check_agreement
 from lco.rollout.records import Batch
 from lco.stopping import Stopped, answered
 from lco.training import checkpoint, run_folder, saved_rollouts
+from lco.training.finite import diverged_named, refuse_diverged
 from lco.training.launch import stopped_after
 from lco.training.load import Loaded, load, start_sampler
 from lco.training.peaks import keep_peaks
 from lco.training.resolve import Plan
 from lco.training.state import Clock, Policies
 from lco.training.track import Track, numbers_of, tracking, without_paths
-from lco.training.watch import Barren, progress, refuse_unmoved, validate, watch, write_samples
+from lco.training.watch import Barren, progress, refuse_barren, validate, watch, write_samples
 from lco.verifier import Pool
 
 CRITIC = "critic"
@@ -73,7 +74,7 @@ def train(plan: Plan, resume: bool = False, on_step: OnStep | None = None, start
         start = restore(plan, loaded) if resume else 0
         if resume and start == plan.experiment.steps:
             if not (folder / "checkpoints" / "final").is_dir():
-                export_final(loaded, folder)  # it ended between its last checkpoint and this
+                finish(plan, loaded)  # it ended between its last checkpoint and this
             if rank == 0:
                 say(f"{folder} has its {start} rollouts behind it; give more --steps to go on")
             return folder
@@ -169,17 +170,21 @@ def compare_policies(plan: Plan, loaded: Loaded) -> None:
     collector, policies = loaded.collector, loaded.learner.policies
     asked = [(prompt.problem.id, prompt.ids) for prompt in collector.prompts]
     reference = policies.fixed["reference"] if plan.objective.source == "pairs" else None
-    # ZeRO-3 expects every forward to visit the same modules, so a critic on the policy's body is asked too.
-    names = ["logprob", "value"] if plan.objective.critic and policies.critic is None else ["logprob"]
+    own = ask_logprob(plan, policies)
 
     def logprob(batch: Batch) -> Tensor:
-        if reference is not None:
-            return reference(batch, Statistics(["logprob"]))["logprob"]
-        return policies.engine.forward(batch, Statistics(names))["logprob"]
+        return own(batch) if reference is None else reference(batch, Statistics(["logprob"]))["logprob"]
 
     check_agreement(
         collector.sampler, logprob, policies.engine.gather, asked, collector.sampling, plan.experiment.dtype
     )
+
+
+def ask_logprob(plan: Plan, policies: Policies) -> Callable[[Batch], Tensor]:
+    """What asks the trained policy for log p [B, T] of a batch's responses; on every rank."""
+    # ZeRO-3 expects every forward to visit the same modules, so a critic on the policy's body is asked too.
+    names = ["logprob", "value"] if plan.objective.critic and policies.critic is None else ["logprob"]
+    return lambda batch: policies.engine.forward(batch, Statistics(names))["logprob"]
 
 
 def mean_rewards(lines: Sequence[dict[str, Any]]) -> list[float]:
@@ -212,25 +217,28 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: 
                     track(0, numbers_of({"validation": score}))
         hidden = not chief or on_step is not None
         bar = tqdm(range(start, experiment.steps), desc=plan.objective.title, unit="rollout", disable=hidden)
-        done, barren, whole, asked = start, Barren(), {start}, list[int]()
+        done, loss, barren, whole, asked = start, 0.0, Barren(), {start}, list[int]()
         for step in bar:
             begun, clock = time.perf_counter(), Clock()
-            rollout = loaded.collect(step, clock)
+            with diverged_named(step + 1, experiment.lr):
+                rollout = loaded.collect(step, clock)
             report = learner.learn(rollout, clock)
             if "skipped" not in report:
                 with clock.phase("sync"):
                     collector.synchronise(engine.named_weights())
-            done = step + 1
+            done, loss = step + 1, report.get("loss", loss)
             seconds = {**clock.seconds, "total": time.perf_counter() - begun}
             metrics = {"step": done, **rollout.metrics, **report, "seconds": rounded_seconds(seconds)}
             if validation and (done % experiment.eval_every == 0 or done == experiment.steps):
-                metrics["validation"] = validate(collector, validation, done)
+                with diverged_named(done, experiment.lr):
+                    metrics["validation"] = validate(collector, validation, done)
             if chief:
                 disk.append_line(folder / "metrics.jsonl", metrics)
                 write_samples(folder, done, rollout.rows)
                 if track is not None:
                     track(done, numbers_of(metrics))
-                watch(metrics, done, experiment, plan.objective.needs.group)
+                with diverged_named(done, experiment.lr):
+                    watch(metrics, done, experiment, plan.objective.needs.group)
                 barren = barren.after(metrics)
                 bar.set_postfix_str(progress(metrics))
                 if on_step is not None:
@@ -244,8 +252,8 @@ def loop(plan: Plan, loaded: Loaded, start: int, on_step: OnStep | None, track: 
         save(loaded, experiment, done, whole)
         keep_peaks(engine, folder)
         if done == experiment.steps:
-            refuse_unmoved(barren, done - start)
-            export_final(loaded, folder)
+            refuse_barren(barren, done - start, done, experiment.lr)
+            finish(plan, loaded, loss)
         else:
             raise Stopped(asked[0], stopped_after(done, experiment))
 
@@ -300,6 +308,21 @@ def save(loaded: Loaded, experiment: Experiment, step: int, whole: set[int]) -> 
         checkpoint.finish_checkpoint(folder, step, loaded.manifest["run"])
         checkpoint.prune_checkpoints(folder, whole, step, experiment.keep, checkpoint.validation_scores(folder))
     engine.gather(None)
+
+
+def finish(plan: Plan, loaded: Loaded, loss: float = 0.0) -> None:
+    """Writes the last model of a run that has all its rollouts behind it.
+
+    Args:
+        loss: of the last rollout that had an update, where it is known.
+
+    Raises:
+        UserError: the run has diverged.
+    """
+    experiment, policies = plan.experiment, loaded.learner.policies
+    logprob, prompts = ask_logprob(plan, policies), loaded.collector.prompts
+    refuse_diverged(policies.engine, logprob, prompts, loss, experiment.steps, experiment.lr)
+    export_final(loaded, experiment.folder)
 
 
 def export_final(loaded: Loaded, folder: Path) -> None:

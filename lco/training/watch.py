@@ -15,12 +15,17 @@ from lco.console import say
 from lco.errors import UserError
 from lco.randomness import derived_seed
 from lco.rollout.agreement import GAP_LIMIT
+from lco.rollout.records import DivergedError
 from lco.training.collector import Collector
 from lco.training.state import Prompt, VerifiedRow
 
 
 def validate(collector: Collector, prompts: Sequence[Prompt], step: int) -> dict[str, float]:
-    """pass@1 at T = 1 (four samples a problem) and greedy, by the training sampler, on validation problems."""
+    """pass@1 at T = 1 (four samples a problem) and greedy, by the training sampler, on validation problems.
+
+    Raises:
+        DivergedError: what was sampled has no finite log-probabilities.
+    """
     scores: dict[str, float] = {}
     if collector.sampler is not None:
         named = [(p.problem.id, p.ids) for p in prompts]
@@ -28,6 +33,8 @@ def validate(collector: Collector, prompts: Sequence[Prompt], step: int) -> dict
         for name, temperature, samples in (("pass@1", 1.0, 4), ("greedy", 0.0, 1)):
             sampling = dataclasses.replace(collector.sampling, temperature=temperature, samples=samples, top=0)
             drawn = collector.sampler.sample(named, sampling, seed)
+            if not all(math.isfinite(value) for row in drawn for value in row.logprobs):
+                raise DivergedError
             rows = collector.verify_rows(drawn, [p.problem for p in prompts for _ in range(samples)], rewarded=False)
             judged = [row.verdict.correct for row in rows if row.verdict.judged]
             scores[name] = sum(judged) / max(1, len(judged))
@@ -87,15 +94,25 @@ class Barren:
         return found
 
 
-def refuse_unmoved(barren: Barren, rollouts: int) -> None:
+def refuse_barren(barren: Barren, rollouts: int, done: int, lr: float) -> None:
     """
+    Args:
+        rollouts: of this part of the run.
+        done: of the whole run.
+
     Raises:
-        UserError: in none of a run's rollouts was an update applied whose loss was a number: its last model is no result.
+        UserError: a run ends in rollouts in which no update was applied whose loss was a number: its last model, under which they
+            were, is no result.
     """
     if rollouts and barren.count == rollouts:
         raise UserError(
             f"none of {rollouts} rollouts had an update that could be applied and a loss that is a number, so there is no "
             "trained model; look at the method's knobs and --lr"
+        )
+    if barren.count:
+        raise UserError(
+            f"from rollout {done - barren.count + 1} to the last no update could be applied, or no loss was a number: at lr "
+            f"{lr:g} the run has diverged, so there is no trained model; make it again with --start-over and a lower --lr"
         )
 
 
@@ -109,8 +126,11 @@ def watch(metrics: dict[str, Any], step: int, experiment: Experiment, compares_g
     Raises:
         UserError: the sampler's log-probabilities are far from the trainer's, so the synchronisation is broken; or most rows got
             no verdict.
+        DivergedError: log-probabilities are no finite numbers.
     """
     gap, limit = metrics.get("sampler_gap_mean"), GAP_LIMIT[experiment.dtype]
+    if gap is not None and not math.isfinite(gap):
+        raise DivergedError
     if gap is not None and gap > limit:
         raise UserError(
             f"rollout {step}: sampler and trainer differ by {gap:.3g} per token (limit {limit}): "

@@ -33,7 +33,7 @@ class Scale:
         gpus: of 80 GB, on which the suite's budget fits.
         settings: configuration keys that this scale sets apart from its family's, with reasons.
         tasks: of lm-eval, in place of its family's where it is trained on other problems.
-        licence: what has to be agreed to before the hub gives the weights; "" for nothing.
+        licence: what its licence asks of a user, or what the weights lack; "" for nothing.
     """
 
     name: str
@@ -97,6 +97,16 @@ def model_of(scale: Scale, variant: str) -> str:
     return scale.models[variant or next(iter(scale.models))]
 
 
+def engine_of(scale: Scale) -> dict[str, Choice]:
+    """Under what a scale is trained."""
+    if scale.gpus == 1:
+        return {"engine": Choice("torch", "one GPU of 80 GB holds states, activations and the sampler's weights")}
+    return {
+        "engine": Choice("deepspeed", "masters, moments and gradients are shared out: whole they leave a GPU no room"),
+        "processes": Choice(scale.gpus, "a rank for each GPU"),
+    }
+
+
 GREEDY_AND_SAMPLED = ((1, 0.0), (4, 1.0))
 """Large test sets: greedy, and four samples at the temperature of training."""
 SAMPLED_OFTEN = ((1, 0.0), (16, 1.0))
@@ -125,6 +135,9 @@ COMMON: Mapping[str, Choice] = {
     "max_new_tokens": Choice(1024, "the paper's length limit"),
     "temperature": Choice(1.0, "the policy that is trained is the one that samples"),
     "extraction": Choice("lenient", "a box, or the words that announce an answer; the same for all methods"),
+    "stop": Choice(
+        [], "no stop strings: a response ends with any end token of the model's generation_config or template"
+    ),
     "lr": Choice(1e-6, "full fine-tuning in the methods' own papers; equal for all methods in the suite's budget"),
     "critic_lr": Choice(1e-5, "the usual ten times of the policy's"),
     "warmup_updates": Choice(8, "two rollouts"),

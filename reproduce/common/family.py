@@ -27,9 +27,10 @@ from lco.evidence import records
 from lco.evidence.record_command import read_result
 from lco.evidence.samples import choose_samples
 from reproduce.common import memory, reuse
-from reproduce.common.entry import add_processes, command_parser, run_command
+from reproduce.common.entry import at_least_one, command_parser, run_command
 from reproduce.common.families import METHODS, Family
-from reproduce.common.plan import Plan, batch_script, describe_plan, keep_plan, make_plan
+from reproduce.common.gpus import runs_at_a_time, visible_gpus, with_gpus
+from reproduce.common.plan import Plan, batch_script, describe_plan, keep_plan, make_plan, terms_of
 from reproduce.common.smoke import train_apart
 from reproduce.common.study import Cell, Made, Record, Study, make_missing, stale_owner
 
@@ -82,7 +83,7 @@ def planned_cost(plan: Plan, run: Experiment) -> dict[str, float] | None:
     if plan.stand_in:
         return None
     shape, gpus = memory.shape_of(plan.scale.kind, plan.scale.architecture), plan.scale.gpus
-    terms = memory.memory_terms(shape, run, gpus)
+    terms = terms_of(plan, shape, run.method)
     return {
         "device_hours": gpus * memory.hours_of(shape, run, gpus, memory.Rate()),
         "memory_gib": sum(terms.values()) / 2**30,
@@ -208,7 +209,12 @@ def options(family: Family, module: str, text: str | None, given: Sequence[str])
     parser.add_argument("--slurm", action="store_true", help="with --dry-run: write OUT/run.sbatch too")
     parser.add_argument("--status", action="store_true", help="say which cells are done, running, begun, not run")
     parser.add_argument("--smoke", action="store_true", help="the whole script on a stand-in, in minutes on a CPU")
-    add_processes(parser)
+    parser.add_argument(
+        "--processes",
+        type=at_least_one,
+        metavar="N",
+        help="runs at a time, each with GPUs of its own (default: as many as the machine's GPUs hold; 2 where it has none)",
+    )
     chosen = parser.parse_args(given)
     chosen.out = chosen.out or Path("runs") / f"{family.name}-{chosen.scale}{'-smoke' if chosen.smoke else ''}"
     chosen.records = chosen.records or chosen.out / "records"
@@ -241,7 +247,7 @@ def run_family(family: Family, module: str, text: str | None, given: Sequence[st
         return
     if chosen.smoke:
         build_stand_in(plan, Path(plan.source))
-    made = make_cells(plan, cells, chosen.processes)
+    made = make_cells(plan, cells, gpus_of(plan, chosen.device), chosen.processes)
     print(show_status(cells))
     if costs := show_costs(recorded(cells)):
         print(f"\n{costs}")
@@ -276,18 +282,33 @@ def print_tables(source: Path, out: Path) -> None:
     print(f"the tables are in {out}")
 
 
-def make_cells(plan: Plan, cells: Sequence[Cell], processes: int) -> Made:
+def gpus_of(plan: Plan, device: str) -> int:
+    """How many GPUs a run has; 0 where it has none."""
+    return 0 if plan.stand_in or device == "cpu" or not visible_gpus() else plan.scale.gpus
+
+
+def make_cells(plan: Plan, cells: Sequence[Cell], each: int, processes: int | None) -> Made:
+    """
+    Args:
+        each: GPUs of a run; 0 for none.
+        processes: runs at a time, if a person says how many.
+
+    Raises:
+        UserError: a run wants more GPUs than there are, or as `make_missing`.
+    """
+    wanted = each and not all(cell.record.exists() for cell in cells)
+    most = runs_at_a_time(each, visible_gpus()) if wanted else processes or 2
     study = Study(
         f"{plan.family.name} {plan.scale.name}",
         cells,
-        functools.partial(record_cell, plan),
+        functools.partial(with_gpus, each, functools.partial(record_cell, plan)),
         describe_record,
-        run=train_apart,
+        run=functools.partial(with_gpus, each, train_apart),
         write=records.write,
         remedy="give another --out",
         threads=None,
     )
-    return make_missing(study, processes)
+    return make_missing(study, min(most, processes or most))
 
 
 def main(family: Family, module: str, text: str | None, given: Sequence[str]) -> None:

@@ -57,8 +57,11 @@ VOCABULARY_CHUNK = 2048
 """Tokens whose logits exist at once."""
 
 
-def memory_terms(shape: Shape, run: Experiment, gpus: int) -> dict[str, float]:
+def memory_terms(shape: Shape, run: Experiment, gpus: int, fixed: int = 0) -> dict[str, float]:
     """{term: bytes on one GPU} of training and sampling on `gpus` GPUs, bfloat16 with float32 masters.
+
+    Args:
+        fixed: how many policies beside the trained one are read and do not learn, each as large as it and whole on every GPU.
 
     States are those of ZeRO-2 (weights whole, the rest shared out) or ZeRO-3 (all shared out, the largest module gathered), as
     DeepSpeed's own estimator counts them; in one process they are the same with one GPU.
@@ -70,6 +73,7 @@ def memory_terms(shape: Shape, run: Experiment, gpus: int) -> dict[str, float]:
         states = {"weights": 2.0 * p, SHARED: 18 * p / gpus}
     return {
         **states,
+        **({"policies that do not learn": 2.0 * p * fixed} if fixed else {}),
         "checkpointed activations": 2.0 * shape.layers * tokens * d,
         "one layer's activations": 34.0 * tokens * d,
         "logits of a chunk": 2 * 4.0 * VOCABULARY_CHUNK * shape.vocabulary,

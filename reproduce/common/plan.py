@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,21 @@ from lco.config import Experiment
 from lco.disk import in_words, write_json
 from lco.errors import UserError
 from lco.evaluation.tasks import check_names, tasks_folder
+from lco.methods import METHODS as REGISTERED
 from lco.methods import check_method
 from lco.problems.rewards import ALONE
 from reproduce.common import memory, reuse
-from reproduce.common.families import SHORT, SHORT_LIMIT, SHORT_TASKS, Choice, Family, Scale, model_of, scale_named
+from reproduce.common.families import (
+    SHORT,
+    SHORT_LIMIT,
+    SHORT_TASKS,
+    Choice,
+    Family,
+    Scale,
+    engine_of,
+    model_of,
+    scale_named,
+)
 from reproduce.common.study import Cell
 
 STAND_IN: Mapping[str, Any] = {
@@ -92,10 +104,9 @@ def make_plan(family: Family, chosen: argparse.Namespace) -> Plan:
     own = SHORT_TASKS if short else scale.tasks or family.tasks
     tasks = {name: own.get(name, ((1, 0.0),)) for name in chosen.tasks or own}
     check_names(list(tasks), tasks_folder())
-    reasons = {**family.settings, **scale.settings, **(SHORT if short else {})}
+    reasons = {**family.settings, **engine_of(scale), **scale.settings, **(SHORT if short else {})}
     settings = {key: choice.value for key, choice in reasons.items()}
-    engine = {"engine": "deepspeed", "processes": scale.gpus} if scale.gpus > 1 else {"engine": "torch"}
-    common = Experiment(**{**settings, **engine, "device": chosen.device, "data_dir": chosen.data_dir})
+    common = Experiment(**{**settings, "device": chosen.device, "data_dir": chosen.data_dir})
     if chosen.smoke:
         common, tasks = dataclasses.replace(common, **STAND_IN), STAND_IN_TASKS
     found = {method: settings_of(method, common, chosen.budget) for method in chosen.methods}
@@ -122,8 +133,6 @@ def planned(run: Experiment) -> dict[str, Any]:
 
 def settings_of(method: str, common: Experiment, budget: str) -> tuple[Experiment, str]:
     """(a method's configuration, where it comes from): the suite's budget, or over it what its paper says."""
-    from lco.methods import METHODS as REGISTERED  # torch, which a mistyped name does without
-
     run = dataclasses.replace(common, method=method)
     if budget != "paper":
         return run, f"the suite's {'short budget' if budget == 'short' else 'budget'}, the method's default knobs"
@@ -167,14 +176,17 @@ def describe_plan(plan: Plan, cells: Sequence[Cell], rate: memory.Rate) -> str:
         return f"{plan.model}: {len(cells)} cells on a stand-in with random weights; it shows that the road works, nothing else"
     scale, run = plan.scale, next(iter(plan.runs.values()))
     shape = memory.shape_of(scale.kind, scale.architecture)
-    terms = memory.memory_terms(shape, run, scale.gpus)
-    sampled, trained = memory.tokens_of(run)
-    hours = memory.hours_of(shape, run, scale.gpus, rate)
+    terms = {method: terms_of(plan, shape, method) for method in plan.runs}
+    largest = max(terms, key=lambda method: sum(terms[method].values()))
+    said = [f"ZeRO-{plan.runs[largest].zero_stage}"] if scale.gpus > 1 else []
+    said += [f"{largest}, which takes most"] if any(found != terms[largest] for found in terms.values()) else []
+    hours = {method: memory.hours_of(shape, run, scale.gpus, rate) for method, run in plan.runs.items()}
     trains = [cell for cell in cells if cell.trains]
     wide = max(map(len, plan.reasons))
     lines = [
         f"{plan.model}: {shape.parameters / 1e9:.2f} billion parameters, {scale.gpus} GPU(s) of 80 GB; plan {plan.sha256[:12]}",
         *([scale.licence] if scale.licence else []),
+        f"weights: {plan.source}; {place_of(plan.source)}",
         "",
         f"{len(cells)} cells: the start model, and {len(plan.runs)} methods ({', '.join(plan.runs)}) × {len(plan.seeds)} seeds",
         *(f"    {origin}: {', '.join(methods)}" for origin, methods in by_origin(plan).items()),
@@ -184,15 +196,46 @@ def describe_plan(plan: Plan, cells: Sequence[Cell], rate: memory.Rate) -> str:
         "settings, equal for all methods but where a line above says otherwise",
         *(f"    {key:<{wide}} {getattr(run, key)!s:<10} {choice.reason}" for key, choice in plan.reasons.items()),
         "",
-        f"memory of a GPU, term by term{' (ZeRO-' + str(run.zero_stage) + ')' if scale.gpus > 1 else ''}",
-        memory.table(terms),
+        f"memory of a GPU, term by term{' (' + ', '.join(said) + ')' if said else ''}",
+        memory.table(terms[largest]),
         "",
-        f"a run: at most {sampled / 1e6:.0f} million tokens sampled and {trained / 1e6:.0f} million trained on; about "
-        f"{in_hours(hours)}, if a GPU does {rate} and responses take a third of their limit",
-        f"all {len(trains)} runs: about {in_hours(hours * len(trains))} on {scale.gpus} GPU(s), "
+        *describe_runs(plan, hours),
+        f"Hours are of a GPU that does {rate}, and of responses that take a third of their limit.",
+        f"all {len(trains)} runs: about {in_hours(sum(hours.values()) * len(plan.seeds))} on {scale.gpus} GPU(s), "
         f"{in_words(memory.disk_of(shape) * len(trains))} of disk",
     ]
     return "\n".join(lines)
+
+
+def place_of(source: str) -> str:
+    """Where weights come from, and what else could be given."""
+    if Path(source).exists():
+        return "of this machine"
+    return (
+        "from the hub or its cache (HF_HUB_OFFLINE=1 asks the cache alone, HF_ENDPOINT names a mirror); --model takes a folder "
+        "or a GGUF file in its place, --data-dir a folder of problems"
+    )
+
+
+def terms_of(plan: Plan, shape: memory.Shape, method: str) -> dict[str, float]:
+    """{term: bytes on one GPU} of a method's runs, with the policies that it reads beside its own."""
+    from lco.methods import METHODS as REGISTERED  # torch
+
+    run = plan.runs[method]
+    fixed = len(REGISTERED[method].bind(run.hyper).fixed)
+    return memory.memory_terms(shape, run, plan.scale.gpus, fixed)
+
+
+def describe_runs(plan: Plan, hours: Mapping[str, float]) -> list[str]:
+    """What a run takes: a line for all methods, or one for each of those that differ."""
+    alike: dict[tuple[int, int, str], list[str]] = {}
+    for method, run in plan.runs.items():
+        alike.setdefault((*memory.tokens_of(run), in_hours(hours[method])), []).append(method)
+    return [
+        f"a run{' of ' + ', '.join(methods) if len(alike) > 1 else ''}: at most {sampled / 1e6:.0f} million tokens sampled and "
+        f"{trained / 1e6:.0f} million trained on; about {time}"
+        for (sampled, trained, time), methods in alike.items()
+    ]
 
 
 def in_hours(hours: float) -> str:
@@ -213,7 +256,7 @@ def by_origin(plan: Plan) -> dict[str, list[str]]:
 
 def batch_script(module: str, given: Sequence[str], plan: Plan, tasks: int) -> str:
     """A SLURM array whose tasks share the study's cells by their locks; each is the same call."""
-    rest = " ".join(word for word in given if word not in ("--dry-run", "--slurm"))
+    rest = shlex.join(word for word in given if word not in ("--dry-run", "--slurm"))
     return (
         "#!/bin/bash\n"
         f"#SBATCH --job-name=lco-{plan.family.name}-{plan.scale.name}\n"

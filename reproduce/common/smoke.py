@@ -18,7 +18,6 @@ import functools
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from lco.config import Experiment, dump
 from lco.disk import read_lines, write_text
 from lco.errors import UserError
 from lco.evidence import records
+from lco.methods import METHODS
+from lco.scratch import scratch_folder
 from lco.stopping import Stopped
 from lco.training.launch import die_with_parent, wait
 from reproduce.common import reuse
@@ -115,8 +116,8 @@ def train_apart(cell: Cell, tick: Tick) -> None:
     if (cell.folder / "checkpoints" / "final").exists():
         return
     tick(0, f"{cell.name}: training")
-    with tempfile.TemporaryDirectory() as place:
-        config = Path(place) / "config.json"
+    with scratch_folder() as place:
+        config = place / "config.json"
         config.write_text(dump(cell.run), encoding="utf-8")
         resume = ["--resume"] if (cell.folder / "config.json").exists() else []
         command = [sys.executable, "-m", "lco.cli", "train", "--config", str(config), *resume]
@@ -182,8 +183,7 @@ def describe_first_steps(record: Record) -> str:
 
 def draw_curves(folder: Path) -> None:
     """The learning curves of the records in the folder."""
-    from lco.evidence.plots import learning_curves  # matplotlib, and torch for the methods' titles: after the work
-    from lco.methods import METHODS
+    from lco.evidence.plots import learning_curves  # matplotlib: after the work
 
     learning_curves(records.read_all(folder), {name: m.title for name, m in METHODS.items()}, folder / "curves")
 

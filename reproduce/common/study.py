@@ -89,7 +89,7 @@ def train_cell(cell: Cell, tick: Tick) -> None:
     if final.exists():
         return
     tick(finished_rollouts(cell.folder), cell.name)
-    from lco.training.resolve import resolve
+    from lco.training.resolve import resolve  # as below
     from lco.training.run import train  # torch and all that stands on it; only a worker gets here
 
     resume = (cell.folder / "config.json").exists()

@@ -73,24 +73,33 @@ def start_cell(family: str, out: Path, records_folder: Path) -> Cell:
     return Cell(f"{family} start", run, records_folder / family / "start.json", {}, EVALUATION_UNITS, trains=False)
 
 
-def training_cell(family: str, method: str, seed: int, knobs: dict[str, Any], out: Path, records_folder: Path) -> Cell:
-    run = budget.experiment(family, method, seed, knobs, out / family / method / f"seed-{seed}")
-    record = records_folder / family / method / f"seed-{seed}.json"
-    return Cell(f"{family} {method} seed {seed}", run, record, reuse.settings(run), run.steps + EVALUATION_UNITS)
+def training_cell(family: str, row: str, seed: int, knobs: dict[str, Any], out: Path, records_folder: Path) -> Cell:
+    """A run of a row of the table: of the method of that name, or of the one that its knobs name."""
+    others = {name: value for name, value in knobs.items() if name != "method"}
+    run = budget.experiment(family, knobs.get("method", row), seed, others, out / family / row / f"seed-{seed}")
+    record = records_folder / family / row / f"seed-{seed}.json"
+    return Cell(f"{family} {row} seed {seed}", run, record, reuse.settings(run), run.steps + EVALUATION_UNITS)
+
+
+def training_cells(
+    families: Sequence[str], presets: Mapping[str, dict[str, Any]], seeds: int, out: Path, records_folder: Path
+) -> list[Cell]:
+    """Seed after seed, so that an interrupted call is complete for the seeds it has."""
+    return [
+        training_cell(family, row, seed, knobs, out, records_folder)
+        for seed in range(seeds)
+        for row, knobs in presets.items()
+        for family in families
+    ]
 
 
 def plan_cells(
     families: Sequence[str], presets: Mapping[str, dict[str, Any]], seeds: int, out: Path, records_folder: Path
 ) -> list[Cell]:
-    """Start models first, then seed after seed, so that an interrupted call is complete for the seeds it has."""
+    """Start models first, then the runs."""
     return [
         *(start_cell(family, out, records_folder) for family in families),
-        *(
-            training_cell(family, method, seed, knobs, out, records_folder)
-            for seed in range(seeds)
-            for method, knobs in presets.items()
-            for family in families
-        ),
+        *training_cells(families, presets, seeds, out, records_folder),
     ]
 
 

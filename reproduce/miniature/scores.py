@@ -10,7 +10,7 @@ from lco.disk import write_json
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
 from lco.evidence import records
-from lco.problems.prompts import end_token_ids
+from lco.models.end_tokens import end_token_ids
 from lco.provenance import collect
 from lco.rollout.transformers import TransformersSampler
 

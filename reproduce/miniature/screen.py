@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lco.evidence.report import build
@@ -11,9 +12,9 @@ COLUMNS = ("method", "pass@1, T = 1", "gain", "beyond sharpening", "greedy", "gr
 """What of the table fits a terminal."""
 
 
-def build_report(records: Path, report: Path) -> None:
-    """Builds table, figures and page, and prints the short version."""
-    tables = build(records, report)
+def build_report(records: Path, report: Path, beside: Sequence[Path] = ()) -> None:
+    """Builds table, figures and page of these records, and those in folders beside them, and prints the short version."""
+    tables = build(records, report, beside=beside)
     for table in tables:
         if set(COLUMNS) <= set(table.header):  # the tables of differences stay on the page
             print(screen(table))

@@ -45,31 +45,35 @@ def tries(method: str) -> list[dict[str, Any]]:
     return [*budget.TRIES[method], *budget.WIDER.get(method, ())]
 
 
-def experiment(method: str, number: int, folder: Path) -> Experiment:
+def experiment(method: str, knobs: Mapping[str, Any], folder: Path) -> Experiment:
     """The training run of one try."""
     # Validated once, at the end, on more problems than the curves of the final runs use.
     watched = {"eval_every": budget.COMMON["steps"], "eval_problems": VALIDATION_PROBLEMS}
-    knobs = {**tries(method)[number], **watched}
-    return budget.experiment(budget.TUNING_CLASS, method, budget.TUNING_SEED, knobs, folder)
+    return budget.experiment(budget.TUNING_CLASS, method, budget.TUNING_SEED, {**knobs, **watched}, folder)
 
 
-def try_cell(method: str, number: int, out: Path) -> Cell:
+def cell_of(method: str, number: int, knobs: Mapping[str, Any], out: Path, record: Path) -> Cell:
+    """A method's try of that number."""
     name = f"{method}-{number}"
-    run = experiment(method, number, out / name)
+    run = experiment(method, knobs, out / name)
     defined = {
         "method": method,
         "try": number,
         "class": budget.CLASSES[budget.TUNING_CLASS],
         "seed": budget.TUNING_SEED,
-        "knobs": tries(method)[number],
+        "knobs": knobs,
         "validation_problems": VALIDATION_PROBLEMS,
     }
-    return Cell(name, run, record_file(method, number), defined, run.steps)
+    return Cell(name, run, record, defined, run.steps)
 
 
 def plan_cells(wanted: Mapping[str, int], out: Path) -> list[Cell]:
     """These methods' first so many tries."""
-    return [try_cell(method, number, out) for method, count in wanted.items() for number in range(count)]
+    return [
+        cell_of(method, number, tries(method)[number], out, record_file(method, number))
+        for method, count in wanted.items()
+        for number in range(count)
+    ]
 
 
 def record_try(cell: Cell) -> Record:
@@ -94,17 +98,22 @@ def best_tries(methods: Iterable[str], wider: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in methods:
         count = len(tries(method) if wider else budget.TRIES[method])
-        files = [record_file(method, number) for number in range(count)]
-        if not all(file.exists() for file in files):
-            continue
-        records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        best = max(records, key=lambda record: record["end"]["pass@1"])
-        found[method] = {
-            "knobs": best["knobs"],
-            "validation_pass@1": best["end"]["pass@1"],
-            "tried": [{"knobs": r["knobs"], "validation_pass@1": r["end"]["pass@1"]} for r in records],
-        }
+        best = best_of([record_file(method, number) for number in range(count)])
+        if best is not None:
+            found[method] = best
     return found
+
+
+def best_of(files: Iterable[Path]) -> dict[str, Any] | None:
+    """The best of the tries in these files, and all of them; None where one is not there."""
+    files = list(files)
+    if not all(file.exists() for file in files):
+        return None
+    tried = [
+        {"knobs": record["knobs"], "validation_pass@1": record["end"]["pass@1"]}
+        for record in (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    ]
+    return {**max(tried, key=lambda one: one["validation_pass@1"]), "tried": tried}
 
 
 def wider_table() -> str:

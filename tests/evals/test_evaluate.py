@@ -2,21 +2,24 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from lco import models
 from lco.cli import main
 from lco.errors import UserError
+from lco.evaluation.command import check_file
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.run import evaluate
 from lco.evidence.records import distil_evaluation
-from lco.problems import STYLES, encode, end_token_ids, load_problems, style_named
+from lco.models.end_tokens import end_token_ids
+from lco.problems import STYLES, encode, load_problems, style_named
 from lco.rollout.transformers import TransformersSampler
 from tests.conftest import START
+from tests.evals.own_task import own_task
 
 
 def language_model(temperature=None, limit=None):
@@ -208,14 +211,36 @@ def test_the_command_names_model_prompt_and_problems_and_replaces_no_other_resul
     assert file.read_bytes() == before
     assert command("--samples", "2", "--temperature", "1", *out, "--limit", "4") == 2
     assert "holds a result with another limit (3, and this call has 4); give another --out" in capsys.readouterr().err
-    for more, key in ((["--max-new-tokens", "4"], "sampling.max_new_tokens"), (["--dtype", "bfloat16"], "model.sha256"),
+    for more, key in ((["--max-new-tokens", "4"], "sampling.max_new_tokens"), (["--dtype", "bfloat16"], "dtype"),
                       (["--seed", "1"], "sampling.seed")):  # fmt: skip
         assert command("--samples", "2", "--temperature", "1", *out, *more) == 2
-        assert f"holds a result with another {key}" in capsys.readouterr().err
+        assert f"holds a result with another {key} (" in capsys.readouterr().err
     assert file.read_bytes() == before
     file.write_text("{")
     assert command("--samples", "2", "--temperature", "1", *out) == 2
     assert "holds no result that can be read" in capsys.readouterr().err
+
+
+def test_outside_a_checkout_nothing_is_said_of_git(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert command("--out", str(tmp_path / "out")) == 0
+    said = capfd.readouterr()
+    assert "git" not in said.err + said.out
+    assert len(said.out.splitlines()) == 1
+
+
+def test_a_result_that_had_a_value_which_this_call_leaves_out_is_another(tmp_path):
+    file, deciding = tmp_path / "a.json", {"sampling": {"seed": 0}, "prompt": {"chat_template_sha256": "b"}}
+    for before, key in (
+        ({"sampling": {"seed": 0, "stop": ["."]}, "prompt": {"chat_template_sha256": "b"}}, "sampling.stop"),
+        ({"sampling": {"seed": 0}, "prompt": {"chat_template_sha256": "a", "thinking": "on"}}, "prompt.thinking"),
+        ({"prompt": {"chat_template_sha256": "b"}}, "sampling.seed"),
+    ):
+        file.write_text(json.dumps({**before, "scores": {}}))
+        with pytest.raises(UserError, match=f"another {re.escape(key)} "):
+            check_file(file, deciding)
+    file.write_text(json.dumps({**deciding, "scores": {}}))
+    check_file(file, deciding)
 
 
 def test_what_was_scored_before_a_failure_is_written(tmp_path, monkeypatch):
@@ -282,30 +307,6 @@ def test_stock_lm_eval_runs_the_tasks_whatever_the_checkpoint_says(tmp_path):
     assert stock["avg@n,verified"] == pytest.approx(ours["scores"]["pass@1"])
     logged = next(out.rglob("samples_*.jsonl")).read_text().split("\n")[0]
     assert "####" in logged
-
-
-TASK = """
-include: {base}
-task: lco_mine
-custom_dataset: !function mine.load
-doc_to_text: "{{{{problem}}}}"
-{more}
-"""
-
-MINE = """
-import datasets
-
-def load(**_):
-    rows = [{"id": str(i), "problem": f"Ann has {i} pens .", "answer": str(i), **MORE} for i in range(3)]
-    return {"test": datasets.Dataset.from_list(rows)}
-"""
-
-
-def own_task(folder, more="", columns=None):
-    """A task beside the suite's own, on problems of no set that the suite knows."""
-    (folder / "lco_mine.yaml").write_text(TASK.format(base=Path("evals/_base.yaml").resolve(), more=more))
-    (folder / "mine.py").write_text(f"MORE = {columns or {}!r}\n{MINE}")
-    return str(folder)
 
 
 def test_a_task_on_problems_of_ones_own_brings_its_own_rules(tmp_path):

@@ -6,9 +6,10 @@ import pytest
 
 from lco.cli import main
 from lco.errors import UserError
+from lco.evidence import records
 from lco.evidence.claims import judge, read_claims
 from lco.evidence.records import sealed
-from tests.evidence.made import write
+from tests.evidence.made import record, write
 from tests.reproduce.test_family import ROOT
 
 CLAIMS = """
@@ -27,8 +28,9 @@ refutes = "below"
 """
 
 
-def verdict(tmp_path, test):
-    (tmp_path / "claims.toml").write_text(CLAIMS.format(test=test))
+def verdict(tmp_path, test, results='"records"'):
+    text = CLAIMS.format(test=test).replace('results = "records"', f"results = {results}")
+    (tmp_path / "claims.toml").write_text(text)
     (claim,) = read_claims(tmp_path / "claims.toml")
     return judge(claim, tmp_path)
 
@@ -106,6 +108,35 @@ def test_a_verdict_turns_round_with_its_records(tmp_path, test, grpo, ppo, word)
     assert all(effect.found for effect in found.effects)
 
 
+def dealt(folder, *runs):
+    """Records of GRPO under random rewards: (seed, right samples of eight)."""
+    for seed, right in runs:
+        control = {**record("grpo", seed, right), "experiment": {"reward": {"random": 1.0}}}
+        records.write(folder / "grpo-random" / f"{seed}.json", control)
+
+
+@pytest.mark.parametrize(
+    ("verifier", "random", "word"),
+    [(7, 2, "supported"), (7, 1, "supported"), (7, 6, "contradicted"), (2, 2, "mixed"), (2, 6, "contradicted")],
+)
+def test_a_gain_under_random_rewards_speaks_against_one_from_the_rewards(tmp_path, verifier, random, word):
+    seeds = (0, 1)
+    write(tmp_path / "records", ("start", None, 2), *(("grpo", seed, verifier) for seed in seeds))
+    assert verdict(tmp_path, "gains_are_the_rewards").word == "not tested"
+    dealt(tmp_path / "records", *((seed, random) for seed in seeds))
+    found = verdict(tmp_path, "gains_are_the_rewards")
+    assert (found.word, found.records) == (word, 5)
+
+
+def test_a_claim_may_be_about_records_of_several_folders(tmp_path):
+    write(tmp_path / "controls", *(("ppo", seed, 3) for seed in (0, 1)))
+    both = '["controls", "records"]'
+    assert verdict(tmp_path, "above", both).word == "not tested"
+    write(tmp_path / "records", *(("grpo", seed, 7) for seed in (0, 1)))
+    found = verdict(tmp_path, "above", both)
+    assert (found.word, found.records) == ("supported", 4)
+
+
 @pytest.mark.parametrize(
     ("subject", "other", "word"),
     [
@@ -123,6 +154,54 @@ def test_stability_is_counted_over_seeds(tmp_path, subject, other, word):
             cell = {"lr": 0.1, "updates_per_rollout": 8, "method": method, "curves": {"validation": {"pass@1": path}}}
             (tmp_path / "records" / f"{method}-{seed}.json").write_text(json.dumps(cell))
     assert verdict(tmp_path, "stands_where_others_fall").word == word
+
+
+KNOB = """
+[[claim]]
+id = "knob"
+words = "A larger knob ends above."
+said = "somewhere"
+test = "ends_above_by_a_knob"
+results = "records"
+methods = ["grpo"]
+knob = "k"
+value = 2.0
+other = 1.0
+supports = "above"
+refutes = "below"
+"""
+
+
+@pytest.mark.parametrize(
+    ("gaps", "word"),
+    [
+        ({1: [0.1, 0.2], 3: [0.1, 0.3]}, "supported"),
+        ({1: [-0.1, -0.2], 3: [-0.1, -0.3]}, "contradicted"),
+        ({1: [0.1, 0.2], 3: [0.1, -0.1]}, "mixed"),
+        ({1: [0.1]}, "mixed"),  # one seed tells nothing
+        ({}, "not tested"),
+    ],
+)
+def test_two_values_of_a_knob_are_held_against_each_other_all_else_equal(tmp_path, gaps, word):
+    """By the same seed and the same other knob, whose own effect is larger; other methods and values do not count."""
+    (tmp_path / "records").mkdir()
+    cells = [
+        (method, {"k": value, "beta": beta}, seed, 0.2 * beta + (gap if value == 2.0 else 0.0))
+        for beta, of_seeds in gaps.items()
+        for seed, gap in enumerate(of_seeds)
+        for method in ("grpo", "ppo")
+        for value in (1.0, 2.0, 5.0)
+        if (method, value) != ("ppo", 2.0)
+    ]
+    for number, (method, hyper, seed, end) in enumerate(cells):
+        cell = {"method": method, "hyper": hyper, "seed": seed, "curves": {"validation": {"pass@1": [0.3, end]}}}
+        (tmp_path / "records" / f"{number}.json").write_text(json.dumps(cell))
+    (tmp_path / "claims.toml").write_text(KNOB)
+    (claim,) = read_claims(tmp_path / "claims.toml")
+    found = judge(claim, tmp_path)
+    assert found.word == word
+    assert found.records == 2 * sum(map(len, gaps.values()))
+    assert len(found.effects) == len(gaps)
 
 
 def test_without_records_nothing_is_judged(tmp_path):

@@ -5,14 +5,16 @@ import json
 import re
 import unicodedata
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from matplotlib.mathtext import MathTextParser
 
 from lco.cli import main
-from lco.evidence.formats import Table, latex, markdown, markdown_text, tex_text, visible
+from lco.evidence.formats import SIGNS, Table, latex, markdown, markdown_text, tex_text, visible
 from tests.evidence.made import page_of, record
 
 HOSTILE = [
@@ -69,6 +71,56 @@ def test_latex_escapes_what_it_would_read():
     assert escaped in latex(table)
     assert r"a\_b" in latex(table)
     assert r"$\rho$ \textless{} $\pi$ $-$ 1 $\pm$ 2" in latex(table)
+
+
+MACROS = {
+    "toprule", "midrule", "bottomrule", "begin", "end", "textbf", "textbackslash", "textasciitilde", "textasciicircum",
+    "textless", "textgreater", "textbar", "textquotedbl",
+}  # fmt: skip
+DECLARED = set("–—×“”‘’")
+"""Signs beyond ASCII that LaTeX's own encodings print."""
+
+
+def check_tex(text):
+    """Raises where LaTeX would stop: a macro that booktabs and LaTeX do not have, a sign that it cannot print, braces that do
+    not close, a formula that matplotlib's parser does not take, a row of more or fewer cells than the table has columns."""
+    lines = [line for line in text.split("\n") if not line.startswith("%")]
+    whole = "\n".join(lines)
+    assert {c for c in whole if ord(c) > 126} <= DECLARED
+    bare = re.sub(r"\\[\\{}$&%#_]", "", whole)
+    outside = re.sub(r"\$[^$]+\$", "", bare)
+    assert set(re.findall(r"\\([A-Za-z]+)", outside)) <= MACROS
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    for formula in re.findall(r"\$[^$]+\$", bare):
+        MathTextParser("path").parse(formula)
+    columns = 0
+    for line in lines:
+        if begun := re.fullmatch(r"\\begin\{tabular\}\{(lr*)\}", line):
+            columns = len(begun[1])
+        elif line.endswith(r" \\"):
+            assert re.sub(r"\\[\\&]", "", line[:-3]).count("&") == columns - 1, line
+
+
+@pytest.mark.parametrize("file", sorted(Path("results").glob("*/report/table.tex")), ids=lambda file: file.parts[1])
+def test_committed_tables_hold_nothing_that_latex_would_stop_at(file):
+    text = file.read_text(encoding="utf-8")
+    assert r"\begin{tabular}" in text
+    check_tex(text)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(max_codepoint=127) | st.sampled_from([*SIGNS, "–"])), min_size=2, max_size=2))
+def test_whatever_a_cell_holds_latex_would_not_stop_at_it(cells):
+    check_tex(latex(Table("t", ("a", "b"), (tuple(cells),), bold=frozenset({(0, 1)}))))
+
+
+@pytest.mark.parametrize(
+    "broken", [r"a & b & c \\", r"\unknown & b \\", "文 & b", "{ & b", r"$\rho & b", r"$\nosuchsign$ & b \\"]
+)
+def test_the_check_of_latex_sees_what_is_broken(broken):
+    with pytest.raises((AssertionError, ValueError)):
+        check_tex("\n".join([r"\begin{tabular}{lr}", broken, r"\end{tabular}"]))
 
 
 def test_a_bold_cell_is_escaped_inside_its_marks():

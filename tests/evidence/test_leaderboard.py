@@ -20,7 +20,7 @@ from lco.evidence.pairs import Pair, open_ranks, pairs_of
 from lco.evidence.panels import drawn, number, thin
 from lco.evidence.statistics import hierarchical_difference, holm
 from lco.evidence.tables import rates, runs_of
-from tests.evidence.made import record, write
+from tests.evidence.made import record, tables, write
 
 KIND = ("t", 1.0, 8)
 HOSTILE = "</script><b>\x00\u202e\"'&{{ 7 * 7 }}"
@@ -84,6 +84,26 @@ def test_a_range_of_ranks_holds_what_the_pairs_leave_open():
     assert open_ranks(["a", "b", "c"], pairs) == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
     assert open_ranks(["a", "b", "c"], [p.mirrored for p in pairs]) == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
     assert open_ranks(["a", "b"], []) == {"a": (1, 2), "b": (1, 2)}
+
+
+def test_a_table_and_a_board_of_the_same_records_leave_the_same_ranks_open(tmp_path):
+    """Four methods, of which two are alike and the others are told apart."""
+    rng = np.random.default_rng(5)
+    found = [
+        scattered(method, seed, np.clip(rng.integers(0, 5, 40) + lift, 0, 8).tolist())
+        for method, lift in {"a": 0, "b": 0, "c": 1, "d": 2}.items()
+        for seed in (0, 1, 2)
+    ]
+    found.append(scattered("start", None, [1] * 40))
+    for r in found:
+        records.write(tmp_path / r["method"] / f"{r['seed']}.json", r)
+    table = tables(tmp_path)[0]
+    of_table = {row[0]: row[table.header.index("ranks")] for row in table.rows if row[-2]}
+    made_ = board("llama", found, titles(found))
+    rank = [column.title for column in made_.columns].index("rank")
+    of_board = {row.title: row.cells[rank].text for row in made_.rows}
+    assert of_table == of_board
+    assert (of_board["a"], of_board["b"], of_board["d"]) == ("3–4", "3–4", "1")
 
 
 def test_the_best_stands_first_and_another_budget_apart_unranked():

@@ -56,6 +56,34 @@ def test_a_run_becomes_a_record_that_holds_against_it(run, place, capsys):
     assert main(["record", str(run), "--out", str(place.parents[1])]) == 0  # the same again
 
 
+def test_own_records_make_a_table_with_and_without_the_start_models(run, place, tmp_path, capsys):
+    """As README says it: evaluate, record, table."""
+    out, evals = place.parents[1], tmp_path / "start-evals"
+    assert main(["table", "--results", str(out)]) == 0
+    assert "start, not evaluated" in capsys.readouterr().out
+    for flags in (["--temperature", "0"], ["--temperature", "1", "--samples", "4"]):
+        command = ["evaluate", "--model", str(START / "llama"), "--tasks", "lco_miniature", *flags]
+        assert main([*command, "--limit", "12", "--device", "cpu", "--out", str(evals)]) == 0
+    results = [str(file) for file in sorted(evals.glob("*.json"))]
+    assert main(["record", "--start", *results, "--out", str(out)]) == 0
+    start = out / "llama" / "start.json"
+    assert capsys.readouterr().out.endswith(f"{start}\n")
+    assert main(["record", "--check", str(start)]) == 0
+    assert main(["record", "--start", *results, "--out", str(out)]) == 0  # the same again
+    capsys.readouterr()
+    assert main(["table", "--results", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "| start, T = 1 |" in said
+    assert "not evaluated" not in said
+    trained = [str(file) for file in sorted((run / "evals").glob("*.json"))]
+    assert main(["record", "--start", results[0], trained[1], "--out", str(tmp_path / "mixed")]) == 2
+    assert "are of two models, or of two dtypes of one; record them one by one" in capsys.readouterr().err
+    assert main(["record", "--start", *trained, "--out", str(tmp_path / "other")]) == 0
+    (tmp_path / "other" / "final").rename(tmp_path / "other" / "llama")
+    assert main(["record", "--start", *results, "--out", str(tmp_path / "other")]) == 2
+    assert "holds another record; give another --out" in capsys.readouterr().err
+
+
 def test_samples_are_right_and_wrong_ones_and_the_same_every_time(run, place):
     found = [json.loads(file.read_text()) for file in sorted((run / "evals").glob("*.json"))]
     lines = place.with_suffix(".samples.jsonl").read_text()

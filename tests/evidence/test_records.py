@@ -304,6 +304,17 @@ def test_broken_records_are_named(tmp_path):
         records.read_all(tmp_path)
 
 
+def test_records_of_several_folders_stand_together_and_an_empty_one_is_named(tmp_path):
+    for name, method in (("a", "grpo"), ("b", "ppo")):
+        records.write(tmp_path / name / "0.json", record(method, 0, 5))
+    assert [r["method"] for r in records.read_all(tmp_path / "b", tmp_path / "a")] == ["ppo", "grpo"]
+    with pytest.raises(UserError, match=r"there is no folder .*/c; give"):
+        records.read_all(tmp_path / "a", tmp_path / "c")
+    records.write(tmp_path / "b" / "1.json", record("grpo", 0, 5))
+    with pytest.raises(UserError, match="are both grpo seed 0"):
+        records.read_all(tmp_path / "a", tmp_path / "b")
+
+
 def test_a_run_counts_once_and_two_models_are_not_one(tmp_path):
     for name in ("a", "b"):
         records.write(tmp_path / f"{name}.json", record("grpo", 0, 5))

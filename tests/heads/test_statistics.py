@@ -310,6 +310,30 @@ def test_the_push_on_a_nearly_certain_token_has_its_sign_and_size_in_float32(res
     assert float(found[0]) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("tilt", [-2.0, -0.5, 0.5, 2.0])
+@pytest.mark.parametrize("moved", [0.3, -0.3])
+@pytest.mark.parametrize("rest", [1e-6, 1e-7, 1e-9])
+def test_so_it_has_after_the_policy_has_moved(rest, moved, tilt):
+    """Off-policy LCO-KLD: π(a) − q of two numbers next to 1 is (1 − q) − (1 − π(a)), each known to its own size."""
+    objective = METHODS["lco_kld"].bind()
+    old = torch.tensor([1 - rest, rest / 2, rest / 2], dtype=torch.float64).log()
+    now = old + torch.tensor([moved, 0, 0]).double()
+    hidden = now.float()[None].requires_grad_()
+    request = HeadRequest(
+        torch.tensor([0]),
+        objective.statistics,
+        {"tilt": torch.tensor([tilt])},
+        torch.ones(1),
+        old=FixedHead(old.float()[None], LinearHead(torch.eye(3))),
+    )
+    loss, _ = token_loss(hidden, LinearHead(torch.eye(3)), objective.loss, request)
+    found = torch.autograd.grad(loss, hidden)[0][0]
+    target = (old.float().double() + torch.tensor([tilt, 0, 0]).double()).softmax(0)
+    expected = float(target[1:].sum() - hidden.detach()[0].double().softmax(0)[1:].sum())
+    assert float(found[0]) == pytest.approx(expected, rel=1e-3)
+    assert float(found.sum()) == pytest.approx(0, abs=1e-3 * abs(expected))
+
+
 def test_statistics_of_no_tokens_have_their_own_type_and_width():
     """A micro-batch of empty rows on one rank must not change what the ranks put together."""
     empty, head = torch.zeros(0, 3), LinearHead(torch.eye(3))

@@ -11,9 +11,10 @@ import torch
 from lco import models
 from lco.evaluation.language_model import SamplerLM
 from lco.evaluation.tasks import load_tasks
+from lco.models.end_tokens import end_token_ids
 from lco.models.export import export
 from lco.policy import PolicyModel, Statistics
-from lco.problems import Problem, encode, end_token_ids, style_named
+from lco.problems import Problem, encode, style_named
 from lco.rollout.records import Sampling, collate
 from lco.rollout.transformers import TransformersSampler
 

@@ -91,6 +91,55 @@ def test_a_weight_missing_from_one_of_several_files_is_named(tmp_path):
         load(tmp_path)
 
 
+def of_several_files(folder, edit=lambda index: None):
+    """A model of four layers in several files; its index may be edited."""
+    tiny_model("llama", tied=False, layers=4).save_pretrained(folder, max_shard_size="20KB")
+    index = folder / "model.safetensors.index.json"
+    found = json.loads(index.read_text())
+    edit(found["weight_map"])
+    index.write_text(json.dumps(found))
+    return found["weight_map"]
+
+
+def without(file, *names):
+    save_file({n: t for n, t in load_file(file).items() if n not in names}, file, metadata={"format": "pt"})
+
+
+def test_what_files_and_index_tell_of_missing_weights_needs_no_loading(tmp_path):
+    """`check_local` reads heads alone: a file that the index names, a tensor of it, one that the other layers have."""
+    files = of_several_files(tmp_path / "whole")
+    models.check_local(str(tmp_path / "whole"))
+    of_several_files(tmp_path / "file")
+    (tmp_path / "file" / files[UP]).unlink()
+    with pytest.raises(UserError, match=rf"lacks {files[UP]}, which its model\.safetensors\.index\.json names"):
+        models.check_local(str(tmp_path / "file"))
+    of_several_files(tmp_path / "tensor")
+    without(tmp_path / "tensor" / files["model.norm.weight"], "model.norm.weight")
+    with pytest.raises(UserError, match=r"lacks the weights model\.norm\.weight, which would be random"):
+        models.check_local(str(tmp_path / "tensor"))
+    of_several_files(tmp_path / "layer", lambda index: index.pop(UP))
+    without(tmp_path / "layer" / files[UP], UP)
+    with pytest.raises(UserError, match=rf"lacks the weights {UP}, which would be random"):
+        models.check_local(str(tmp_path / "layer"))
+    of_several_files(tmp_path / "index")
+    (tmp_path / "index" / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(UserError, match=r"model\.safetensors\.index\.json is damaged"):
+        models.check_local(str(tmp_path / "index"))
+
+
+def test_layers_that_differ_in_kind_are_no_fault(tmp_path):
+    """Of a family whose layers are not known to be alike nothing is concluded from the others."""
+    of_several_files(tmp_path)
+    lacking = next(iter(tmp_path.glob("*00001*")))
+    configure(tmp_path, model_type="of-another-kind")
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    gone = [name for name, file in index["weight_map"].items() if file == lacking.name][:1]
+    index["weight_map"].pop(gone[0])
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    without(lacking, *gone)
+    models.check_local(str(tmp_path))
+
+
 EVERY_MODEL = {
     "policy": lambda where: {"model": where},
     "reference": lambda where: {"method": "grpo", "hyper": {"beta": 0.1}, "reference_model": where},

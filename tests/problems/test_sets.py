@@ -6,7 +6,8 @@ import pytest
 
 from lco import hub
 from lco.errors import UserError
-from lco.problems import STYLES, encode, end_token_ids, load_problems, progress, prompts, style_named
+from lco.models.end_tokens import end_token_ids
+from lco.problems import STYLES, encode, load_problems, progress, prompts, style_named
 from lco.problems.local import read_problems
 from lco.problems.prompts import encode_all
 from lco.problems.sets import SETS, content_sha256, last_boxed

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -200,6 +202,50 @@ def test_a_short_study_is_one_budget_for_all_its_methods_and_minutes_by_its_plan
     shape = memory.shape_of(made.scale.kind, made.scale.architecture)
     assert memory.hours_of(shape, made.runs["grpo"], 1, memory.Rate(), length=1.0) < 1 / 12
     assert (made.limit, list(made.tasks)) == (400, ["lco_gsm8k"])
+
+
+def test_a_plan_is_of_the_method_that_takes_most_and_adds_up_what_each_takes(tmp_path):
+    """GRPO's paper has a reference policy and longer responses; REINFORCE keeps the suite's budget."""
+    words = ("0.5b", "--budget", "paper", "--methods", "reinforce", "grpo", "--seeds", "2")
+    chosen = options(tmp_path, *words)
+    made, rate = plan_of_study.make_plan(QWEN, chosen), memory.Rate()
+    shape = memory.shape_of(made.scale.kind, made.scale.architecture)
+    terms = {method: plan_of_study.terms_of(made, shape, method) for method in made.runs}
+    assert "policies that do not learn" not in terms["reinforce"]
+    assert terms["grpo"]["policies that do not learn"] == 2 * shape.parameters
+    said = plan_of_study.describe_plan(made, family.cells_of(made, chosen.out, chosen.records), rate)
+    assert "(grpo, which takes most)" in said
+    assert "a run of reinforce: " in said
+    assert "a run of grpo: " in said
+    hours = sum(memory.hours_of(shape, run, made.scale.gpus, rate) for run in made.runs.values())
+    assert f"all 4 runs: about {plan_of_study.in_hours(2 * hours)}" in said
+
+
+def test_a_plan_says_under_what_it_trains_and_where_weights_come_from(tmp_path):
+    def said(scale, *words):
+        chosen = options(tmp_path, scale, "--methods", "grpo", *words)
+        made = plan_of_study.make_plan(QWEN, chosen)
+        return plan_of_study.describe_plan(made, family.cells_of(made, chosen.out, chosen.records), memory.Rate())
+
+    one, eight, local = said("0.5b"), said("7b"), said("0.5b", "--model", str(tmp_path))
+    assert re.search(r"engine +torch +one GPU", one)
+    assert re.search(r"engine +deepspeed ", eight)
+    assert re.search(r"processes +8 ", eight)
+    assert re.search(r"stop +\[\] .* end token", one)
+    for words in ("weights: Qwen/Qwen2.5-0.5B; from the hub", "HF_HUB_OFFLINE", "HF_ENDPOINT", "GGUF", "--data-dir"):
+        assert words in one
+    assert f"weights: {tmp_path}; of this machine" in local
+    assert "not for commercial use" in said("3b")
+
+
+def test_a_batch_script_is_the_same_call_whatever_stands_in_its_words(tmp_path):
+    given = ["0.5b", "--dry-run", "--slurm", "--out", str(tmp_path / "a folder; $HOME")]
+    script = plan_of_study.batch_script(
+        "reproduce.qwen", given, plan_of_study.make_plan(QWEN, options(tmp_path, "0.5b")), 3
+    )
+    (line,) = (line for line in script.split("\n") if line.startswith("exec "))
+    expected = [given[0], *given[3:], "--processes", "1"]
+    assert shlex.split(line) == ["exec", ".venv/bin/python", "-m", "reproduce.qwen", *expected]
 
 
 @pytest.mark.parametrize(

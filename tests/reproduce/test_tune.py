@@ -68,6 +68,6 @@ def test_a_record_or_run_folder_of_another_try_is_refused_by_name(tmp_path, monk
     tune.record_file("grpo", 0).unlink()
     folder = tmp_path / "grpo-0"
     folder.mkdir()
-    (folder / "config.json").write_text(dump(dataclasses.replace(tune.experiment("grpo", 0, folder), lr=0.5)))
+    (folder / "config.json").write_text(dump(dataclasses.replace(tune.experiment("grpo", knobs, folder), lr=0.5)))
     with pytest.raises(UserError, match=r"grpo-0 was made with lr 0\.5, .*; give another --out"):
         refuse_others(cells, "remove it and its run folder")

@@ -1,6 +1,8 @@
 """A GGUF file trains like a folder does, with vLLM rollouts too; vLLM itself cannot read this one's de-quantised form."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -9,6 +11,9 @@ import pytest
 from lco import models
 from lco.config import Experiment
 from lco.errors import UserError
+from lco.policy import PolicyModel
+from lco.scratch import LOCK
+from lco.training.load import folder_for_vllm
 from tests.conftest import train
 
 WIDTH, LAYERS, HEADS, CONTEXT = 64, 2, 2, 128
@@ -71,6 +76,16 @@ def written(path, without=""):
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def test_the_folder_that_vllm_reads_in_its_place_has_an_owner(path, tmp_path, monkeypatch):
+    """It holds a whole model: after a kill it goes with the next process, as every scratch folder does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    policy = PolicyModel(models.load_model(str(path), "float32", "cpu"), 1.0)
+    with folder_for_vllm(str(path), policy) as folder:
+        assert (Path(folder) / LOCK).is_file()
+        assert list(Path(folder).glob("*.safetensors"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tensor_that_a_gguf_file_lacks_is_named(tmp_path):

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from lco.errors import UserError
 from lco.problems.responses import response_decoder
-from lco.rollout.records import Row, Sampling
+from lco.rollout.records import DivergedError, Row, Sampling
 from lco.rollout.stop import StopSampler, cut_at_stop
 from lco.rollout.transformers import TransformersSampler
 from tests.conftest import START
@@ -217,4 +217,18 @@ def test_a_model_that_has_diverged_is_named(model):
     with pytest.raises(
         UserError, match="the model's logits are no finite numbers, so nothing can be sampled: its weights"
     ):
+        TransformersSampler(lost).sample(PROMPTS, SAMPLING, seed=1)
+
+
+def test_a_model_that_has_diverged_at_later_tokens_alone_is_named(model):
+    """The prompt's tokens have their embeddings, all others have lost them."""
+    lost, known = small_model(seed=4), sorted({token for _, ids in PROMPTS for token in ids})
+    head = lost.lm_head.weight.clone()
+    with torch.no_grad():
+        rows = lost.get_input_embeddings().weight
+        others = torch.ones(len(rows), dtype=torch.bool)
+        others[known] = False
+        lost.lm_head.weight = torch.nn.Parameter(head)  # tied or not, the first token's logits are numbers
+        rows[others] = float("nan")
+    with pytest.raises(DivergedError):
         TransformersSampler(lost).sample(PROMPTS, SAMPLING, seed=1)

@@ -17,8 +17,8 @@ import torch
 
 from lco.disk import sha256
 from lco.errors import UserError
+from lco.training import launch
 from lco.training.deepspeed import SHARED_MEMORY, read_restricted
-from lco.training.launch import run_ranks
 from tests.conftest import START, lines
 
 ROOT = Path(__file__).parents[2]
@@ -59,13 +59,14 @@ def ranks_find_the_code(monkeypatch):
 
 @pytest.mark.usefixtures("ranks_find_the_code")
 @pytest.mark.parametrize(("processes", "cases"), LAUNCHES)
-def test_steps_equal_plain_torchs(tmp_path, processes, cases):
+def test_steps_equal_plain_torchs(tmp_path, monkeypatch, processes, cases):
     """Several unequal micro-batches a step, other rows on every rank, on-policy and off-policy; one launch for all."""
     out = tmp_path / "found.json"
     command = ["--module", "tests.training.deepspeed_worker", str(out), str(tmp_path / "state"), *cases]
-    before = set(SHARED_MEMORY.glob("deepspeed_*"))
-    assert run_ranks(command, processes, cpu=True).code == 0
-    assert set(SHARED_MEMORY.glob("deepspeed_*")) <= before
+    port = launch.free_port()
+    monkeypatch.setattr(launch, "free_port", lambda: port)  # in the names of the ranks' segments, and in no other run's
+    assert launch.run_ranks(command, processes, cpu=True).code == 0
+    assert not list(SHARED_MEMORY.glob(f"deepspeed_*_{port}_*"))
     found = json.loads(out.read_text())
     assert list(found) == cases
     for case, result in found.items():

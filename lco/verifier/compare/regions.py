@@ -312,11 +312,11 @@ def position(node: Node) -> float:
             return float(exact)
         except OverflowError:
             return float("inf") if exact > 0 else float("-inf")
-    from lco.verifier.numbers.numeric import Evaluator, is_complex  # mpmath: only where it is needed
+    from mpmath.libmp import to_float  # mpmath, here and below: only where it is needed
+
+    from lco.verifier.numbers.numeric import Evaluator, is_complex
 
     value = Evaluator(100, {}, False).value(node)
     if is_complex(value):
         raise UndefinedError("an end of an interval that is not real")
-    from mpmath.libmp import to_float
-
     return float(to_float(value, strict=False))

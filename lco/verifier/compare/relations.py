@@ -154,7 +154,7 @@ class Relations:
         return len(exact) == 1 and len(parts) == 2 and self.same(gold, parts[1])
 
     def _near(self, one: Node, other: Node) -> bool:
-        from lco.verifier.numbers.numeric import Evaluator, within
+        from lco.verifier.numbers.numeric import Evaluator, within  # mpmath: only where it is needed
 
         values = [Evaluator(80, {}, False).value(split(part)[1]) for part in (other, one)]
         return within(values[0], values[1], 0.02)
@@ -219,7 +219,7 @@ class Relations:
 
     def _same_sign(self, one: Node, other: Node) -> bool:
         """Whether proportional expressions are so by a positive factor, seen at the first point that tells."""
-        from lco.verifier.numbers.numeric import Evaluator, is_complex
+        from lco.verifier.numbers.numeric import Evaluator, is_complex  # as above
 
         for point in points(symbols(one) | symbols(other)):
             try:

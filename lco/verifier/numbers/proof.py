@@ -5,6 +5,8 @@ our own (never from a text: sympy reads strings by `eval`). Where sympy finds no
 900 bits at every point is accepted only where nothing could hide from them: at three points at least (one for constants)
 no sum holds a term that is too small to be seen, and no function is taken of a number so small or so large that its value
 says nothing (cos 10⁻¹⁵⁰, tanh 700).
+
+sympy is imported inside functions, so that only a worker loads it, while it waits for its first case.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from lco.verifier.patterns import regex
-
 _ONES = {
     word: value
     for value, word in enumerate(
@@ -100,12 +98,3 @@ def _whole(parts: list[str]) -> int | None:
         elif part in ("minus", "negative", "point") or (part == "and" and not seen):
             return None
     return total + group if seen else None
-
-
-def is_number_word(word: str) -> bool:
-    """Whether the word stands for a number by itself or begins one."""
-    low = word.lower()
-    return low in _ONES or low in _TENS or low in _SCALES or low in ("hundred", "half", "dozen")
-
-
-WRITTEN = regex(r"[A-Za-z][A-Za-z \-]*")
