@@ -120,6 +120,9 @@ def run_rank(arguments: argparse.Namespace) -> NoReturn:
             folder = train(plan, arguments.resume, start_over=arguments.start_over)
         if chief:
             print_place(folder)
+    except UserError as error:
+        print(f"lco: {error}", file=sys.stderr)
+        end_rank(2)
     except KeyboardInterrupt as stopped:
         if chief and CONFIGURATION not in os.environ:  # no `lco train` has started this rank, which would say so
             print(f"lco: {stopped}", file=sys.stderr)

@@ -164,12 +164,12 @@ def prepare_rank(cpu: bool) -> None:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
-def end_rank() -> NoReturn:
-    """Ends a rank whose run is over and whose files are closed, without closing the interpreter: gloo's threads still run,
-    and one that lets go of a tensor meanwhile aborts the process (PyTorch's pull request 179291)."""
+def end_rank(code: int = 0) -> NoReturn:
+    """Ends a rank whose run is over, or refused, and whose files are closed, without closing the interpreter: gloo's threads
+    still run, and one that lets go of a tensor meanwhile aborts the process (PyTorch's pull request 179291)."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def world_info(processes: int, cpu: bool) -> str:
