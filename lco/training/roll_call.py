@@ -48,13 +48,20 @@ class RollCall:
     def __init__(self, store: dist.Store, rank: int, world: int, beat: float = BEAT, listen: float = LISTEN) -> None:
         self.store, self.rank, self.listen = store, rank, listen
         self.names = [f"rank {other}" for other in range(world)]
-        threading.Thread(target=self._beat, args=(beat,), name="beat", daemon=True).start()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._beat, args=(beat,), name="beat", daemon=True)
+        self._thread.start()
 
     def _beat(self, every: float) -> None:
         with suppress(RuntimeError):  # the store is gone, which whoever calls the roll finds out
-            while True:
+            self.store.add(f"beat/{self.rank}", 1)
+            while not self._closed.wait(every):
                 self.store.add(f"beat/{self.rank}", 1)
-                time.sleep(every)
+
+    def close(self) -> None:
+        """Gives no more beats. A thread that was still inside the store when the interpreter ends would abort the process."""
+        self._closed.set()
+        self._thread.join(timeout=self.listen)
 
     def leave(self, words: str) -> None:
         """Says why this rank ends, to whom it may concern."""
@@ -136,6 +143,8 @@ def answering() -> Iterator[RollCall | None]:
         found = roll_call.call(one_line(error))
         roll_call.leave(found)
         raise UserError(found) from error
+    finally:
+        roll_call.close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -18,40 +19,59 @@ NAMES = ["rank 0 (node 0, a)", "rank 1 (node 1, b)", "rank 2 (node 2, c)"]
 QUICK = {"beat": 0.05, "listen": 5.0}
 
 
-def roll_calls(store, *ranks):
-    """Those of a run of three whose names are known."""
-    made = [RollCall(store, rank, 3, **QUICK) for rank in ranks]
+@pytest.fixture
+def answer():
+    """Makes roll calls of a run of three, and ends their beats after the test."""
+    made = []
+
+    def answer_as(store, *ranks):
+        made.extend(RollCall(store, rank, 3, **QUICK) for rank in ranks)
+        return made[-len(ranks) :]
+
+    yield answer_as
     for each in made:
-        each.names = NAMES
-    return made
+        each.close()
 
 
-def test_a_rank_that_gives_no_beat_is_named():
+@pytest.fixture
+def roll_calls(answer):
+    """The same of ranks whose names are known."""
+
+    def named(store, *ranks):
+        made = answer(store, *ranks)
+        for each in made:
+            each.names = NAMES
+        return made
+
+    return named
+
+
+def test_a_rank_that_gives_no_beat_is_named(roll_calls):
     first, _ = roll_calls(dist.HashStore(), 0, 2)
     assert first.call("Timed out") == (
         "rank 1 (node 1, b) does not answer any more; see the messages there, then continue with --resume on all ranks"
     )
 
 
-def test_all_that_give_none_are_named():
+def test_all_that_give_none_are_named(roll_calls):
     (first,) = roll_calls(dist.HashStore(), 0)
     assert first.call("Timed out").startswith("rank 1 (node 1, b) and rank 2 (node 2, c) do not answer any more;")
 
 
-def test_the_words_that_a_rank_has_left_are_its_reason():
+def test_the_words_that_a_rank_has_left_are_its_reason(roll_calls):
     first, second, _ = roll_calls(dist.HashStore(), 0, 1, 2)
     second.leave("there is no model folder /m")
     assert first.call("Timed out") == "rank 1 (node 1, b) has ended: there is no model folder /m"
 
 
-def test_where_all_answer_nobody_is_blamed():
+def test_where_all_answer_nobody_is_blamed(roll_calls):
     first, _, _ = roll_calls(dist.HashStore(), 0, 1, 2)
     assert "the ranks all answer, but an exchange between them has failed (Timed out);" in first.call("Timed out")
 
 
-def test_ranks_wait_until_all_are_there_and_know_each_others_names():
+def test_ranks_wait_until_all_are_there_and_know_each_others_names(answer):
     store = dist.HashStore()
-    made = [RollCall(store, rank, 3, **QUICK) for rank in range(3)]
+    made = answer(store, 0, 1, 2)
     threads = [threading.Thread(target=each.gather_names, args=(NAMES[rank], 60)) for rank, each in enumerate(made)]
     for thread in threads[:2]:
         thread.start()
@@ -63,17 +83,17 @@ def test_ranks_wait_until_all_are_there_and_know_each_others_names():
     assert [each.names for each in made] == [NAMES] * 3
 
 
-def test_a_rank_that_ends_before_all_are_there_is_not_waited_for():
+def test_a_rank_that_ends_before_all_are_there_is_not_waited_for(answer):
     store = dist.HashStore()
-    first, second = (RollCall(store, rank, 3, **QUICK) for rank in range(2))
+    first, second = answer(store, 0, 1)
     second.leave("there is no model folder /m")
     with pytest.raises(UserError, match="rank 1 has ended: there is no model folder /m"):
         first.gather_names(NAMES[0], 60)
 
 
-def test_a_rank_that_does_not_come_is_named_in_the_end():
+def test_a_rank_that_does_not_come_is_named_in_the_end(answer):
     store = dist.HashStore()
-    first, _ = (RollCall(store, rank, 3, **QUICK) for rank in range(2))
+    first, _ = answer(store, 0, 1)
     with pytest.raises(UserError, match="rank 1 has not come; see its node's messages"):
         first.gather_names(NAMES[0], 0.1)
 
@@ -88,7 +108,7 @@ sys.stdin.read()
 """
 
 
-def test_where_the_store_has_gone_its_keeper_is_named_and_the_beating_ends():
+def test_where_the_store_has_gone_its_keeper_is_named_and_the_beating_ends(roll_calls):
     port = free_port()
     start = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", STORE, str(port)], **start) as keeper:
@@ -156,3 +176,12 @@ def test_ranks_of_a_launcher_are_not_each_a_run_of_its_own(monkeypatch):
 def test_a_launcher_that_is_a_containers_first_process_is_no_reason_to_end(command, is_one):
     """Every process whose parent has ended gets the first one for a parent, and so does every child of that one."""
     assert is_launcher(command) == is_one
+
+
+def test_no_beat_follows_the_close():
+    store = dist.HashStore()
+    one = RollCall(store, 0, 2, **QUICK)
+    one.close()
+    count = store.add("beat/0", 0)
+    time.sleep(4 * QUICK["beat"])
+    assert store.add("beat/0", 0) == count > 0
