@@ -5,24 +5,29 @@ counts up a beat of its own in the key-value store where the ranks have met (tor
 launcher), and a rank that ends by an error leaves its sentence there. One whose exchange breaks first looks for such
 sentences and then listens for beats: whoever gives none has ended without a word.
 
-Beats only explain what has broken. A rank that is merely slow is waited for: silence alone ends nobody.
+Beats only explain what has broken. A rank that is merely slow is waited for: silence alone ends nobody. A sentence does: whoever
+still waits when one has stood there for ten seconds ends with it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 
 from lco.errors import UserError
+from lco.training.launch import end_rank
 
 BEAT, LISTEN = 1.0, 10.0
 """Seconds between two beats, and how long beats are listened for."""
@@ -33,6 +38,11 @@ LONGEST_EXCHANGE = "DEEPSPEED_TIMEOUT", 30
 REMEDY = "see the messages there, then continue with --resume on all ranks"
 
 
+def end_with(words: str) -> NoReturn:
+    print(f"lco: {words}", file=sys.stderr)
+    end_rank(2)
+
+
 class RollCall:
     """One rank's part.
 
@@ -40,23 +50,39 @@ class RollCall:
         store: where the ranks meet; asked by this object alone, in a thread of its own too.
         rank, world: this one's number, and how many there are. Rank 0's machine holds the store.
         beat, listen: seconds.
+        end: ends this rank with a sentence, from another thread than the one that may be inside an exchange which nothing
+            breaks: while ranks connect, they wait for each other by keys of a store, and not by connections that can close.
 
     Attributes:
         names: what the ranks are called, in rank order.
     """
 
-    def __init__(self, store: dist.Store, rank: int, world: int, beat: float = BEAT, listen: float = LISTEN) -> None:
-        self.store, self.rank, self.listen = store, rank, listen
+    def __init__(
+        self,
+        store: dist.Store,
+        rank: int,
+        world: int,
+        beat: float = BEAT,
+        listen: float = LISTEN,
+        end: Callable[[str], object] = end_with,
+    ) -> None:
+        self.store, self.rank, self.listen, self.end = store, rank, listen, end
         self.names = [f"rank {other}" for other in range(world)]
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._beat, args=(beat,), name="beat", daemon=True)
         self._thread.start()
 
     def _beat(self, every: float) -> None:
+        left = math.inf
         with suppress(RuntimeError):  # the store is gone, which whoever calls the roll finds out
             self.store.add(f"beat/{self.rank}", 1)
             while not self._closed.wait(every):
                 self.store.add(f"beat/{self.rank}", 1)
+                if self.store.check(["words"]):
+                    left = min(left, time.monotonic())
+                if time.monotonic() - left > self.listen and (ended := self.find_words()):
+                    self.end(ended)
+                    return
 
     def close(self) -> None:
         """Gives no more beats. A thread that was still inside the store when the interpreter ends would abort the process."""
@@ -67,6 +93,7 @@ class RollCall:
         """Says why this rank ends, to whom it may concern."""
         with suppress(RuntimeError):
             self.store.set(f"words/{self.rank}", words)
+            self.store.set("words", str(self.rank))
 
     def gather_names(self, name: str, longest: float) -> None:
         """Waits until all ranks are here, and learns what they are called.

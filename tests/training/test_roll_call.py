@@ -1,5 +1,6 @@
 """What a rank says when an exchange breaks: who has ended, and why, where that is known."""
 
+import queue
 import subprocess
 import sys
 import threading
@@ -176,6 +177,20 @@ def test_ranks_of_a_launcher_are_not_each_a_run_of_its_own(monkeypatch):
 def test_a_launcher_that_is_a_containers_first_process_is_no_reason_to_end(command, is_one):
     """Every process whose parent has ended gets the first one for a parent, and so does every child of that one."""
     assert is_launcher(command) == is_one
+
+
+def test_a_rank_that_waits_on_after_another_has_left_words_ends_with_them():
+    """While ranks connect, no exchange breaks; whoever has left words himself is ended by none of them."""
+    store, heard = dist.HashStore(), queue.Queue()
+    one, other = (
+        RollCall(store, rank, 2, beat=0.05, listen=0.2, end=lambda words, r=rank: heard.put((r, words)))
+        for rank in (0, 1)
+    )
+    other.leave("there is no model folder /m")
+    assert heard.get(timeout=60) == (0, "rank 1 has ended: there is no model folder /m")
+    one.close()
+    other.close()
+    assert heard.empty()
 
 
 def test_no_beat_follows_the_close():

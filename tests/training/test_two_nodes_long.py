@@ -173,8 +173,8 @@ def test_a_killed_node_is_named_and_ends_the_other_and_both_resume(nodes, whole,
 
 
 def test_a_rank_killed_while_it_loads_ends_the_other_node(nodes, tmp_path):
-    """The ranks have met by then, so nobody waits for one that cannot come."""
-    both = nodes(*RUN, "--out", str(tmp_path / "run"))
+    """Until the ranks' connections stand, nothing breaks and no word is left: it is waited for, for DEEPSPEED_TIMEOUT minutes."""
+    both = nodes(*RUN, "--out", str(tmp_path / "run"), DEEPSPEED_TIMEOUT="2")
     wait_until(lambda: (tmp_path / "run" / ".owner").exists(), both)
     os.killpg(both[1].agent.pid, signal.SIGKILL)
     assert both[0].agent.wait(ENDS) > 0
