@@ -121,6 +121,9 @@ SOCKETS = "VLLM_RPC_BASE_PATH"
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Names the launcher gives a trainer rank; vLLM's processes are none of its ranks."""
 
+TORCHRUN = "TORCHELASTIC_"
+"""How the others begin that torchrun gives. By one of them vLLM would look for its own store at torchrun's agent, for ever."""
+
 
 @contextmanager
 def surroundings(folder: Path | None) -> Iterator[None]:
@@ -168,8 +171,8 @@ def child_processes(folder: Path) -> Iterator[None]:
     starts through a script that asks the kernel to end it when its parent ends (this outlives exec, but not a fork);
     vLLM's worker in turn watches the engine. Ctrl-C at a terminal goes to all processes, and is the trainer's affair.
     """
-    for name in RANK_VARIABLES:
-        os.environ.pop(name, None)
+    for name in [name for name in os.environ if name in RANK_VARIABLES or name.startswith(TORCHRUN)]:
+        del os.environ[name]
     python, mask = spawn.get_executable(), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     script = folder / "python"
     script.write_text(CHILD.format(python=shlex.quote(sys.executable)))

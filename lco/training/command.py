@@ -6,10 +6,11 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lco.addresses import FOLDER, URLS
 from lco.config import Experiment, fields, from_mapping
@@ -20,8 +21,8 @@ from lco.outside import is_place, refuse_untyped
 from lco.problems.local import parse_columns
 from lco.problems.rewards import parse_terms
 from lco.runs.folder import read_object
-from lco.training.launch import CONFIGURATION, become_rank, end_rank, launch_ranks
-from lco.training.resolve import resolve
+from lco.training.launch import CONFIGURATION, become_rank, end_rank, launch_ranks, prepare_rank
+from lco.training.resolve import Plan, resolve
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,34 +85,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains; prints where the run is."""
+    if "LOCAL_RANK" in os.environ:
+        return run_rank(arguments)
     experiment = experiment_of(arguments)
-    if arguments.resume and arguments.start_over:
-        raise UserError("--resume and --start-over are given; leave one of them out")
     if arguments.print_config:
         print(write(experiment, form_of(arguments.config) if arguments.config else "JSON"), end="")
         return 0
-    note_places(arguments)
-    plan = resolve(experiment)
-    from lco.training.run import train  # torch and transformers, only once the plan stands
-
-    is_rank = "LOCAL_RANK" in os.environ
-    if experiment.engine == "deepspeed" and not is_rank:
+    plan = plan_of(arguments, experiment)
+    if experiment.engine == "deepspeed":
         launch_ranks(experiment, arguments.resume, arguments.start_over)
         return 0
+    from lco.training.run import train  # torch and transformers, only once the plan stands
+
+    print_place(train(plan, arguments.resume, start_over=arguments.start_over))
+    return 0
+
+
+def run_rank(arguments: argparse.Namespace) -> NoReturn:
+    """Trains as one of the processes that a launcher has started, which read the same arguments, each on its machine."""
+    become_rank()
+    from lco.training.roll_call import answering, join_group
+
     chief = int(os.environ.get("RANK", 0)) == 0
     try:
-        if is_rank:
-            become_rank(experiment)
-        folder = train(plan, arguments.resume, start_over=arguments.start_over)
-    except KeyboardInterrupt:
-        if not is_rank:
-            raise
-        end_rank()  # a rank that failed would take the others with it; the launching process has heard the signal, too
-    if chief:
-        print(f"the run is in {folder}; its model in {folder / 'checkpoints' / 'final'}")
-    if is_rank:
-        end_rank()
-    return 0
+        with answering() as roll_call:
+            experiment = experiment_of(arguments)
+            refuse_ranks(experiment)
+            plan = plan_of(arguments, experiment)
+            prepare_rank(experiment.device == "cpu")
+            if roll_call is not None:
+                join_group(roll_call, experiment.device == "cpu")
+            from lco.training.run import train
+
+            folder = train(plan, arguments.resume, start_over=arguments.start_over)
+        if chief:
+            print_place(folder)
+    except UserError as error:
+        print(f"lco: {error}", file=sys.stderr)
+        end_rank(2)
+    except KeyboardInterrupt as stopped:
+        if chief and CONFIGURATION not in os.environ:  # no `lco train` has started this rank, which would say so
+            print(f"lco: {stopped}", file=sys.stderr)
+    end_rank()  # also when stopped: a rank that failed would take the others with it, and its launcher has heard the signal, too
+
+
+def plan_of(arguments: argparse.Namespace, experiment: Experiment) -> Plan:
+    if arguments.resume and arguments.start_over:
+        raise UserError("--resume and --start-over are given; leave one of them out")
+    note_places(arguments)
+    return resolve(experiment)
+
+
+def print_place(folder: Path) -> None:
+    print(f"the run is in {folder}; its model in {folder / 'checkpoints' / 'final'}")
+
+
+def refuse_ranks(experiment: Experiment) -> None:
+    """
+    Raises:
+        UserError: a launcher has started several ranks, each of which would be a run of its own.
+    """
+    world = os.environ.get("WORLD_SIZE", "1")
+    if experiment.engine == "torch" and world != "1":
+        raise UserError(
+            f"engine is 'torch', which trains in one process, and a launcher has started {world} (WORLD_SIZE); give --engine "
+            "deepspeed, or start `lco train` without it"
+        )
 
 
 def note_places(arguments: argparse.Namespace) -> None:

@@ -67,8 +67,8 @@ class DeepSpeedEngine:
 
         deepspeed.utils.logger.setLevel(logging.WARNING)
         cuda = torch.cuda.is_available() and experiment.device != "cpu"
-        if not dist.is_initialized():
-            deepspeed.init_distributed("nccl" if cuda else "gloo", verbose=False)
+        # Several ranks have met already (roll_call.py); DeepSpeed takes their group over.
+        deepspeed.init_distributed("nccl" if cuda else "gloo", verbose=False)
         self.experiment, self.policy = experiment, policy
         optimizer = torch.optim.AdamW(
             parameter_groups(policy, experiment),

@@ -97,9 +97,9 @@ def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mappin
         *arguments,
     ]
     environment = {**os.environ, **(variables or {})}
-    # Several ranks share the cores; and DeepSpeed looks for ninja on PATH, where it lies beside this Python.
+    # Several ranks share the cores.
     environment.setdefault("OMP_NUM_THREADS", "1")
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    environment["PATH"] = path_with_ninja(environment)
     if cpu:
         environment["DS_ACCELERATOR"] = "cpu"
 
@@ -110,6 +110,11 @@ def run_ranks(arguments: list[str], processes: int, cpu: bool, variables: Mappin
     ready_extensions(partial(print, file=sys.stderr), cpu)
     process = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=before_start)
     return wait(process, lambda: has_children(process.pid))
+
+
+def path_with_ninja(variables: Mapping[str, str]) -> str:
+    """PATH with the folder of this Python first, where ninja lies, which DeepSpeed looks for."""
+    return os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
 
 
 def wait(process: subprocess.Popen[bytes], has_ranks: Callable[[], bool] = lambda: True) -> Ended:
@@ -140,23 +145,31 @@ def has_children(pid: int) -> bool:
     return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").strip())
 
 
-def become_rank(experiment: Experiment) -> None:
+def become_rank() -> None:
     """What a rank does before anything else; see the module's text."""
     die_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
-    if experiment.device != "cpu":
+    if CONFIGURATION not in os.environ:  # started by torchrun, or another launcher than this module's
+        os.environ["PATH"] = path_with_ninja(os.environ)
+
+
+def prepare_rank(cpu: bool) -> None:
+    """Its GPU, and on a machine's first rank, where no launching process has done it, what DeepSpeed has compiled."""
+    if CONFIGURATION not in os.environ and os.environ["LOCAL_RANK"] == "0":
+        ready_extensions(say, cpu)
+    if not cpu:
         import torch  # which the process that starts the ranks does without
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
-def end_rank() -> NoReturn:
-    """Ends a rank whose run is over and whose files are closed, without closing the interpreter: gloo's threads still run,
-    and one that lets go of a tensor meanwhile aborts the process (PyTorch's pull request 179291)."""
+def end_rank(code: int = 0) -> NoReturn:
+    """Ends a rank whose run is over, or refused, and whose files are closed, without closing the interpreter: gloo's threads
+    still run, and one that lets go of a tensor meanwhile aborts the process (PyTorch's pull request 179291)."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def world_info(processes: int, cpu: bool) -> str:
@@ -186,5 +199,10 @@ def free_port() -> int:
 def die_with_parent() -> None:
     """Asks the kernel to end this process when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if "LOCAL_RANK" in os.environ and os.getppid() == 1:
+    if "LOCAL_RANK" in os.environ and os.getppid() == 1 and not is_launcher(Path("/proc/1/cmdline").read_bytes()):
         os.kill(os.getpid(), signal.SIGKILL)  # the launcher ended before this rank could ask
+
+
+def is_launcher(command: bytes) -> bool:
+    """Whether a process's command starts ranks: torchrun is often the first process of a container, and everybody's parent."""
+    return any(name in command for name in (b"torchrun", b"torch.distributed", b"deepspeed"))

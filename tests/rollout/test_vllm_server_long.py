@@ -21,7 +21,7 @@ from lco.cli import main
 from lco.rollout.records import Sampling
 from lco.rollout.spread import Patience
 from lco.rollout.vllm_server import VLLMServerSampler
-from tests.conftest import START, lines
+from tests.conftest import START, lines, without_time
 from tests.rollout.conftest import trainer_gap
 
 pytestmark = pytest.mark.long
@@ -200,3 +200,31 @@ def test_a_run_samples_from_servers_and_leaves_neither_address_nor_token_anywher
         assert not [
             path for path, content in files.items() if f":{secret}".encode() in content or SECRET.encode() in content
         ]
+
+
+@pytest.mark.timeout(2400)
+def test_rollouts_of_servers_wait_too_and_survive_a_kill(servers, tmp_path):
+    """With --staleness: every rollout is drawn with the weights of the moment, and after a kill of the trainer it is the saved
+    rows, with the servers' own numbers, that are learnt from."""
+    out = tmp_path / "run"
+    given = "--problems arithmetic --extraction hash --max-prompt-tokens 32 --max-new-tokens 16 --prompts-per-step 4 --samples 4"
+    more = (
+        "--steps 5 --staleness 2 --save-every 1 --lr 1e-2 --limit 50 --device cpu --method cppo --rollouts vllm-server"
+    )
+    command = [sys.executable, "-m", "lco.cli", "train", "--model", str(START / "llama"), "--out", str(out)]
+    command += [*given.split(), *more.split(), "--vllm-url", *(server.url for server in servers)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), TOKEN: SECRET}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not (out / "metrics.jsonl").exists() or len((out / "metrics.jsonl").read_text().split("\n")) <= 2:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    before = lines(out)
+    done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = lines(out)
+    assert [without_time(line) for line in found[: len(before)]] == [without_time(line) for line in before]
+    assert [(line["policy_version"], line["policy_age"]) for line in found] == [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2)]
+    assert all(line["sampler_gap_max"] < 1e-3 for line in found)
+    assert all(line["kl_old"] > 1e-6 for line in found[1:])
