@@ -172,15 +172,6 @@ def test_a_killed_node_is_named_and_ends_the_other_and_both_resume(nodes, whole,
     same(folder, whole)
 
 
-def test_a_rank_killed_while_it_loads_ends_the_other_node(nodes, tmp_path):
-    """Until the ranks' connections stand, nothing breaks and no word is left: it is waited for, for DEEPSPEED_TIMEOUT minutes."""
-    both = nodes(*RUN, "--out", str(tmp_path / "run"), DEEPSPEED_TIMEOUT="2")
-    wait_until(lambda: (tmp_path / "run" / ".owner").exists(), both)
-    os.killpg(both[1].agent.pid, signal.SIGKILL)
-    assert both[0].agent.wait(ENDS) > 0
-    assert re.search(KILLED[0][1], both[0].said), both[0].said
-
-
 def test_a_node_that_cannot_load_says_so_on_all(nodes, tmp_path):
     """Each node reads its own copy of the problems, and on one of them it is not there."""
     names = iter(["here.jsonl", "absent.jsonl"])
