@@ -225,9 +225,14 @@ def fitting_context(experiment: Experiment, config: Any) -> int | None:
 def check_top(plan: Plan, config: Any) -> None:
     """
     Raises:
-        UserError: the method reads more of the likeliest tokens than the model has.
+        UserError: the method reads more of the likeliest tokens than the model has, or than servers send.
     """
     top, size = plan.objective.needs.sampler_top, config.get_text_config(decoder=True).vocab_size
+    if top and plan.experiment.rollouts == "vllm-server":
+        raise UserError(
+            f"{plan.objective.name} reads the sampler's {top} likeliest tokens of every position, and from servers the sampled "
+            "one's log-probability comes alone; use --rollouts vllm or transformers, or a divergence of two cells"
+        )
     if top > size:
         raise UserError(
             f"{plan.objective.name} reads the {top} likeliest tokens of every position, but {plan.experiment.model} has a "

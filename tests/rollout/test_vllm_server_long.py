@@ -209,7 +209,7 @@ def test_rollouts_of_servers_wait_too_and_survive_a_kill(servers, tmp_path):
     out = tmp_path / "run"
     given = "--problems arithmetic --extraction hash --max-prompt-tokens 32 --max-new-tokens 16 --prompts-per-step 4 --samples 4"
     more = (
-        "--steps 5 --staleness 2 --save-every 1 --lr 1e-2 --limit 50 --device cpu --method cppo --rollouts vllm-server"
+        "--steps 5 --staleness 2 --save-every 1 --lr 1e-2 --limit 50 --device cpu --method cispo --rollouts vllm-server"
     )
     command = [sys.executable, "-m", "lco.cli", "train", "--model", str(START / "llama"), "--out", str(out)]
     command += [*given.split(), *more.split(), "--vllm-url", *(server.url for server in servers)]

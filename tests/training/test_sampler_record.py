@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 
+from lco.addresses import URLS
 from lco.errors import UserError
 from lco.methods import METHODS
 from lco.methods.objective import Needs
@@ -145,6 +146,12 @@ def test_only_who_asks_for_likeliest_tokens_has_them_recorded(tmp_path, monkeypa
 def test_more_likeliest_tokens_than_the_vocabulary_has_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"cppo reads the 5000 likeliest tokens .*has a vocabulary of .*; give fewer"):
         train(small(tmp_path / "run", method="cppo", hyper={"top": 5000}))
+
+
+def test_servers_that_send_none_are_refused_before_one_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv(URLS, "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(UserError, match="cppo reads the sampler's 20 likeliest tokens .* use --rollouts vllm or"):
+        train(small(tmp_path / "run", method="cppo", rollouts="vllm-server"))
 
 
 def test_a_sampler_that_records_none_is_refused_before_the_first_rollout(tmp_path, monkeypatch):
