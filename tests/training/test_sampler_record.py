@@ -150,7 +150,7 @@ def test_more_likeliest_tokens_than_the_vocabulary_has_are_refused(tmp_path):
 
 def test_servers_that_send_none_are_refused_before_one_is_asked(tmp_path, monkeypatch):
     monkeypatch.setenv(URLS, "http://127.0.0.1:9")  # where nobody listens
-    with pytest.raises(UserError, match="cppo reads the sampler's 20 likeliest tokens .* use --rollouts vllm or"):
+    with pytest.raises(UserError, match=r"cppo reads the sampler's 20 likeliest tokens .* use --rollouts vllm or"):
         train(small(tmp_path / "run", method="cppo", rollouts="vllm-server"))
 
 
