@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name:
         print(page(method_named(arguments.name)))
     elif arguments.knobs:
-        print(to_table(METHODS.values()), end="")
+        print(to_table({name: method.hyperparameters for name, method in METHODS.items()}), end="")
     elif arguments.markdown:
         print(document(METHODS.values()))
     elif arguments.json:

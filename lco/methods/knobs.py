@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lco.errors import UserError, nearest
-
-if TYPE_CHECKING:  # torch
-    from lco.methods.method import Method
 
 Hyper = Mapping[str, Any]
 
@@ -153,14 +150,12 @@ def check_known(method: str, overrides: Hyper) -> None:
         read_values(method, known[method], overrides)
 
 
-def to_table(methods: Iterable[Method]) -> str:
-    """JSON: what `read_values` asks of every knob, a line each; without what says nothing."""
+def to_table(methods: Mapping[str, Mapping[str, Hyperparameter]]) -> str:
+    """JSON of {method: its knobs}: what `read_values` asks of every knob, a line each; without what says nothing."""
     entries = []
-    for method in methods:
-        knobs = [
-            f"  {json.dumps(name)}: {json.dumps(described(knob))}" for name, knob in method.hyperparameters.items()
-        ]
-        entries.append(f" {json.dumps(method.name)}: {{\n" + ",\n".join(knobs) + "\n }")
+    for method, knobs in methods.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(described(knob))}" for name, knob in knobs.items()]
+        entries.append(f" {json.dumps(method)}: {{\n" + ",\n".join(lines) + "\n }")
     return "{\n" + ",\n".join(entries) + "\n}\n"
 
 

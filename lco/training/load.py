@@ -229,10 +229,8 @@ def check_top(plan: Plan, config: Any) -> None:
     """
     top, size = plan.objective.needs.sampler_top, config.get_text_config(decoder=True).vocab_size
     if top and plan.experiment.rollouts == "vllm-server":
-        raise UserError(
-            f"{plan.objective.name} reads the sampler's {top} likeliest tokens of every position, and from servers the sampled "
-            "one's log-probability comes alone; use --rollouts vllm or transformers, or a divergence of two cells"
-        )
+        reads = f"{plan.objective.name} reads the sampler's {top} likeliest tokens of every position"
+        raise UserError(f"{reads}, which servers do not send; use --rollouts vllm or transformers")
     if top > size:
         raise UserError(
             f"{plan.objective.name} reads the {top} likeliest tokens of every position, but {plan.experiment.model} has a "
