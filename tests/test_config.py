@@ -79,7 +79,7 @@ def test_broken_json_names_the_line(tmp_path):
         ({"split": "trian"}, "arithmetic has no split 'trian'; did you mean 'train'"),
         ({"lr": math.nan}, "lr is nan; give a finite number"),
         ({"temperature": math.inf}, "temperature is inf; give a finite number"),
-        ({"hyper": {"beta": math.nan}}, "beta is nan; give a value above 0"),
+        ({"hyper": {"beta": math.nan}}, "beta is nan; give a finite number"),
         ({"beta1": 1.0}, "beta1 is 1.0; give a value below 1"),
         ({"beta2": 1.5}, "beta2 is 1.5; give a value below 1"),
         ({"problems": "mine.jsonl", "eval_every": 2}, "would read the training problems; give eval_every 0 and score"),
