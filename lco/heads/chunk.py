@@ -281,15 +281,11 @@ class Chunk:
         extreme = ((p > 0.9) & (self.tilt != 0)).nonzero().squeeze(1)
         if not len(extreme) or "old_logprob" in self.inputs:
             return None
-        return (1 - p).index_copy(0, extreme, self.others_old(extreme).sum(1))
+        return (1 - p).index_copy(0, extreme, self.without_token(self.probs_old, extreme).sum(1))
 
-    def others(self, rows: Tensor) -> Tensor:
-        """1 − π(a) of some rows, [len(rows)], summed over the other tokens."""
-        return self.probs[rows].scatter_(1, self.tokens[rows, None], 0.0).sum(1)
-
-    def others_old(self, rows: Tensor) -> Tensor:
-        """π_old of some rows without their sampled tokens, [len(rows), V]."""
-        return self.probs_old[rows].scatter_(1, self.tokens[rows, None], 0.0)
+    def without_token(self, probs: Tensor, rows: Tensor) -> Tensor:
+        """π or π_old of some rows without their sampled tokens, [len(rows), V]: their sum is 1 − π(a) to its own precision."""
+        return probs[rows].scatter_(1, self.tokens[rows, None], 0.0)
 
     @property
     def logprobs_old(self) -> Tensor:

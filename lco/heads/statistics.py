@@ -106,7 +106,7 @@ def _sum_of_the_rest(chunk: Chunk) -> Tensor:
     # Where the rest is nearly nothing and weighs 10⁶, it has to be summed by itself.
     extreme = (chunk.sparse.stay > 100).nonzero().squeeze(1)
     if len(extreme):
-        others = chunk.others_old(extreme)
+        others = chunk.without_token(chunk.probs_old, extreme)
         shift = (chunk.lse - chunk.lse_old)[extreme]
         rest[extreme] = others.sum(1) * shift - rowwise_dot(others, chunk.gap[extreme])
     return rest
@@ -138,7 +138,7 @@ def _kl_target_backward(chunk: Chunk, k: Tensor, g: LogitGradient) -> None:
         # Where both are nearly 1, π(a) − q is the difference of what they leave to the others.
         rows = sure.nonzero().squeeze(1)
         at_token = (-k * chunk.sparse.probability).index_copy(0, rows, (k * chunk.sparse.others)[rows])
-        g.onehot += at_token.index_add(0, rows, chunk.others(rows) * -k[rows])
+        g.onehot += at_token.index_add(0, rows, chunk.without_token(chunk.probs, rows).sum(1) * -k[rows])
 
 
 def _kl_from_target(chunk: Chunk) -> Tensor:
@@ -314,7 +314,7 @@ def _old_rest(chunk: Chunk) -> Tensor:
     """1 − π_old(a), where that is small the sum over the other tokens: float32's 1 − exp(log p) knows nothing below 1e-7."""
     p = (chunk.old_logit - chunk.lse_old).exp()
     sure = (p > 0.9).nonzero().squeeze(1)
-    return (1 - p).index_copy(0, sure, chunk.others_old(sure).sum(1))
+    return (1 - p).index_copy(0, sure, chunk.without_token(chunk.probs_old, sure).sum(1))
 
 
 def _tilt(chunk: Chunk) -> Tensor:

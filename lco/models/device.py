@@ -52,10 +52,18 @@ def driver_is_there() -> bool:
     """False where no driver could be asked for a device, or every device is hidden."""
     if Path("/dev/kfd").exists():  # AMD's, which PyTorch calls CUDA too
         return True
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+    if shown_gpus() == ():
         return False
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
         return False
     return True
+
+
+def shown_gpus() -> tuple[str, ...] | None:
+    """What CUDA_VISIBLE_DEVICES names (numbers or UUIDs), () where it hides every GPU, None where it is not set."""
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return None
+    return tuple(name for name in (word.strip() for word in value.split(",")) if name not in ("", "-1"))

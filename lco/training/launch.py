@@ -31,6 +31,7 @@ from typing import NoReturn
 from lco.config import Experiment, dump
 from lco.console import say
 from lco.errors import UserError
+from lco.models.device import shown_gpus
 from lco.stopping import STOP, Stopped, answered
 from lco.training.extensions import ready_extensions
 from lco.training.run_folder import finished_rollouts
@@ -179,14 +180,13 @@ def world_info(processes: int, cpu: bool) -> str:
     Raises:
         UserError: it names fewer.
     """
-    words = (word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))
-    shown = [word for word in words if word not in ("", "-1")]
+    shown = shown_gpus() or ()
     if shown and len(shown) < processes and not cpu:
         raise UserError(
             f"processes is {processes}, and CUDA_VISIBLE_DEVICES shows {len(shown)} GPU(s), {', '.join(shown)}; name one for "
             "each process, or give --processes fewer"
         )
-    slots = shown[:processes] if len(shown) >= processes else list(range(processes))
+    slots = list(shown[:processes]) if len(shown) >= processes else list(range(processes))
     return base64.urlsafe_b64encode(json.dumps({"localhost": slots}).encode()).decode()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lco.errors import UserError
+from lco.models.device import shown_gpus
 
 HELD: list[ExitStack] = []
 """The locks of this process's GPUs."""
@@ -32,11 +33,8 @@ def visible_gpus() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         return {}
     found = dict(line.split(", ", 1) for line in text.strip().splitlines())
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is None:
-        return found
-    names = (word.strip() for word in shown.split(","))
-    return {name: found.get(name, name) for name in names if name not in ("", "-1")}  # a UUID is its own name
+    shown = shown_gpus()
+    return found if shown is None else {name: found.get(name, name) for name in shown}  # a UUID is its own name
 
 
 def runs_at_a_time(each: int, visible: Mapping[str, str]) -> int:
